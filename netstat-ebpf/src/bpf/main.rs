@@ -1,0 +1,25 @@
+//! The BPF programs of netstate: one module for each, and what they have in common.
+#![no_std]
+#![no_main]
+// `zerocopy` is the library's; every item here is private to the object.
+#![allow(unused_crate_dependencies, unreachable_pub)]
+
+mod file_iter;
+mod kernel;
+mod ring;
+mod seq;
+mod socket;
+mod socket_iter;
+mod state_change;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The programs hold nothing that can panic; the verifier refuses an endless loop if that changes.
+    loop {}
+}
+
+/// The kernel lends its GPL-only helpers to a program that says so.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,35 @@
+//! The event ring, and the counters of what found no room in it.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+};
+use netstat_ebpf::wire::lost;
+
+/// Records for user space. The loader sets the size.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Records that found no room, by [`lost`] index.
+#[map]
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::COUNT, 0);
+
+/// Reserves a record, or counts it as lost under `index`.
+#[inline(always)]
+pub fn reserve<T: 'static>(index: u32) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none() {
+        count_lost(index);
+    }
+    entry
+}
+
+#[inline(always)]
+fn count_lost(index: u32) {
+    if let Some(counter) = LOST.get_ptr_mut(index) {
+        // SAFETY: the map's value, valid while the program runs. No other run can come between the read
+        // and the write: the kernel does not start a program that already runs on this CPU
+        // (`__bpf_trace_run`, whose `recursion_misses` user space counts as lost too).
+        unsafe { *counter += 1 };
+    }
+}

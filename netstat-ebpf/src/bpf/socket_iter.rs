@@ -1,0 +1,133 @@
+//! `iter/tcp`: every TCP socket of one network namespace, walked by `bpf_iter_tcp_seq_show`: listeners, full
+//! socks, minisocks and request socks.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_boot_ns, bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock,
+};
+use netstat_ebpf::wire::{SocketSeen, SweepEnd, form, kind, lost, sweep};
+
+use crate::{
+    kernel::{at, load},
+    ring,
+    seq::IterContext,
+    socket::{describe_common, describe_full},
+};
+
+const TCP_SYN_RECV: u8 = 3;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_LISTEN: u8 = 10;
+const TCP_NEW_SYN_RECV: u8 = 12;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn iter_tcp(ctx: *const u64) -> i32 {
+    // SAFETY: called by the kernel as an iterator program.
+    let ctx = unsafe { IterContext::new(ctx) };
+    let sk = ctx.arg(0) as *const c_void;
+    if sk.is_null() {
+        end(ctx);
+        return 0;
+    }
+    let mut record = MaybeUninit::<SocketSeen>::uninit();
+    let out = record.as_mut_ptr();
+    // SAFETY: `sk` is a trusted `sock_common`; every byte of the record is written.
+    unsafe {
+        (*out).kind = kind::SOCKET_SEEN;
+        (*out).reserved = [0; 2];
+        (*out).time = bpf_ktime_get_boot_ns();
+        (*out).inode = 0;
+        (*out).recv_q = 0;
+        (*out).send_q = 0;
+        (*out).backlog = 0;
+        (*out).reserved2 = 0;
+        let known = match load::<u8>(sk, at!(skc_state)) {
+            TCP_TIME_WAIT => see_minisock(sk, out),
+            TCP_NEW_SYN_RECV => see_request(sk, out),
+            state => see_full(sk, state, out),
+        };
+        if known {
+            ctx.write(record.assume_init_ref());
+        }
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> bool {
+    // SAFETY: as for `iter_tcp`.
+    unsafe {
+        let minisock = bpf_skc_to_tcp_timewait_sock(sk.cast_mut()).cast::<c_void>().cast_const();
+        if minisock.is_null() {
+            return false;
+        }
+        describe_common(sk, &raw mut (*out).socket);
+        (*out).form = form::MINISOCK;
+        (*out).state = load(minisock, at!(tw_substate));
+        true
+    }
+}
+
+#[inline(always)]
+unsafe fn see_request(sk: *const c_void, out: *mut SocketSeen) -> bool {
+    // SAFETY: as for `iter_tcp`.
+    unsafe {
+        if bpf_skc_to_tcp_request_sock(sk.cast_mut()).is_null() {
+            return false;
+        }
+        describe_common(sk, &raw mut (*out).socket);
+        (*out).form = form::REQUEST;
+        (*out).state = TCP_SYN_RECV;
+        true
+    }
+}
+
+#[inline(always)]
+unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> bool {
+    // SAFETY: as for `iter_tcp`; a NULL on the way to the inode reads as zero.
+    unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
+        if tcp.is_null() {
+            return false;
+        }
+        describe_full(tcp, &raw mut (*out).socket);
+        (*out).form = form::FULL;
+        (*out).state = state;
+        let socket: *const c_void = load(tcp, at!(sk_socket));
+        let file: *const c_void = load(socket, at!(socket_file));
+        let inode: *const c_void = load(file, at!(file_inode));
+        (*out).inode = load(inode, at!(inode_number));
+        if state == TCP_LISTEN {
+            (*out).recv_q = load(tcp, at!(sk_ack_backlog));
+            (*out).backlog = load(tcp, at!(sk_max_ack_backlog));
+        } else {
+            // As `get_tcp4_sock`: the peer's FIN can put `copied_seq` one past `rcv_nxt`.
+            let unread = load::<u32>(tcp, at!(rcv_nxt)).wrapping_sub(load(tcp, at!(copied_seq)));
+            (*out).recv_q = if (unread as i32) < 0 { 0 } else { unread };
+            (*out).send_q = load::<u32>(tcp, at!(write_seq)).wrapping_sub(load(tcp, at!(snd_una)));
+        }
+        true
+    }
+}
+
+/// Marks the end, in the ring as well: who has read the ring up to the mark has read every event that the
+/// sweep can have seen the outcome of.
+#[inline(always)]
+fn end(ctx: IterContext) {
+    let mut record = SweepEnd {
+        kind: kind::SWEEP_END,
+        flags: sweep::FENCED,
+        // SAFETY: a helper without arguments.
+        time: unsafe { bpf_ktime_get_boot_ns() },
+        session: ctx.session(),
+    };
+    match ring::reserve::<SweepEnd>(lost::SWEEP_END) {
+        Some(mut fence) => {
+            fence.write(record);
+            fence.submit(0);
+        }
+        None => record.flags = 0,
+    }
+    ctx.write(&record);
+}

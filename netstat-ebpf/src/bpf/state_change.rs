@@ -1,0 +1,134 @@
+//! `tp_btf/inet_sock_set_state`: called by `inet_sk_set_state` and `inet_sk_state_store`, just before the
+//! new state is stored.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::generated::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_boot_ns,
+        bpf_skc_to_tcp_sock,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::warn;
+use netstat_ebpf::wire::{COMM_LEN, StateChange, flag, kind, lost};
+
+use crate::{
+    kernel::{at, load},
+    ring,
+    socket::{IPPROTO_TCP, TCP_CLOSE, describe_full},
+};
+
+const TCP_ESTABLISHED: i32 = 1;
+const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
+const TCP_FIN_WAIT1: i32 = 4;
+const TCP_FIN_WAIT2: i32 = 5;
+const TCP_CLOSE_WAIT: i32 = 8;
+const TCP_LAST_ACK: i32 = 9;
+const TCP_LISTEN: i32 = 10;
+
+/// `enum sock_flags`, unchanged since 2.6.
+const SOCK_DEAD: u64 = 1 << 0;
+const SOCK_DONE: u64 = 1 << 1;
+
+/// `include/linux/sched.h`.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    // SAFETY: the tracepoint's first argument is a trusted `struct sock`.
+    if unsafe { load::<u16>(sk, at!(sk_protocol)) } != IPPROTO_TCP {
+        return 0;
+    }
+    let Some(mut entry) = ring::reserve::<StateChange>(lost::STATE_CHANGE) else {
+        return 0;
+    };
+    let out = entry.as_mut_ptr();
+    // SAFETY: as above; `out` is the reserved record, and every byte of it is written.
+    unsafe {
+        (*out).kind = kind::STATE_CHANGE;
+        (*out).time = bpf_ktime_get_boot_ns();
+        (*out).old_state = old as u8;
+        (*out).new_state = new as u8;
+        (*out).reserved = [0; 2];
+        (*out).sk_err = load(sk, at!(sk_err));
+        describe_full(sk, &raw mut (*out).socket);
+        let mut flags = 0;
+        let sock_flags: u64 = load(sk, at!(skc_flags));
+        if sock_flags & SOCK_DONE != 0 {
+            flags |= flag::PEER_FIN;
+        }
+        if sock_flags & SOCK_DEAD != 0 {
+            flags |= flag::ORPHAN;
+        }
+        if new == i32::from(TCP_CLOSE) {
+            flags |= describe_end(&ctx, sk, old, out);
+        }
+        if acts_for_itself(old, new) && !is_kernel_thread() {
+            flags |= flag::TASK_IS_OWNER;
+        }
+        (*out).flags = flags;
+        let pid_tgid = bpf_get_current_pid_tgid();
+        (*out).pid = (pid_tgid >> 32) as u32;
+        (*out).tid = pid_tgid as u32;
+        bpf_get_current_comm((&raw mut (*out).comm).cast(), COMM_LEN as u32);
+    }
+    entry.submit(0);
+    0
+}
+
+/// What is known only of a socket that ends: the port that unhashing has taken from `skc_num`, and whether
+/// FIN_WAIT2 was cut short by a negative `linger2`.
+#[inline(always)]
+unsafe fn describe_end(
+    ctx: &BtfTracePointContext,
+    sk: *const c_void,
+    old: i32,
+    out: *mut StateChange,
+) -> u32 {
+    // SAFETY: `sk` is trusted; the helper's result is checked for NULL.
+    unsafe {
+        let no_port = (*out).socket.local_port == 0;
+        if !no_port && old != TCP_FIN_WAIT2 {
+            return 0;
+        }
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
+        if tcp.is_null() {
+            warn!(ctx, "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old);
+            return 0;
+        }
+        if no_port {
+            (*out).socket.local_port = u16::from_be(load(tcp, at!(inet_sport)));
+        }
+        if load::<i32>(tcp, at!(linger2)) < 0 { flag::NO_LINGER2 } else { 0 }
+    }
+}
+
+/// Whether the kernel makes this transition in a system call of a process that holds the socket:
+/// `connect` (`tcp_v4_connect`), `listen` (`inet_csk_listen_start`), `close` and `shutdown`
+/// (`tcp_close_state`). All others can come out of softirq, on whatever task it interrupted.
+#[inline(always)]
+fn acts_for_itself(old: i32, new: i32) -> bool {
+    matches!(
+        (old, new),
+        (7, TCP_SYN_SENT | TCP_LISTEN)
+            | (TCP_ESTABLISHED | TCP_SYN_RECV, TCP_FIN_WAIT1)
+            | (TCP_CLOSE_WAIT, TCP_LAST_ACK)
+            | (TCP_LISTEN, 7)
+    )
+}
+
+/// Whether the current task is a kernel thread, such as a worker that closes files for others.
+#[inline(always)]
+fn is_kernel_thread() -> bool {
+    // SAFETY: the helper returns a trusted pointer to the current task.
+    unsafe {
+        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
+        load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0
+    }
+}

@@ -1,0 +1,175 @@
+//! The records that the BPF programs write and user space decodes.
+//!
+//! Every record starts with its `kind` and has one fixed size. Fields are in host byte order unless they
+//! say otherwise; times are nanoseconds of `CLOCK_BOOTTIME`, which goes on while the host is suspended.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What a record is: the first four bytes of each.
+pub mod kind {
+    /// A [`StateChange`](super::StateChange).
+    pub const STATE_CHANGE: u32 = 1;
+    /// A [`SocketSeen`](super::SocketSeen).
+    pub const SOCKET_SEEN: u32 = 2;
+    /// A [`SweepEnd`](super::SweepEnd).
+    pub const SWEEP_END: u32 = 3;
+    /// A [`SocketHeld`](super::SocketHeld).
+    pub const SOCKET_HELD: u32 = 4;
+}
+
+/// Bits of [`StateChange::flags`].
+pub mod flag {
+    /// The current task is the one that acts on the socket, not one that softirq interrupted.
+    pub const TASK_IS_OWNER: u32 = 1 << 0;
+    /// `SOCK_DONE`: the peer's FIN has arrived (`tcp_fin`).
+    pub const PEER_FIN: u32 = 1 << 1;
+    /// `SOCK_DEAD`: no process holds the socket any more (`sock_orphan`).
+    pub const ORPHAN: u32 = 1 << 2;
+    /// `linger2` is negative: the kernel will not keep FIN_WAIT2.
+    pub const NO_LINGER2: u32 = 1 << 3;
+}
+
+/// Bits of [`SweepEnd::flags`].
+pub mod sweep {
+    /// The same record was also written to the event ring, behind every event of the sweep's time.
+    pub const FENCED: u32 = 1 << 0;
+}
+
+/// Which structure the kernel keeps a socket in: [`SocketSeen::form`].
+pub mod form {
+    /// A full `struct sock`.
+    pub const FULL: u8 = 0;
+    /// A `struct inet_timewait_sock`: TIME_WAIT, or FIN_WAIT2 that no process holds any more.
+    pub const MINISOCK: u8 = 1;
+    /// A `struct request_sock`: a handshake that is not complete.
+    pub const REQUEST: u8 = 2;
+}
+
+/// Indices into the per-CPU counters of records that found no room in the ring.
+pub mod lost {
+    /// [`StateChange`](super::StateChange) records.
+    pub const STATE_CHANGE: u32 = 0;
+    /// [`SweepEnd`](super::SweepEnd) records: the sweep is void and is repeated.
+    pub const SWEEP_END: u32 = 1;
+    /// How many counters there are.
+    pub const COUNT: u32 = 2;
+}
+
+/// Length of a task's name, the closing NUL included (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// Who a socket is: the part that all records about one have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Socket {
+    /// `sock_gen_cookie`: unique while the host is up.
+    pub cookie: u64,
+    /// Address of the kernel's structure; reused once it is freed.
+    pub skaddr: u64,
+    /// Id of the control group; 0 when not known.
+    pub cgroup: u64,
+    /// In network order; an IPv4 address takes the first four bytes, the others are 0.
+    pub local_addr: [u8; 16],
+    /// As `local_addr`.
+    pub remote_addr: [u8; 16],
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The owner's user id; 0 for a minisock, which has none.
+    pub uid: u32,
+    /// 0 while no port is bound.
+    pub local_port: u16,
+    /// 0 for a listener.
+    pub remote_port: u16,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u16,
+    /// `IPPROTO_TCP` (6).
+    pub protocol: u16,
+}
+
+/// One call of `inet_sock_set_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StateChange {
+    /// [`kind::STATE_CHANGE`].
+    pub kind: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// When the tracepoint fired, just before the new state is stored.
+    pub time: u64,
+    /// The socket.
+    pub socket: Socket,
+    /// The current task's process id (`tgid`), trusted only with [`flag::TASK_IS_OWNER`].
+    pub pid: u32,
+    /// The current task's thread id.
+    pub tid: u32,
+    /// The current task's name, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+    /// The socket's pending error: an errno, or 0.
+    pub sk_err: u32,
+    /// State before.
+    pub old_state: u8,
+    /// State after.
+    pub new_state: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// One socket as `iter/tcp` found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketSeen {
+    /// [`kind::SOCKET_SEEN`].
+    pub kind: u32,
+    /// State; for a minisock its substate, for a request sock SYN_RECV.
+    pub state: u8,
+    /// One of [`form`].
+    pub form: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// When the iterator looked, with the socket locked.
+    pub time: u64,
+    /// The socket.
+    pub socket: Socket,
+    /// Inode number of the file behind it; 0 when no process holds it.
+    pub inode: u64,
+    /// Bytes not yet read; for a listener, connections not yet accepted.
+    pub recv_q: u32,
+    /// Bytes not yet acknowledged.
+    pub send_q: u32,
+    /// For a listener, its limit on connections not yet accepted; else 0.
+    pub backlog: u32,
+    /// Zero.
+    pub reserved2: u32,
+}
+
+/// The end of one sweep of `iter/tcp`, written behind the last [`SocketSeen`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SweepEnd {
+    /// [`kind::SWEEP_END`].
+    pub kind: u32,
+    /// Bits of [`sweep`].
+    pub flags: u32,
+    /// When the sweep ended.
+    pub time: u64,
+    /// The iterator session's number, which no other has.
+    pub session: u64,
+}
+
+/// One file descriptor that holds a TCP socket, as `iter/task_file` found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketHeld {
+    /// [`kind::SOCKET_HELD`].
+    pub kind: u32,
+    /// The descriptor's number.
+    pub fd: u32,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// The process id in the root PID namespace.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The process's name, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+}

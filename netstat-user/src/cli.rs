@@ -1,0 +1,238 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// TCP state transitions as they happen, and a netstat table with a memory.
+#[derive(Debug, Parser)]
+#[command(name = "netstate", version, max_term_width = 100)]
+pub struct Cli {
+    /// The daemon's query socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "NETSTATE_SOCKET",
+        default_value = "/run/netstate/netstate.sock"
+    )]
+    pub socket: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print TCP state transitions as they happen
+    Watch(WatchArgs),
+    /// Trace, keep the table and answer queries, in the foreground
+    Daemon(DaemonArgs),
+    /// List sockets, in netstat's columns
+    List(ListArgs),
+    /// Show the daemon's counts: rows by state, events, losses, the cost of sweeps
+    Stats(StatsArgs),
+    /// Check whether netstate can run here, and say what to do about what is missing
+    Doctor(DoctorArgs),
+}
+
+/// How transitions are printed.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, or an inode number
+    #[arg(long, value_name = "NETNS", default_value = "all")]
+    pub netns: NetnsArg,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorArg,
+}
+
+/// How the tracer is set up.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct TracerArgs {
+    /// Size of the kernel's event ring, a power of two such as 512K or 16M
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
+}
+
+/// `netstate watch`
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    /// How to print
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// How to trace, when there is no daemon
+    #[command(flatten)]
+    pub tracer: TracerArgs,
+    /// Trace here, even if a daemon answers
+    #[arg(long)]
+    pub alone: bool,
+}
+
+/// `netstate daemon`
+#[derive(Debug, Clone, Args)]
+pub struct DaemonArgs {
+    /// Print no transitions
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// How to print
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// How to trace
+    #[command(flatten)]
+    pub tracer: TracerArgs,
+}
+
+/// `netstate list`
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are netstat's flags")]
+pub struct ListArgs {
+    /// Listeners too
+    #[arg(long, short)]
+    pub all: bool,
+    /// Listeners only
+    #[arg(long, short)]
+    pub listening: bool,
+    /// TCP, which is all there is; taken so that netstat's habits work
+    #[arg(long, short)]
+    pub tcp: bool,
+    /// Numbers instead of names for hosts, ports and users
+    #[arg(long, short)]
+    pub numeric: bool,
+    /// The process that holds each socket
+    #[arg(long, short)]
+    pub programs: bool,
+    /// User and inode of each socket
+    #[arg(long, short)]
+    pub extend: bool,
+    /// IPv4 sockets only
+    #[arg(short = '4', long = "inet")]
+    pub ipv4: bool,
+    /// IPv6 sockets only
+    #[arg(short = '6', long = "inet6")]
+    pub ipv6: bool,
+    /// Do not cut long addresses
+    #[arg(short = 'W', long)]
+    pub wide: bool,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+    /// Only the sockets of this network namespace: `own`, `all`, a name of `ip netns`, or an inode number
+    #[arg(long, value_name = "NETNS", default_value = "own")]
+    pub netns: NetnsArg,
+    /// Ask the kernel here, even if a daemon answers
+    #[arg(long)]
+    pub alone: bool,
+}
+
+/// `netstate stats`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct StatsArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `netstate doctor`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DoctorArgs {
+    /// One JSON object per check
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which network namespaces are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetnsArg {
+    /// All of them.
+    All,
+    /// The caller's.
+    Own,
+    /// The one with this inode number.
+    Inode(u32),
+    /// The one that `ip netns` calls so.
+    Name(String),
+}
+
+impl std::str::FromStr for NetnsArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "own" | "self" => Ok(Self::Own),
+            "" | "." | ".." => Err("a namespace has a name or a number".to_owned()),
+            name if name.contains('/') => Err("a namespace's name has no slash".to_owned()),
+            number_or_name => Ok(number_or_name
+                .parse()
+                .map_or_else(|_| Self::Name(number_or_name.to_owned()), Self::Inode)),
+        }
+    }
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// A ring's size: a power of two, from a page up to what one map can have.
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    const SMALLEST: u32 = 4096;
+    const LARGEST: u32 = 1 << 30;
+    let (digits, unit) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
+        Some(digits) => (digits.to_owned(), text.as_bytes().last().map_or(b' ', u8::to_ascii_uppercase)),
+        None => (text.to_owned(), b' '),
+    };
+    let shift = match unit {
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        _ => 0,
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, such as 16M".to_owned())?;
+    let bytes = number.checked_mul(1 << shift).and_then(|bytes| u32::try_from(bytes).ok());
+    match bytes {
+        Some(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
+        _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_ring_is_a_power_of_two() {
+        assert_eq!(parse_ring_size("8M"), Ok(8 << 20));
+        assert_eq!(parse_ring_size("4096"), Ok(4096));
+        assert_eq!(parse_ring_size("1g"), Ok(1 << 30));
+        for bad in ["", "M", "5M", "2048", "2G", "-1", "8MM", "99999999999999999999G"] {
+            assert!(parse_ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_a_word_a_number_or_a_name() {
+        assert_eq!("all".parse(), Ok(NetnsArg::All));
+        assert_eq!("4026531840".parse(), Ok(NetnsArg::Inode(4_026_531_840)));
+        assert_eq!("blue".parse(), Ok(NetnsArg::Name("blue".to_owned())));
+        assert!("../etc".parse::<NetnsArg>().is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! Asking the daemon.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{net::UnixStream, time::timeout};
+
+use crate::{
+    protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, Question},
+    view::{RowQuery, RowView, Stats, StreamItem},
+};
+
+/// A daemon that lives answers within this time, and if with a greeting only.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The daemon cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is none.
+    #[error("no netstate daemon at {0}; start one with `netstate daemon`, or name its socket with --socket")]
+    Absent(PathBuf),
+    /// It may not be asked.
+    #[error("not permitted to use {0}; run with sudo, or have the socket's group changed to one of yours")]
+    NotPermitted(PathBuf),
+    /// Somebody else is there, or another release.
+    #[error("cannot talk to the daemon at {path}: {source}")]
+    Greeting {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        source: BadGreeting,
+    },
+    /// It does not answer.
+    #[error("the daemon at {0} does not answer; it may be stopped or overloaded: see to it, or restart it")]
+    Silent(PathBuf),
+    /// The connection broke.
+    #[error("the connection to the daemon at {path} broke: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It answered something else.
+    #[error("the daemon at {0} answered with something that was not asked for")]
+    Unexpected(PathBuf),
+    /// It went away.
+    #[error("the daemon at {0} has stopped")]
+    Stopped(PathBuf),
+    /// It cannot answer.
+    #[error("the daemon cannot answer: {0}")]
+    Failed(String),
+}
+
+impl ClientError {
+    /// Whether there is no daemon at all, so that doing the work oneself is the thing to do.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent(_))
+    }
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    frames: Frames,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects to the daemon at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).await.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent(path.to_owned()),
+            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(path.to_owned()),
+            _ => ClientError::Io { path: path.to_owned(), source },
+        })?;
+        let mut client = Self { frames: protocol::frames(stream, LONGEST_ANSWER), path: path.to_owned() };
+        client.send(protocol::greeting()).await?;
+        let greeting = timeout(PATIENCE, client.frame());
+        let greeting = greeting.await.map_err(|_| ClientError::Silent(path.to_owned()))??;
+        protocol::check_greeting(&greeting)
+            .map_err(|source| ClientError::Greeting { path: path.to_owned(), source })?;
+        Ok(client)
+    }
+
+    /// The rows that `query` asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn rows(&mut self, query: RowQuery) -> Result<Vec<RowView>, ClientError> {
+        self.ask(&Question::Rows(query)).await?;
+        let mut rows = Vec::new();
+        loop {
+            match self.answer().await? {
+                Answer::Rows(part) => rows.extend(part),
+                Answer::End => return Ok(rows),
+                _ => return Err(ClientError::Unexpected(self.path.clone())),
+            }
+        }
+    }
+
+    /// The daemon's counts.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn stats(&mut self) -> Result<Stats, ClientError> {
+        self.ask(&Question::Stats).await?;
+        match self.answer().await? {
+            Answer::Stats(stats) => Ok(stats),
+            _ => Err(ClientError::Unexpected(self.path.clone())),
+        }
+    }
+
+    /// Begins to watch: from here on, [`Client::items`] has all that happens.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn watch(&mut self) -> Result<(), ClientError> {
+        self.ask(&Question::Watch).await?;
+        match self.answer().await? {
+            Answer::Watching => Ok(()),
+            _ => Err(ClientError::Unexpected(self.path.clone())),
+        }
+    }
+
+    /// What has happened since the last call; waits for something to happen.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn items(&mut self) -> Result<Vec<StreamItem>, ClientError> {
+        match self.answer().await? {
+            Answer::Items(items) => Ok(items),
+            _ => Err(ClientError::Unexpected(self.path.clone())),
+        }
+    }
+
+    async fn ask(&mut self, question: &Question) -> Result<(), ClientError> {
+        let frame = protocol::encode(question).map_err(|error| self.broken(io::Error::other(error)))?;
+        self.send(frame).await
+    }
+
+    async fn answer(&mut self) -> Result<Answer, ClientError> {
+        let frame = self.frame().await?;
+        match protocol::decode(&frame) {
+            Ok(Answer::Failed(why)) => Err(ClientError::Failed(why)),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.broken(io::Error::other(error))),
+        }
+    }
+
+    async fn send(&mut self, frame: bytes::Bytes) -> Result<(), ClientError> {
+        self.frames.send(frame).await.map_err(|error| self.broken(error))
+    }
+
+    async fn frame(&mut self) -> Result<bytes::BytesMut, ClientError> {
+        match self.frames.next().await {
+            Some(Ok(frame)) => Ok(frame),
+            Some(Err(error)) => Err(self.broken(error)),
+            None => Err(ClientError::Stopped(self.path.clone())),
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> ClientError {
+        ClientError::Io { path: self.path.clone(), source }
+    }
+}

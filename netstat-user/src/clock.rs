@@ -1,0 +1,60 @@
+//! The kernel's clock, and how to show it as the time of day.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds of `CLOCK_BOOTTIME`: since boot, the time spent suspended included.
+///
+/// The BPF programs stamp their records with it; it never steps, so differences are true durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ktime(pub u64);
+
+impl Ktime {
+    /// The time now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(nanoseconds(clock_gettime(ClockId::Boottime)).try_into().unwrap_or(0))
+    }
+
+    /// How long after `earlier` this is; zero when it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This time and `later`.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Where `CLOCK_BOOTTIME` lies in the time of day, as it was when [`WallClock::read`] looked.
+///
+/// The time of day can be set while a program runs; read it anew for each answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallClock {
+    boot: i128,
+}
+
+impl WallClock {
+    /// Compares the two clocks now.
+    #[must_use]
+    pub fn read() -> Self {
+        let boot = nanoseconds(clock_gettime(ClockId::Realtime)) - nanoseconds(clock_gettime(ClockId::Boottime));
+        Self { boot }
+    }
+
+    /// The time of day at `time`.
+    #[must_use]
+    pub fn timestamp(self, time: Ktime) -> Timestamp {
+        Timestamp::from_nanosecond(self.boot + i128::from(time.0)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn nanoseconds(time: Timespec) -> i128 {
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}

@@ -1,0 +1,189 @@
+//! `netstate doctor`: can it run here, and what is to be done if not.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use rustix::system::uname;
+use serde::Serialize;
+
+use crate::{
+    cli::DoctorArgs,
+    client::{Client, ClientError},
+    decode::RingRecord,
+    loader::{self, Tracer, VMLINUX},
+    output::{self, json},
+    sweeper::{self, Job, Outcome},
+    tcp::TcpState,
+};
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+impl Finding {
+    fn good(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, ok: true, detail: detail.into() }
+    }
+
+    fn bad(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, ok: false, detail: detail.into() }
+    }
+}
+
+/// Runs the command: 1 when something is missing.
+pub(super) async fn run(socket: &Path, args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut findings = vec![kernel(), btf(), privileges()];
+    findings.extend(tracer());
+    findings.push(daemon(socket).await);
+    let mut out = output::stdout();
+    for finding in &findings {
+        output::written(if args.json { json::line(&mut out, finding) } else { line(&mut out, finding) })?;
+    }
+    output::written(std::io::Write::flush(&mut out))?;
+    let all_good = findings.iter().all(|finding| finding.ok);
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn line(out: &mut impl std::io::Write, finding: &Finding) -> std::io::Result<()> {
+    let mark = if finding.ok { "ok  " } else { "FAIL" };
+    writeln!(out, "{mark}  {:<12} {}", finding.check, finding.detail)
+}
+
+fn kernel() -> Finding {
+    let system = uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    Finding::good("kernel", format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())))
+}
+
+fn btf() -> Finding {
+    match loader::check_fields() {
+        Ok(absent) if absent.is_empty() => Finding::good("BTF", format!("{VMLINUX} has every field that netstate reads")),
+        Ok(absent) => {
+            Finding::good("BTF", format!("{VMLINUX} has every field that is needed; without {}", absent.join(", ")))
+        }
+        Err(error) => Finding::bad("BTF", error.to_string()),
+    }
+}
+
+/// The capabilities that the parts of netstate use (`include/uapi/linux/capability.h`).
+const CAPABILITIES: [(u32, &str); 5] = [
+    (12, "CAP_NET_ADMIN"),
+    (19, "CAP_SYS_PTRACE"),
+    (21, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
+
+fn privileges() -> Finding {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
+        return Finding::bad("privileges", "cannot read /proc/self/status; is /proc mounted?");
+    };
+    let missing: Vec<_> =
+        CAPABILITIES.iter().filter(|(bit, _)| mask & (1 << bit) == 0).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        Finding::good("privileges", "all capabilities that netstate uses")
+    } else {
+        Finding::bad("privileges", format!("{} missing; run with sudo", missing.join(", ")))
+    }
+}
+
+/// Loads and attaches everything, and tries it.
+fn tracer() -> Vec<Finding> {
+    match loader::attach(RING) {
+        Err(error) => vec![Finding::bad("programs", error.to_string())],
+        Ok(tracer) => try_out(tracer),
+    }
+}
+
+const RING: u32 = 1 << 20;
+
+fn try_out(mut tracer: Tracer) -> Vec<Finding> {
+    let mut findings = vec![Finding::good("programs", "the kernel accepts and attaches them")];
+    findings.push(match listen_once() {
+        Err(error) => Finding::bad("events", format!("cannot listen on 127.0.0.1 to try: {error}")),
+        Ok(port) if announced(&mut tracer, port) => {
+            Finding::good("events", "tp_btf/inet_sock_set_state announces a new listener")
+        }
+        Ok(_) => Finding::bad(
+            "events",
+            "tp_btf/inet_sock_set_state is attached but did not announce a new listener; \
+             please report this with the output of `uname -a`",
+        ),
+    });
+    let iterators = &mut tracer.iterators;
+    findings.push(walked("sockets", "iter/tcp", iterators, Job::Sockets { only: None, wanted: Vec::new() }));
+    findings.push(walked("holders", "iter/task_file", iterators, Job::Holders));
+    let tier = "TIME_WAIT and half-open connections by sweep of iter/tcp (their hooks are not used)";
+    findings.push(Finding::good("minisocks", tier));
+    findings
+}
+
+/// Makes a listener on a free port and lets it go.
+fn listen_once() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn announced(tracer: &mut Tracer, port: u16) -> bool {
+    let limit = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < limit {
+        match tracer.events.next() {
+            Some(Ok(RingRecord::State(event)))
+                if event.to == TcpState::Listen && event.connection.local.port() == Some(port) =>
+            {
+                return true;
+            }
+            Some(_) => {}
+            None => std::thread::yield_now(),
+        }
+    }
+    false
+}
+
+fn walked(check: &'static str, iterator: &str, iterators: &mut loader::Iterators, job: Job) -> Finding {
+    let mut count = 0;
+    let mut failures = Vec::new();
+    // Walking enters other namespaces: on a thread of its own, which ends with the walk.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sweeper::run(iterators, job, |outcome| match outcome {
+                Outcome::Namespace(sweep, _) => count += sweep.sightings.len(),
+                Outcome::SocketsDone(done) => {
+                    failures.extend(done.failed.iter().map(|(_, error)| error.to_string()));
+                }
+                Outcome::Holders(Ok(holders)) => count += holders.len(),
+                Outcome::Holders(Err(error)) => failures.push(error.to_string()),
+            });
+        });
+    });
+    match failures.first() {
+        None => Finding::good(check, format!("{iterator} finds {count}")),
+        Some(failure) => Finding::bad(check, format!("{iterator}: {failure}")),
+    }
+}
+
+async fn daemon(socket: &Path) -> Finding {
+    match Client::connect(socket).await {
+        Ok(mut client) => match client.stats().await {
+            Ok(stats) => Finding::good(
+                "daemon",
+                format!("netstate {} answers at {}", stats.version, socket.display()),
+            ),
+            Err(error) => Finding::bad("daemon", error.to_string()),
+        },
+        Err(ClientError::Absent(path)) => Finding::good(
+            "daemon",
+            format!("none at {}; `watch` and `list` work without, `netstate daemon` starts one", path.display()),
+        ),
+        Err(error) => Finding::bad("daemon", error.to_string()),
+    }
+}

@@ -1,0 +1,117 @@
+//! `netstate list`: a snapshot in netstat's columns.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use anyhow::{Context, anyhow};
+
+use super::selection;
+use crate::{
+    cli::ListArgs,
+    client::{Client, ClientError},
+    clock::{Ktime, WallClock},
+    connection::{Family, Netns},
+    loader,
+    output::{self, json, netstat},
+    sweeper::{self, Job, Outcome},
+    table::Table,
+    view::{RowQuery, RowView},
+};
+
+/// Runs the command.
+pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
+    let query = RowQuery { netns: selection::netns(&args.netns)?, holders: args.programs || args.json };
+    let mut rows = match ask_daemon(socket, args, query).await? {
+        Some(rows) => rows,
+        None => snapshot(query).await?,
+    };
+    let which = which(args);
+    rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
+    netstat::sort(&mut rows);
+    let mut out = output::stdout();
+    output::written(write(&mut out, &rows, which, args).and_then(|()| out.flush()))
+}
+
+async fn ask_daemon(
+    socket: &Path,
+    args: &ListArgs,
+    query: RowQuery,
+) -> Result<Option<Vec<RowView>>, ClientError> {
+    if args.alone {
+        return Ok(None);
+    }
+    match Client::connect(socket).await {
+        Ok(mut client) => client.rows(query).await.map(Some),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
+async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
+    let walk = tokio::task::spawn_blocking(move || walk(query));
+    walk.await.context("the walk over the kernel's sockets broke off")?
+}
+
+fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
+    let mut iterators = loader::iterators()?;
+    let mut table = Table::new();
+    let mut failure = None;
+    let mut fold = |outcome| match outcome {
+        Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
+        Outcome::SocketsDone(mut done) => failure = done.failed.pop(),
+        Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
+        Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+    };
+    let sockets = Job::Sockets { only: query.netns, wanted: query.netns.into_iter().collect() };
+    sweeper::run(&mut iterators, sockets, &mut fold);
+    if query.holders {
+        sweeper::run(&mut iterators, Job::Holders, &mut fold);
+    }
+    if let Some((netns, error)) = failure {
+        report(query.netns, netns, error)?;
+    }
+    let now = Ktime::now();
+    Ok(table.rows().map(|row| RowView::new(row, now)).collect())
+}
+
+/// A namespace that could not be walked is an error when it was the one asked for.
+fn report(wanted: Option<Netns>, netns: Netns, error: sweeper::SweepError) -> anyhow::Result<()> {
+    if wanted == Some(netns) {
+        return Err(anyhow!(error));
+    }
+    log::warn!("{error}");
+    Ok(())
+}
+
+fn which(args: &ListArgs) -> netstat::Which {
+    match (args.all, args.listening) {
+        (_, true) => netstat::Which::Listeners,
+        (true, false) => netstat::Which::All,
+        (false, false) => netstat::Which::Others,
+    }
+}
+
+fn wants_family(args: &ListArgs, family: Family) -> bool {
+    match (args.ipv4, args.ipv6) {
+        (true, false) => family == Family::Inet,
+        (false, true) => family == Family::Inet6,
+        _ => true,
+    }
+}
+
+fn write(out: &mut impl Write, rows: &[RowView], which: netstat::Which, args: &ListArgs) -> io::Result<()> {
+    if args.json {
+        let clock = WallClock::read();
+        return rows.iter().try_for_each(|row| json::row(out, row, clock));
+    }
+    let columns = netstat::Columns {
+        extend: args.extend,
+        programs: args.programs,
+        wide: args.wide,
+        numeric: args.numeric,
+    };
+    netstat::table(out, rows, which, columns)
+}

@@ -1,0 +1,60 @@
+//! What the user calls: one file for each command.
+
+mod daemon;
+mod doctor;
+mod list;
+mod selection;
+mod stats;
+mod tracing;
+mod watch;
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    output,
+};
+
+/// Runs the command line that the process was started with.
+///
+/// Returns 0 when it is done, 1 when it failed, with a message on standard error; clap ends the process with
+/// 2 for wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|out, record| writeln!(out, "netstate: {}", record.args()))
+        .init();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netstate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        let done = |()| ExitCode::SUCCESS;
+        match cli.command {
+            Command::Watch(args) => watch::run(&cli.socket, &args).await.map(done),
+            Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
+            Command::List(args) => list::run(&cli.socket, &args).await.map(done),
+            Command::Stats(args) => stats::run(&cli.socket, args).await.map(done),
+            Command::Doctor(args) => doctor::run(&cli.socket, args).await,
+        }
+    });
+    // Whatever still runs has nothing to say any more; a walk over a large host is not waited for.
+    runtime.shutdown_background();
+    result
+}

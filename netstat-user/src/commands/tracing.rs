@@ -1,0 +1,80 @@
+//! Starting the tracer inside this process.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    cli::TracerArgs,
+    engine::{Engine, EngineError, Handle},
+    loader,
+};
+
+/// A running engine.
+pub(super) struct Running {
+    /// To ask it.
+    pub(super) handle: Handle,
+    engine: JoinHandle<Result<(), EngineError>>,
+    stop: Stop,
+}
+
+impl Running {
+    /// Attaches the tracer and starts the engine.
+    pub(super) fn start(args: TracerArgs, stop: Stop) -> anyhow::Result<Self> {
+        let tracer = loader::attach(args.ring_size)?;
+        let (engine, handle) = Engine::new(tracer, args.ring_size)?;
+        let engine = tokio::spawn(engine.run(stop.clone().requested()));
+        Ok(Self { handle, engine, stop })
+    }
+
+    /// Stops the engine, if it has not stopped by itself, and says why if it should not have.
+    pub(super) async fn finish(self) -> anyhow::Result<()> {
+        self.stop.now();
+        let ended = tokio::time::timeout(Duration::from_secs(1), self.engine).await;
+        match ended {
+            Ok(result) => Ok(result.context("the tracer broke down")??),
+            // Its work is cut off with the process.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A wish to stop that everybody hears.
+#[derive(Debug, Clone)]
+pub(super) struct Stop(watch::Sender<bool>);
+
+impl Stop {
+    /// Comes with SIGINT, SIGTERM or SIGHUP.
+    pub(super) fn on_signals() -> anyhow::Result<Self> {
+        let stop = Self(watch::Sender::new(false));
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut signals = signal(kind).context("cannot listen for signals")?;
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                signals.recv().await;
+                stop.now();
+            });
+        }
+        Ok(stop)
+    }
+
+    /// Stops everybody.
+    pub(super) fn now(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits for the wish.
+    pub(super) fn requested(self) -> impl Future<Output = ()> + Send {
+        let mut heard = self.0.subscribe();
+        async move {
+            // An error says that nobody can wish any more, and `self` lives as long as this does.
+            let _ = heard.wait_for(|&stop| stop).await;
+            drop(self);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What identifies a socket: cookie, namespace, addresses; and who holds it.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use netstat_ebpf::wire::COMM_LEN;
+use serde::{Deserialize, Serialize};
+
+/// The kernel's number for a socket (`sock_gen_cookie`): unique while the host is up, and kept by the
+/// connection when a minisock or an accepted child takes it over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cookie(pub u64);
+
+/// Inode number of a network namespace, as `stat -L /proc/PID/ns/net` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Netns(pub u32);
+
+/// Address of the kernel's structure for a socket: names it only while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SkAddr(pub u64);
+
+/// The address family of a socket. A dual-stack socket is `Inet6`, whatever it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// `AF_INET`
+    Inet,
+    /// `AF_INET6`
+    Inet6,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Sixteen bytes in network order: an IPv4 address as its v4-mapped form.
+    addr: [u8; 16],
+    port: u16,
+}
+
+impl Endpoint {
+    /// An end at `addr`; port 0 stands for none.
+    #[must_use]
+    pub fn new(addr: IpAddr, port: u16) -> Self {
+        let addr = match addr {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self { addr: addr.octets(), port }
+    }
+
+    /// The port, unless none is bound or known.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        if self.port == 0 { None } else { Some(self.port) }
+    }
+
+    /// The address as a socket of `family` has it.
+    #[must_use]
+    pub fn addr(&self, family: Family) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.addr);
+        match family {
+            Family::Inet => IpAddr::V4(v6.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED)),
+            Family::Inet6 => IpAddr::V6(v6),
+        }
+    }
+}
+
+/// Which connection a fact is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The key of the table.
+    pub cookie: Cookie,
+    /// Where the socket lives.
+    pub netns: Netns,
+    /// The socket's family.
+    pub family: Family,
+    /// This host's end.
+    pub local: Endpoint,
+    /// The other end; without a port for a listener.
+    pub remote: Endpoint,
+}
+
+impl Connection {
+    /// The pair of ends, when both have ports: in one namespace one socket at a time has it, except for
+    /// the short while in which a minisock is being replaced.
+    #[must_use]
+    pub fn tuple(&self) -> Option<Tuple> {
+        self.local.port()?;
+        self.remote.port()?;
+        Some(Tuple { netns: self.netns, local: self.local, remote: self.remote })
+    }
+
+    /// Takes from `newer` the ends that are still missing here. Returns whether anything changed.
+    pub fn complete(&mut self, newer: &Self) -> bool {
+        let before = *self;
+        if self.local.port == 0 {
+            self.local = newer.local;
+        }
+        if self.remote.port == 0 && newer.remote.port != 0 {
+            self.remote = newer.remote;
+        }
+        *self != before
+    }
+}
+
+/// A connection's namespace and both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    netns: Netns,
+    local: Endpoint,
+    remote: Endpoint,
+}
+
+/// A task's name (`task_struct.comm`): at most 15 bytes, which the process chooses freely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comm(pub [u8; COMM_LEN]);
+
+impl fmt::Display for Comm {
+    /// Text that is safe to print: what is not UTF-8 or controls a terminal comes out escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
+        for chunk in self.0[..end].utf8_chunks() {
+            for char in chunk.valid().chars() {
+                if char.is_control() || is_invisible(char) {
+                    write!(f, "{}", char.escape_default())?;
+                } else {
+                    write!(f, "{char}")?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that change how their neighbours are shown: line separators and bidirectional controls.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A process that holds a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process id in the root PID namespace.
+    pub pid: u32,
+    /// The descriptor, when a scan has found it.
+    pub fd: Option<u32>,
+    /// The process's name.
+    pub comm: Comm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comm(text: &[u8]) -> String {
+        let mut bytes = [0; COMM_LEN];
+        bytes[..text.len()].copy_from_slice(text);
+        Comm(bytes).to_string()
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        assert_eq!(comm(b"nginx"), "nginx");
+        assert_eq!(comm(b"a\x1b[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(comm(b"x\xffy\n"), "x\\xffy\\n");
+        assert_eq!(comm("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn an_address_keeps_its_family() {
+        let mapped = Endpoint::new("::ffff:127.0.0.1".parse().unwrap(), 80);
+        let plain = Endpoint::new("127.0.0.1".parse().unwrap(), 80);
+        assert_eq!(mapped, plain);
+        assert_eq!(mapped.addr(Family::Inet6).to_string(), "::ffff:127.0.0.1");
+        assert_eq!(plain.addr(Family::Inet).to_string(), "127.0.0.1");
+    }
+}

@@ -1,0 +1,117 @@
+//! Having a Unix socket to oneself.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another daemon has it.
+    #[error(
+        "a netstate daemon already serves {0}; query it with `netstate list`, stop it, or give another --socket"
+    )]
+    InUse(PathBuf),
+    /// Something that is no socket is there.
+    #[error("{0} is there and is no socket; remove it, or give another --socket")]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen at {path}: {action}: {source}; give a --socket in a folder that you may write to")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The right to a socket's path, before there is a socket: it is made once there is something to answer.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// Whoever holds the lock may replace a socket that a killed daemon left behind.
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims `path` for this daemon.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`].
+    pub fn new(path: &Path) -> Result<Self, ListenError> {
+        let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            let folder_error = io("cannot make its folder");
+            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(folder_error)?;
+        }
+        let lock = lock(path)?;
+        remove_stale(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Makes the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`].
+    pub fn listen(self) -> Result<Listener, ListenError> {
+        let path = &self.path;
+        let io = |action| move |source| ListenError::Io { path: path.clone(), action, source };
+        let listener = UnixListener::bind(&self.path).map_err(io("cannot bind"))?;
+        let mode = Permissions::from_mode(0o660);
+        fs::set_permissions(&self.path, mode).map_err(io("cannot set its mode"))?;
+        Ok(Listener { listener, claim: self })
+    }
+}
+
+/// A Unix socket that is this daemon's. It goes when this is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    claim: Claim,
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The lock's file stays: removing it would let two daemons lock two files of one name.
+        let _ = fs::remove_file(&self.claim.path);
+    }
+}
+
+fn lock(path: &Path) -> Result<File, ListenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
+    let file = File::options().create(true).write(true).truncate(false).open(&name).map_err(io("cannot open its lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ListenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io("cannot lock it")(source)),
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            fs::remove_file(path).map_err(io("cannot remove the socket of a daemon that is gone"))
+        }
+        Ok(_) => Err(ListenError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io("cannot look at it")(error)),
+    }
+}

@@ -1,0 +1,273 @@
+//! From the bytes that the kernel side wrote to facts. Takes any bytes: what makes no sense is an error,
+//! never a panic.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netstat_ebpf::wire::{self, form, kind};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use crate::{
+    clock::Ktime,
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
+    facts::{Fence, Form, Holder, Queues, Sighting, StateEvent},
+    tcp::{TcpState, UnknownState},
+};
+
+/// The bytes are no record that the kernel side writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record is cut short.
+    #[error("a record of kind {kind} has only {len} bytes")]
+    Short {
+        /// The record's kind; 0 when not even that is there.
+        kind: u32,
+        /// How many bytes there are.
+        len: usize,
+    },
+    /// No record of this kind is expected here.
+    #[error("unexpected record kind {0}")]
+    Kind(u32),
+    /// A state that TCP does not have.
+    #[error(transparent)]
+    State(#[from] UnknownState),
+    /// A family that TCP does not run over.
+    #[error("address family {0} is neither AF_INET nor AF_INET6")]
+    Family(u16),
+    /// A form of socket that the kernel does not have.
+    #[error("unknown form of socket {0}")]
+    Form(u8),
+}
+
+/// A record of the event ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one call; a box would cost more")]
+pub enum RingRecord {
+    /// A socket changed its state.
+    State(StateEvent),
+    /// A sweep ended.
+    Fence(Fence),
+}
+
+/// A record of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one call; a box would cost more")]
+pub enum SweepRecord {
+    /// A socket.
+    Seen(Sighting),
+    /// The end.
+    End(Fence),
+}
+
+/// Decodes one record of the event ring.
+///
+/// # Errors
+///
+/// When the bytes are no such record.
+pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
+    match record_kind(bytes)? {
+        kind::STATE_CHANGE => state_event(&read(bytes)?.0).map(RingRecord::State),
+        kind::SWEEP_END => Ok(RingRecord::Fence(fence(&read(bytes)?.0))),
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+/// Decodes the first record of a sweep's output and returns the bytes behind it.
+///
+/// # Errors
+///
+/// When the bytes do not begin with such a record; [`DecodeError::Short`] when more bytes may make one.
+pub fn sweep_record(bytes: &[u8]) -> Result<(SweepRecord, &[u8]), DecodeError> {
+    match record_kind(bytes)? {
+        kind::SOCKET_SEEN => {
+            let (seen, rest) = read(bytes)?;
+            Ok((SweepRecord::Seen(sighting(&seen)?), rest))
+        }
+        kind::SWEEP_END => {
+            let (end, rest) = read(bytes)?;
+            Ok((SweepRecord::End(fence(&end)), rest))
+        }
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+/// Decodes the first record of a scan for holders and returns the bytes behind it.
+///
+/// # Errors
+///
+/// As [`sweep_record`].
+pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
+    match record_kind(bytes)? {
+        kind::SOCKET_HELD => {
+            let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
+            let owner = Owner { pid: held.pid, fd: Some(held.fd), comm: Comm(held.comm) };
+            Ok((Holder { cookie: Cookie(held.cookie), owner }, rest))
+        }
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+fn record_kind(bytes: &[u8]) -> Result<u32, DecodeError> {
+    match bytes.first_chunk() {
+        Some(kind) => Ok(u32::from_ne_bytes(*kind)),
+        None => Err(DecodeError::Short { kind: 0, len: bytes.len() }),
+    }
+}
+
+fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    T::read_from_prefix(bytes)
+        .map_err(|_| DecodeError::Short { kind: record_kind(bytes).unwrap_or(0), len: bytes.len() })
+}
+
+fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
+    let has = |flag| change.flags & flag != 0;
+    let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
+        pid: change.pid,
+        fd: None,
+        comm: Comm(change.comm),
+    });
+    Ok(StateEvent {
+        time: Ktime(change.time),
+        connection: connection(&change.socket)?,
+        skaddr: SkAddr(change.socket.skaddr),
+        from: TcpState::try_from(change.old_state)?,
+        to: TcpState::try_from(change.new_state)?,
+        error: (change.sk_err != 0).then_some(change.sk_err),
+        peer_fin: has(wire::flag::PEER_FIN),
+        orphan: has(wire::flag::ORPHAN),
+        no_linger2: has(wire::flag::NO_LINGER2),
+        owner,
+        uid: change.socket.uid,
+        cgroup: known_cgroup(&change.socket),
+    })
+}
+
+fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
+    let form = match seen.form {
+        form::FULL => Form::Full,
+        form::MINISOCK => Form::Minisock,
+        form::REQUEST => Form::Request,
+        other => return Err(DecodeError::Form(other)),
+    };
+    Ok(Sighting {
+        time: Ktime(seen.time),
+        connection: connection(&seen.socket)?,
+        state: TcpState::try_from(seen.state)?,
+        form,
+        uid: (form == Form::Full).then_some(seen.socket.uid),
+        cgroup: known_cgroup(&seen.socket),
+        inode: (seen.inode != 0).then_some(seen.inode),
+        queues: Queues { recv: seen.recv_q, send: seen.send_q, backlog: seen.backlog },
+    })
+}
+
+fn fence(end: &wire::SweepEnd) -> Fence {
+    Fence { session: end.session, time: Ktime(end.time), in_ring: end.flags & wire::sweep::FENCED != 0 }
+}
+
+fn known_cgroup(socket: &wire::Socket) -> Option<u64> {
+    (socket.cgroup != 0).then_some(socket.cgroup)
+}
+
+fn connection(socket: &wire::Socket) -> Result<Connection, DecodeError> {
+    /// `include/linux/socket.h`
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    let (family, local, remote) = match socket.family {
+        AF_INET => (Family::Inet, ipv4(&socket.local_addr), ipv4(&socket.remote_addr)),
+        AF_INET6 => (Family::Inet6, ipv6(&socket.local_addr), ipv6(&socket.remote_addr)),
+        other => return Err(DecodeError::Family(other)),
+    };
+    Ok(Connection {
+        cookie: Cookie(socket.cookie),
+        netns: Netns(socket.netns),
+        family,
+        local: Endpoint::new(local, socket.local_port),
+        remote: Endpoint::new(remote, socket.remote_port),
+    })
+}
+
+fn ipv4(&[a, b, c, d, ..]: &[u8; 16]) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+fn ipv6(addr: &[u8; 16]) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(*addr))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn socket() -> wire::Socket {
+        wire::Socket {
+            cookie: 7,
+            skaddr: 8,
+            cgroup: 0,
+            local_addr: [127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            remote_addr: [10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            netns: 4_026_531_840,
+            uid: 1000,
+            local_port: 40_000,
+            remote_port: 80,
+            family: 2,
+            protocol: 6,
+        }
+    }
+
+    fn change() -> wire::StateChange {
+        wire::StateChange {
+            kind: kind::STATE_CHANGE,
+            flags: wire::flag::PEER_FIN,
+            time: 5,
+            socket: socket(),
+            pid: 1,
+            tid: 1,
+            comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+            sk_err: 0,
+            old_state: 5,
+            new_state: 7,
+            reserved: [0; 2],
+        }
+    }
+
+    #[test]
+    fn an_event_comes_out_as_it_was_written() {
+        let Ok(RingRecord::State(event)) = ring_record(change().as_bytes()) else {
+            panic!("not decoded");
+        };
+        assert_eq!((event.from, event.to), (TcpState::FinWait2, TcpState::Close));
+        assert_eq!(event.connection.remote.addr(Family::Inet).to_string(), "10.1.2.3");
+        assert_eq!(event.connection.local.port(), Some(40_000));
+        assert!(event.peer_fin && !event.orphan);
+        assert_eq!(event.owner, None, "a task that is not marked as the owner must not be taken for it");
+        assert_eq!(event.cgroup, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_an_error() {
+        let bad_state = wire::StateChange { new_state: 0, ..change() };
+        assert_eq!(ring_record(bad_state.as_bytes()), Err(DecodeError::State(UnknownState(0))));
+        let mut bad_family = change();
+        bad_family.socket.family = 1;
+        assert_eq!(ring_record(bad_family.as_bytes()), Err(DecodeError::Family(1)));
+        assert_eq!(ring_record(&[]), Err(DecodeError::Short { kind: 0, len: 0 }));
+        let cut = &change().as_bytes()[..40];
+        assert_eq!(ring_record(cut), Err(DecodeError::Short { kind: 1, len: 40 }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(kind in 0..6_u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = kind.to_ne_bytes().to_vec();
+            bytes.extend(tail);
+            for cut in [&bytes[..], &bytes[1..]] {
+                let _ = ring_record(cut);
+                let _ = sweep_record(cut);
+                let _ = holder_record(cut);
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Snapshots of the table, copied in parts.
+
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::Ktime,
+    connection::Netns,
+    table::Table,
+    view::RowView,
+};
+
+/// Places of the table copied at once: a fraction of a millisecond.
+const PART: usize = 4096;
+
+/// A snapshot that somebody waits for.
+#[derive(Debug)]
+struct Copy {
+    netns: Option<Netns>,
+    at: usize,
+    rows: Vec<RowView>,
+    reply: oneshot::Sender<Result<Vec<RowView>, String>>,
+}
+
+/// The snapshots under way.
+#[derive(Debug, Default)]
+pub(super) struct Copies(Vec<Copy>);
+
+impl Copies {
+    /// Whether there are any.
+    pub(super) fn pending(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(super) fn add(&mut self, netns: Option<Netns>, reply: oneshot::Sender<Result<Vec<RowView>, String>>) {
+        self.0.push(Copy { netns, at: 0, rows: Vec::new(), reply });
+    }
+
+    /// Copies one part for each; hands over those that are complete.
+    pub(super) fn advance(&mut self, table: &Table, now: Ktime) {
+        for mut copy in std::mem::take(&mut self.0) {
+            if copy.reply.is_closed() {
+                continue;
+            }
+            let Some(part) = table.part(copy.at, PART) else {
+                // Whoever asked may have gone since.
+                let _ = copy.reply.send(Ok(copy.rows));
+                continue;
+            };
+            // A row that the sweep for this very answer did not find is not there.
+            let wanted = part.filter(|row| !row.doubtful());
+            let wanted = wanted.filter(|row| copy.netns.is_none_or(|netns| netns == row.connection.netns));
+            copy.rows.extend(wanted.map(|row| RowView::new(row, now)));
+            copy.at += PART;
+            self.0.push(copy);
+        }
+    }
+}

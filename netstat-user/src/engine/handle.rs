@@ -1,0 +1,103 @@
+//! How others talk to the engine.
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::view::{RowQuery, RowView, Stats, StreamItem};
+
+/// What can be asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Tell when the table holds every socket that was there at the start.
+    Ready(oneshot::Sender<()>),
+    /// The rows, brought up to date first.
+    Rows(RowQuery, oneshot::Sender<Result<Vec<RowView>, String>>),
+    /// The counts.
+    Stats(oneshot::Sender<Stats>),
+}
+
+/// The engine has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tracer has stopped")]
+pub struct EngineGone;
+
+/// Asks the engine, and listens to it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    asking: mpsc::Sender<Request>,
+    stream: broadcast::Sender<StreamItem>,
+}
+
+impl Handle {
+    pub(super) fn new(asking: mpsc::Sender<Request>, stream: broadcast::Sender<StreamItem>) -> Self {
+        Self { asking, stream }
+    }
+
+    /// Waits until the table holds every socket that was there when the tracer was attached.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn ready(&self) -> Result<(), EngineGone> {
+        self.ask(Request::Ready).await
+    }
+
+    /// The rows, as they are now. The inner error says why the kernel could not be asked.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn rows(&self, query: RowQuery) -> Result<Result<Vec<RowView>, String>, EngineGone> {
+        self.ask(|reply| Request::Rows(query, reply)).await
+    }
+
+    /// The counts.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn stats(&self) -> Result<Stats, EngineGone> {
+        self.ask(Request::Stats).await
+    }
+
+    /// Everything that happens from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription(self.stream.subscribe())
+    }
+
+    /// Waits until the engine has stopped.
+    pub async fn gone(&self) {
+        self.asking.closed().await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.asking.send(request(reply)).await.map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+}
+
+/// A reader's place in the stream.
+#[derive(Debug)]
+pub struct Subscription(broadcast::Receiver<StreamItem>);
+
+impl Subscription {
+    /// The next item; `None` once the engine has stopped. A reader that falls too far behind gets
+    /// [`StreamItem::Missed`] and goes on with what is still there.
+    pub async fn next(&mut self) -> Option<StreamItem> {
+        match self.0.recv().await {
+            Ok(item) => Some(item),
+            Err(broadcast::error::RecvError::Lagged(items)) => Some(StreamItem::Missed { items }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// As [`Subscription::next`], but `None` when there is nothing at the moment.
+    pub fn try_next(&mut self) -> Option<StreamItem> {
+        match self.0.try_recv() {
+            Ok(item) => Some(item),
+            Err(broadcast::error::TryRecvError::Lagged(items)) => Some(StreamItem::Missed { items }),
+            Err(_) => None,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Watching the kernel's counters of what it could not hand over.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    clock::Ktime,
+    loader::{LossCounters, Losses},
+};
+
+/// How long after events came the counters are read: often enough to repair within a second, seldom enough
+/// to cost nothing.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Losses since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NewLosses {
+    /// State changes.
+    pub(super) events: u64,
+    /// The last look.
+    pub(super) since: Ktime,
+}
+
+/// Reads the counters while there is traffic.
+pub(super) struct LossWatch {
+    counters: LossCounters,
+    known: Losses,
+    looked: Ktime,
+    due: Option<Instant>,
+}
+
+impl LossWatch {
+    pub(super) fn new(counters: LossCounters, now: Ktime) -> Self {
+        Self { counters, known: Losses::default(), looked: now, due: None }
+    }
+
+    pub(super) fn events_came(&mut self, now: Instant) {
+        self.due.get_or_insert(now + INTERVAL);
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due.unwrap_or_else(Instant::now)
+    }
+
+    pub(super) fn total(&self) -> &Losses {
+        &self.known
+    }
+
+    /// Reads the counters; `None` when nothing was lost since the last time.
+    pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<NewLosses>> {
+        self.due = None;
+        let losses = self.counters.read()?;
+        let since = std::mem::replace(&mut self.looked, now);
+        if losses == self.known {
+            return Ok(None);
+        }
+        let events = losses.events().saturating_sub(self.known.events());
+        self.known = losses;
+        Ok(Some(NewLosses { events, since }))
+    }
+}

@@ -1,0 +1,211 @@
+//! Sweeps as the engine drives them: when they start, what waits for them, and holding each back until its
+//! fence has come out of the event ring.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use super::{Engine, EngineError};
+use crate::{
+    connection::Netns,
+    facts::Fence,
+    schedule::Schedule,
+    sweeper::{Job, Outcome, SweepDone},
+    table::{NamespaceSweep, Unsettled},
+    view::{RowQuery, RowView},
+};
+
+type Reply = oneshot::Sender<Result<Vec<RowView>, String>>;
+
+/// A question that waits for a sweep which starts after it was asked.
+#[derive(Debug)]
+struct Question {
+    query: RowQuery,
+    reply: Reply,
+}
+
+/// A sweep under way.
+#[derive(Debug, Default)]
+struct Running {
+    questions: Vec<Question>,
+    /// Walked, but events of that time may still be in the ring.
+    unfenced: HashMap<u64, NamespaceSweep>,
+    done: Option<SweepDone>,
+    /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
+    void: bool,
+}
+
+/// The engine's sweeps.
+#[derive(Debug)]
+pub(super) struct Sweeps {
+    schedule: Schedule,
+    running: Option<Running>,
+    /// Fences that came out of the ring before the sweeper reported their sweep.
+    passed: HashSet<u64>,
+    waiting: Vec<Question>,
+    holders_wanted: bool,
+    urgent: usize,
+    seeded: bool,
+    not_ready: Vec<oneshot::Sender<()>>,
+}
+
+impl Sweeps {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            schedule: Schedule::new(now),
+            running: None,
+            passed: HashSet::new(),
+            waiting: Vec::new(),
+            holders_wanted: false,
+            urgent: 0,
+            seeded: false,
+            not_ready: Vec::new(),
+        }
+    }
+
+    /// Whether a sweep may start.
+    pub(super) fn idle(&self) -> bool {
+        self.running.is_none()
+    }
+
+    /// When the next one is due: at once if somebody waits for it.
+    pub(super) fn due(&self) -> Instant {
+        if self.waiting.is_empty() { self.schedule.due() } else { Instant::now() }
+    }
+
+    pub(super) fn want(&mut self, query: RowQuery, reply: Reply) {
+        self.waiting.push(Question { query, reply });
+    }
+
+    pub(super) fn want_holders(&mut self) {
+        self.holders_wanted = true;
+    }
+
+    pub(super) fn when_seeded(&mut self, reply: oneshot::Sender<()>) {
+        if self.seeded {
+            let _ = reply.send(());
+        } else {
+            self.not_ready.push(reply);
+        }
+    }
+
+    pub(super) fn fence_passed(&mut self, fence: Fence) {
+        self.passed.insert(fence.session);
+    }
+
+    /// Events have been folded and left this much open.
+    pub(super) fn noticed(&mut self, now: Instant, unsettled: Unsettled) {
+        if unsettled.urgent > self.urgent {
+            self.schedule.unsettled(now);
+        }
+        self.urgent = unsettled.urgent;
+    }
+
+    pub(super) fn damaged(&mut self, now: Instant) {
+        self.schedule.damaged(now);
+    }
+
+    /// The one namespace that all waiting questions are about; a scheduled sweep is about all.
+    fn scope(&self) -> Option<Netns> {
+        let mut questions = self.waiting.iter().map(|question| question.query.netns);
+        let first = questions.next()??;
+        questions.all(|netns| netns == Some(first)).then_some(first)
+    }
+}
+
+impl Engine {
+    pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
+        let scheduled = self.sweeps.schedule.due() <= Instant::now();
+        let only = if scheduled || !self.sweeps.seeded { None } else { self.sweeps.scope() };
+        if std::mem::take(&mut self.sweeps.holders_wanted) {
+            self.jobs.send(Job::Holders).map_err(|_| EngineError::SweeperGone)?;
+        }
+        let wanted = self.table.namespaces().collect();
+        self.jobs.send(Job::Sockets { only, wanted }).map_err(|_| EngineError::SweeperGone)?;
+        self.table.begin_sweep();
+        let questions = std::mem::take(&mut self.sweeps.waiting);
+        self.sweeps.running = Some(Running { questions, ..Running::default() });
+        Ok(())
+    }
+
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Holders(Ok(holders)) => self.table.apply_holders(holders),
+            Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+            Outcome::Namespace(sweep, fence) => {
+                if let Some(running) = &mut self.sweeps.running {
+                    running.void |= !fence.in_ring;
+                    if fence.in_ring {
+                        running.unfenced.insert(fence.session, sweep);
+                    }
+                }
+            }
+            Outcome::SocketsDone(done) => {
+                if let Some(running) = &mut self.sweeps.running {
+                    running.done = Some(done);
+                }
+            }
+        }
+        self.fold_fenced();
+    }
+
+    /// Folds the sweeps whose fence has come out of the ring, and ends the walk when all are.
+    pub(super) fn fold_fenced(&mut self) {
+        let Some(running) = &mut self.sweeps.running else { return };
+        let passed = &mut self.sweeps.passed;
+        let ready: Vec<_> = running.unfenced.extract_if(|session, _| passed.remove(session)).collect();
+        let over = running.unfenced.is_empty() && running.done.is_some();
+        for (_, sweep) in ready {
+            self.table.apply_sweep(&sweep, &mut self.fresh);
+        }
+        if over && let Some(Running { done: Some(done), questions, void, .. }) = self.sweeps.running.take() {
+            self.finish_sweep(done, questions, void);
+        }
+        self.publish();
+    }
+
+    fn finish_sweep(&mut self, done: SweepDone, questions: Vec<Question>, void: bool) {
+        for (netns, error) in &done.failed {
+            log::debug!("network namespace {} was not swept: {error}", netns.0);
+        }
+        match &done.found {
+            Some(found) if !void => self.table.end_sweep(found, done.start, done.end, &mut self.fresh),
+            _ => self.table.abandon_sweep(),
+        }
+        self.sweeps.passed.clear();
+        let now = Instant::now();
+        self.counters.swept(done.cost, void);
+        let unsettled = self.table.unsettled();
+        self.sweeps.urgent = unsettled.urgent;
+        if done.found.is_some() {
+            self.sweeps.schedule.swept(now, done.cost, unsettled);
+        }
+        if void {
+            self.sweeps.schedule.damaged(now);
+            self.sweeps.waiting.extend(questions);
+            return;
+        }
+        if done.found.is_some() && !self.sweeps.seeded {
+            self.sweeps.seeded = true;
+            for reply in self.sweeps.not_ready.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+        self.answer(questions, &done);
+    }
+
+    fn answer(&mut self, questions: Vec<Question>, done: &SweepDone) {
+        for Question { query, reply } in questions {
+            let failure = done.failed.iter().find(|(netns, _)| query.netns == Some(*netns));
+            match failure {
+                Some((_, error)) => {
+                    let _ = reply.send(Err(error.to_string()));
+                }
+                None => self.copies.add(query.netns, reply),
+            }
+        }
+    }
+}

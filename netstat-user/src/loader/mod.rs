@@ -1,0 +1,273 @@
+//! The kernel side, loaded: the only module that names aya.
+
+mod btf;
+mod error;
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Iter, ProgramFd},
+};
+use aya_log::EbpfLogger;
+pub use btf::VMLINUX;
+pub use error::LoadError;
+use netstat_ebpf::wire::lost;
+use tokio::io::unix::AsyncFd;
+use zerocopy::IntoBytes;
+
+use crate::decode::{self, DecodeError, RingRecord};
+
+/// The compiled BPF programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
+
+/// The tracepoint, and the program of the same name.
+const STATE_CHANGE: &str = "inet_sock_set_state";
+/// The program that walks the sockets of a namespace, and the iterator that it is for.
+const SOCKETS: (&str, &str) = ("iter_tcp", "tcp");
+/// The program that walks open files, and the iterator that it is for.
+const FILES: (&str, &str) = ("iter_task_file", "task_file");
+
+/// The tracer, attached: events flow into the ring from now on.
+pub struct Tracer {
+    /// The events.
+    pub events: EventRing,
+    /// The iterators.
+    pub iterators: Iterators,
+    /// What found no room in the ring.
+    pub losses: LossCounters,
+    /// What the programs have to say.
+    pub log: KernelLog,
+}
+
+/// Loads all programs and attaches the tracepoint.
+///
+/// `ring_bytes` is the size of the event ring: a power of two, at least a page.
+///
+/// # Errors
+///
+/// [`LoadError`]; nothing stays attached then.
+pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
+    let (mut ebpf, btf) = load_object(ring_bytes)?;
+    load_iterators(&mut ebpf, &btf)?;
+    let counters = ebpf.take_map("LOST").ok_or_else(|| missing("map", "LOST"))?;
+    let counters = PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", e))?;
+    let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
+    let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", e))?;
+    let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", e))?;
+    let program = attach_state_change(&mut ebpf, &btf)?;
+    Ok(Tracer {
+        events: EventRing(ring),
+        losses: LossCounters { counters, program },
+        log: KernelLog(log),
+        iterators: Iterators { ebpf },
+    })
+}
+
+/// Loads the iterators alone: enough for one snapshot.
+///
+/// # Errors
+///
+/// [`LoadError`].
+pub fn iterators() -> Result<Iterators, LoadError> {
+    let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
+    load_iterators(&mut ebpf, &btf)?;
+    Ok(Iterators { ebpf })
+}
+
+/// Looks for the kernel fields that the programs read; returns those that are missing and can be done without.
+///
+/// # Errors
+///
+/// [`LoadError`] when one that is needed is missing.
+pub fn check_fields() -> Result<Vec<String>, LoadError> {
+    btf::absent_fields()
+}
+
+/// A page: the least that the kernel takes.
+const SMALLEST_RING: u32 = 4096;
+
+fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
+    let offsets = btf::offsets()?;
+    let btf = Btf::from_sys_fs().map_err(|error| LoadError::BadBtf(error.to_string()))?;
+    let ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("OFFSETS", offsets.as_bytes(), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .load(OBJECT)
+        .map_err(|error| LoadError::object(&error))?;
+    Ok((ebpf, btf))
+}
+
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
+    for (name, iterator) in [SOCKETS, FILES] {
+        let program: &mut Iter = program(ebpf, name)?;
+        program.load(iterator, btf).map_err(|error| LoadError::program(name, error))?;
+    }
+    Ok(())
+}
+
+fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadError> {
+    let program: &mut BtfTracePoint = program(ebpf, STATE_CHANGE)?;
+    let error = |error| LoadError::program(STATE_CHANGE, error);
+    program.load(STATE_CHANGE, btf).map_err(error)?;
+    program.attach().map_err(error)?;
+    program.fd().map_err(error)?.try_clone().map_err(|e| LoadError::other("cannot keep the program", e))
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| missing("program", name))?;
+    program.try_into().map_err(|error| LoadError::program(name, error))
+}
+
+fn missing(what: &str, name: &str) -> LoadError {
+    LoadError::other("cannot load the BPF object", format!("it has no {what} `{name}`"))
+}
+
+/// The ring of events. Its descriptor is readable while it holds any.
+pub struct EventRing(RingBuf<MapData>);
+
+impl EventRing {
+    /// Takes the next record; `None` when the ring is empty.
+    pub fn next(&mut self) -> Option<Result<RingRecord, DecodeError>> {
+        self.0.next().map(|record| decode::ring_record(&record))
+    }
+
+    /// Registers the ring with the runtime, to wait until it holds something.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be registered.
+    pub fn readable(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor belongs to the map that the ring owns and never gives away or replaces.
+        unsafe { AsyncFd::register(self) }.map_err(io::Error::other)
+    }
+}
+
+impl AsRawFd for EventRing {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The iterator programs.
+#[derive(Debug)]
+pub struct Iterators {
+    ebpf: Ebpf,
+}
+
+impl Iterators {
+    /// Opens a walk over the TCP sockets of the calling thread's network namespace. Read from the file
+    /// come [`decode::sweep_record`]s.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the kernel refuses.
+    pub fn sockets(&mut self) -> Result<File, LoadError> {
+        self.open(SOCKETS.0)
+    }
+
+    /// Opens a walk over all open files of the PID namespace. Read from the file come
+    /// [`decode::holder_record`]s.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the kernel refuses.
+    pub fn files(&mut self) -> Result<File, LoadError> {
+        self.open(FILES.0)
+    }
+
+    fn open(&mut self, name: &'static str) -> Result<File, LoadError> {
+        let error = |error| LoadError::program(name, error);
+        let program: &mut Iter = program(&mut self.ebpf, name)?;
+        let link = program.attach().map_err(error)?;
+        let link = program.take_link(link).map_err(error)?;
+        link.into_file().map_err(|e| LoadError::other("cannot open the iterator", e))
+    }
+}
+
+/// Counts of records that never reached the ring.
+pub struct LossCounters {
+    counters: PerCpuArray<MapData, u64>,
+    program: ProgramFd,
+}
+
+/// What was lost since the tracer was attached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// State changes for which the ring had no room, by CPU.
+    pub ring_full: Vec<u64>,
+    /// State changes that happened on a CPU while the program was already running there: an interrupt's
+    /// packet changed a socket just then (`recursion_misses`, 5.12).
+    pub recursion: u64,
+    /// Sweeps whose end found no room.
+    pub fences: u64,
+}
+
+impl Losses {
+    /// State changes lost, for whatever reason.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.ring_full.iter().sum::<u64>() + self.recursion
+    }
+}
+
+impl LossCounters {
+    /// Reads the counters.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not answer.
+    pub fn read(&self) -> io::Result<Losses> {
+        let ring_full = self.counter(lost::STATE_CHANGE)?;
+        let fences = self.counter(lost::SWEEP_END)?.iter().sum();
+        Ok(Losses { ring_full, recursion: self.recursion_misses()?, fences })
+    }
+
+    fn counter(&self, index: u32) -> io::Result<Vec<u64>> {
+        let values = self.counters.get(&index, 0).map_err(io::Error::other)?;
+        Ok(values.iter().copied().collect())
+    }
+
+    /// aya does not show `bpf_prog_info.recursion_misses`; the kernel prints it here as well.
+    fn recursion_misses(&self) -> io::Result<u64> {
+        let fd = self.program.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+        let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+        Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+    }
+}
+
+/// The kernel side's own log, for anomalies. Its descriptor is readable while there is something to print.
+pub struct KernelLog(EbpfLogger<&'static dyn log::Log>);
+
+impl KernelLog {
+    /// Hands everything that waits to the program's logger.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+
+    /// Registers the log with the runtime, to wait until it holds something.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be registered.
+    pub fn readable(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor belongs to the ring that the logger owns and never gives away or replaces.
+        unsafe { AsyncFd::register(self) }.map_err(io::Error::other)
+    }
+}
+
+impl AsRawFd for KernelLog {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

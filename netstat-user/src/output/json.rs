@@ -1,0 +1,203 @@
+//! JSON, one object a line. The keys are a contract: they stay, and more may come.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    clock::WallClock,
+    connection::{Connection, Family, Owner},
+    table::{Source, Transition},
+    tcp::TcpState,
+    view::{RowView, Stats, StreamItem},
+};
+
+/// Writes one row.
+///
+/// # Errors
+///
+/// What `out` returns.
+pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<()> {
+    line(out, &Row {
+        identity: Identity::of(&row.connection),
+        state: row.state.name(),
+        since: clock.timestamp(row.since).to_string(),
+        in_state_ms: row.in_state.as_millis(),
+        at_least: row.at_least,
+        recv_q: row.queues.map(|queues| queues.recv),
+        send_q: row.queues.map(|queues| queues.send),
+        backlog: row.queues.filter(|_| row.state == TcpState::Listen).map(|queues| queues.backlog),
+        holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
+        inode: row.inode,
+    })
+}
+
+/// Writes one item of the stream.
+///
+/// # Errors
+///
+/// What `out` returns.
+pub fn item(out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
+    match item {
+        StreamItem::Transition(transition) => line(out, &Step::of(transition, clock)),
+        StreamItem::Lost { events, since } => {
+            line(out, &Lost { lost: *events, since: clock.timestamp(*since).to_string() })
+        }
+        StreamItem::Missed { items } => line(out, &Missed { missed: *items }),
+    }
+}
+
+/// Writes the counts.
+///
+/// # Errors
+///
+/// What `out` returns.
+pub fn stats(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
+    let by_state: serde_json::Map<_, _> = TcpState::ALL
+        .iter()
+        .map(|state| (state.name().to_owned(), stats.by_state[state.index()].into()))
+        .collect();
+    line(out, &serde_json::json!({
+        "version": stats.version,
+        "uptime_s": stats.uptime.as_secs(),
+        "rows": stats.by_state.iter().sum::<usize>(),
+        "by_state": by_state,
+        "namespaces": stats.namespaces,
+        "events": stats.events,
+        "events_per_second": stats.events_per_second,
+        "transitions": stats.transitions,
+        "lost": stats.lost(),
+        "lost_ring_full_by_cpu": stats.lost_ring_full,
+        "lost_recursion": stats.lost_recursion,
+        "undecodable": stats.undecodable,
+        "ring_bytes": stats.ring_bytes,
+        "sweeps": stats.sweeps,
+        "sweeps_void": stats.sweeps_void,
+        "sweep_cost_us": micros(stats.sweep_cost),
+        "sweep_cost_total_us": micros(stats.sweep_cost_total),
+        "urgent": stats.urgent,
+        "lingering": stats.lingering,
+        "subscribers": stats.subscribers,
+    }))
+}
+
+/// Writes any value as one line.
+///
+/// # Errors
+///
+/// What `out` returns.
+pub fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize)]
+struct Identity {
+    cookie: u64,
+    netns: u32,
+    family: Family,
+    local_addr: std::net::IpAddr,
+    local_port: Option<u16>,
+    remote_addr: std::net::IpAddr,
+    remote_port: Option<u16>,
+}
+
+impl Identity {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            cookie: connection.cookie.0,
+            netns: connection.netns.0,
+            family: connection.family,
+            local_addr: connection.local.addr(connection.family),
+            local_port: connection.local.port(),
+            remote_addr: connection.remote.addr(connection.family),
+            remote_port: connection.remote.port(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Holder {
+    uid: Option<u32>,
+    pid: Option<u32>,
+    comm: Option<String>,
+    fd: Option<u32>,
+    cgroup: Option<u64>,
+}
+
+impl Holder {
+    fn of(uid: Option<u32>, owner: Option<&Owner>, cgroup: Option<u64>) -> Self {
+        Self {
+            uid,
+            pid: owner.map(|owner| owner.pid),
+            comm: owner.map(|owner| owner.comm.to_string()),
+            fd: owner.and_then(|owner| owner.fd),
+            cgroup,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    identity: Identity,
+    state: &'static str,
+    since: String,
+    in_state_ms: u128,
+    at_least: bool,
+    recv_q: Option<u32>,
+    send_q: Option<u32>,
+    backlog: Option<u32>,
+    #[serde(flatten)]
+    holder: Holder,
+    inode: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    #[serde(flatten)]
+    identity: Identity,
+    time: String,
+    from: Option<&'static str>,
+    to: &'static str,
+    in_state_us: Option<u64>,
+    at_least: bool,
+    source: Source,
+    reason: Option<String>,
+    #[serde(flatten)]
+    holder: Holder,
+}
+
+impl Step {
+    fn of(transition: &Transition, clock: WallClock) -> Self {
+        Self {
+            identity: Identity::of(&transition.connection),
+            time: clock.timestamp(transition.time).to_string(),
+            from: transition.from.map(TcpState::name),
+            to: transition.to.name(),
+            in_state_us: transition.in_state.map(micros),
+            at_least: transition.at_least,
+            source: transition.source,
+            reason: transition.reason.map(|reason| reason.to_string()),
+            holder: Holder::of(transition.uid, transition.owner.as_ref(), transition.cgroup),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Lost {
+    lost: u64,
+    since: String,
+}
+
+#[derive(Serialize)]
+struct Missed {
+    missed: u64,
+}

@@ -1,0 +1,144 @@
+//! A transition as a line for people.
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use jiff::tz::TimeZone;
+
+use super::{Short, color::Palette};
+use crate::{
+    clock::WallClock,
+    connection::{Connection, Endpoint, Family, Netns},
+    table::{Source, Transition},
+    view::StreamItem,
+};
+
+/// Prints items of the stream as aligned lines.
+#[derive(Debug)]
+pub struct Lines {
+    palette: Palette,
+    zone: TimeZone,
+    /// The namespace that goes without saying.
+    own: Option<Netns>,
+}
+
+impl Lines {
+    /// Lines in the host's time zone; `own` is the namespace that is not named in them.
+    #[must_use]
+    pub fn new(palette: Palette, own: Option<Netns>) -> Self {
+        Self { palette, zone: TimeZone::system(), own }
+    }
+
+    /// The line above all others.
+    ///
+    /// # Errors
+    ///
+    /// What `out` returns.
+    pub fn header(&self, out: &mut impl Write) -> io::Result<()> {
+        let (faint, reset) = (self.palette.faint(), self.palette.reset());
+        writeln!(
+            out,
+            "{faint}{:<15} {:>11}   {:<11} {:<23} {:<23} {:>10}  {}{reset}",
+            "Time", "From", "To", "Local Address", "Foreign Address", "In state", "Owner"
+        )
+    }
+
+    /// One item.
+    ///
+    /// # Errors
+    ///
+    /// What `out` returns.
+    pub fn item(&self, out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
+        let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
+        match item {
+            StreamItem::Transition(transition) => self.transition(out, transition, clock),
+            StreamItem::Lost { events, since } => {
+                let since = clock.timestamp(*since).to_zoned(self.zone.clone());
+                let since = since.strftime("%H:%M:%S%.6f");
+                writeln!(
+                    out,
+                    "{alarm}-- {events} state changes lost since {since}: more than the ring could take; \
+                     the table is being repaired; --ring-size makes the ring larger --{reset}"
+                )
+            }
+            StreamItem::Missed { items } => {
+                writeln!(out, "{alarm}-- {items} lines missed: the output is slower than the events --{reset}")
+            }
+        }
+    }
+
+    fn transition(&self, out: &mut impl Write, transition: &Transition, clock: WallClock) -> io::Result<()> {
+        let Palettes { from, to, reset } = self.palettes(transition);
+        let time = clock.timestamp(transition.time).to_zoned(self.zone.clone());
+        let connection = &transition.connection;
+        writeln!(
+            out,
+            "{} {from}{:>11}{reset} → {to}{:<11}{reset} {:<23} {:<23} {:>10}  {}",
+            time.strftime("%H:%M:%S%.6f"),
+            transition.from.map_or("?", crate::tcp::TcpState::name),
+            transition.to,
+            End(connection, connection.local, "-").to_string(),
+            End(connection, connection.remote, "*").to_string(),
+            lasted(transition),
+            self.remarks(transition),
+        )
+    }
+
+    fn palettes(&self, transition: &Transition) -> Palettes {
+        let reset = self.palette.reset();
+        let from = transition.from.map_or(reset, |state| self.palette.state(state));
+        Palettes { from, to: self.palette.state(transition.to), reset }
+    }
+
+    fn remarks(&self, transition: &Transition) -> String {
+        let mut text = match &transition.owner {
+            Some(owner) => format!("{}/{}", owner.pid, owner.comm),
+            None => "-".to_owned(),
+        };
+        if let Some(reason) = transition.reason {
+            let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
+            let _ = write!(text, "  {alarm}{reason}{reset}");
+        }
+        if transition.source == Source::Sweep {
+            text.push_str("  (seen by sweep)");
+        }
+        if self.own != Some(transition.connection.netns) {
+            let _ = write!(text, "  netns={}", transition.connection.netns.0);
+        }
+        text
+    }
+}
+
+struct Palettes {
+    from: &'static str,
+    to: &'static str,
+    reset: &'static str,
+}
+
+fn lasted(transition: &Transition) -> String {
+    match transition.in_state {
+        Some(duration) if transition.at_least => format!("≥{}", Short(duration)),
+        Some(duration) => Short(duration).to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+/// One end as `address:port`, IPv6 in brackets; a port that there is not as the given sign.
+struct End<'a>(&'a Connection, Endpoint, &'static str);
+
+impl fmt::Display for End<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(connection, end, no_port) = self;
+        match end.addr(connection.family).to_canonical() {
+            IpAddr::V6(v6) if connection.family == Family::Inet6 => write!(f, "[{v6}]:")?,
+            addr => write!(f, "{addr}:")?,
+        }
+        match end.port() {
+            Some(port) => write!(f, "{port}"),
+            None => f.write_str(no_port),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! From views to text: one file per form.
+
+pub mod color;
+pub mod json;
+pub mod line;
+pub mod names;
+pub mod netstat;
+
+use std::{
+    fmt,
+    io::{self, Write},
+    time::Duration,
+};
+
+/// Items of the stream written at once.
+pub const BATCH: usize = 1024;
+
+/// Standard output, written in large pieces.
+#[must_use]
+pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+    io::BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+}
+
+/// Standard output is closed: whoever read it has seen enough.
+#[must_use]
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<Closed>());
+    causes.next().is_some()
+}
+
+/// Writing to standard output failed because its reader has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("standard output is closed")]
+pub struct Closed;
+
+/// Tells a reader that has left from an output that cannot be written.
+///
+/// # Errors
+///
+/// [`Closed`], or what `result` has.
+pub fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+    }
+}
+
+/// Writes `text` and hands it on at once.
+///
+/// # Errors
+///
+/// As [`written`].
+pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
+    let mut out = stdout();
+    written(write!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// A duration for people: three figures or so, and a unit.
+#[derive(Debug, Clone, Copy)]
+pub struct Short(pub Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        let text = match (self.0.as_secs(), self.0.as_micros()) {
+            (0, micros @ 0..1_000) => format!("{micros} µs"),
+            (0, _) => format!("{:.1} ms", self.0.as_secs_f64() * 1e3),
+            (0..MINUTE, _) => format!("{:.2} s", self.0.as_secs_f64()),
+            (seconds @ ..HOUR, _) => format!("{}m{:02}s", seconds / MINUTE, seconds % MINUTE),
+            (seconds @ ..DAY, _) => format!("{}h{:02}m", seconds / HOUR, seconds % HOUR / MINUTE),
+            (seconds, _) => format!("{}d{:02}h", seconds / DAY, seconds % DAY / HOUR),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_short() {
+        let cases = [
+            (Duration::from_nanos(85_900), "85 µs"),
+            (Duration::from_micros(1_234), "1.2 ms"),
+            (Duration::from_millis(60_010), "1m00s"),
+            (Duration::from_millis(2_345), "2.35 s"),
+            (Duration::from_secs(3_720), "1h02m"),
+            (Duration::from_secs(100_000), "1d03h"),
+        ];
+        for (duration, text) in cases {
+            assert_eq!(Short(duration).to_string(), text);
+        }
+    }
+}

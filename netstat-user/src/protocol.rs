@@ -1,0 +1,150 @@
+//! What a client and the daemon say to each other: frames of a length and so many bytes, over a Unix socket.
+//!
+//! Each side begins with a [`greeting`], which holds the protocol's version and never changes its form, so
+//! that two versions can tell that they do not fit. Everything after it is one value a frame, in postcard's
+//! encoding.
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use crate::view::{RowQuery, RowView, Stats, StreamItem};
+
+/// The version that this program speaks. Any change of a message is another version.
+pub const VERSION: u16 = 1;
+
+/// A question is at most this long.
+pub const LONGEST_QUESTION: usize = 4 * 1024;
+/// An answer's frame is at most this long.
+pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// Rows in one frame.
+pub const ROWS_PER_FRAME: usize = 4096;
+/// Stream items in one frame.
+pub const ITEMS_PER_FRAME: usize = 1024;
+
+const MAGIC: &[u8; 8] = b"netstate";
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// The rows: [`Answer::Rows`] until [`Answer::End`].
+    Rows(RowQuery),
+    /// All transitions from now on: [`Answer::Watching`], then [`Answer::Items`] without end.
+    Watch,
+    /// The counts: one [`Answer::Stats`].
+    Stats,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Some of the rows.
+    Rows(Vec<RowView>),
+    /// The stream has begun.
+    Watching,
+    /// What has happened.
+    Items(Vec<StreamItem>),
+    /// The counts.
+    Stats(Stats),
+    /// No more rows.
+    End,
+    /// The question cannot be answered, and why.
+    Failed(String),
+}
+
+/// A connection, cut into frames.
+pub type Frames = Framed<UnixStream, LengthDelimitedCodec>;
+
+/// Cuts `stream` into frames of which incoming ones are at most `longest` bytes.
+#[must_use]
+pub fn frames(stream: UnixStream, longest: usize) -> Frames {
+    LengthDelimitedCodec::builder().max_frame_length(longest).new_framed(stream)
+}
+
+/// The first frame of either side.
+#[must_use]
+pub fn greeting() -> Bytes {
+    let mut greeting = BytesMut::with_capacity(MAGIC.len() + 2);
+    greeting.extend_from_slice(MAGIC);
+    greeting.extend_from_slice(&VERSION.to_le_bytes());
+    greeting.freeze()
+}
+
+/// The other side is no netstate, or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadGreeting {
+    /// Not a greeting at all.
+    #[error("it does not speak netstate's protocol")]
+    Foreign,
+    /// Another version.
+    #[error("it speaks version {0} of the protocol, and this program version {VERSION}: use the same release of netstate for both")]
+    Version(u16),
+}
+
+/// Checks the first frame of the other side.
+///
+/// # Errors
+///
+/// [`BadGreeting`].
+pub fn check_greeting(frame: &[u8]) -> Result<(), BadGreeting> {
+    match frame.strip_prefix(MAGIC) {
+        Some(&[low, high]) => match u16::from_le_bytes([low, high]) {
+            VERSION => Ok(()),
+            other => Err(BadGreeting::Version(other)),
+        },
+        _ => Err(BadGreeting::Foreign),
+    }
+}
+
+/// A message as a frame.
+///
+/// # Errors
+///
+/// When the message cannot be encoded, which none of the above is.
+pub fn encode(message: &impl Serialize) -> Result<Bytes, postcard::Error> {
+    postcard::to_stdvec(message).map(Bytes::from)
+}
+
+/// A frame as a message.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, postcard::Error> {
+    match postcard::take_from_bytes(frame)? {
+        (message, []) => Ok(message),
+        _ => Err(postcard::Error::DeserializeBadEncoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_greeting_tells_the_version() {
+        assert_eq!(check_greeting(&greeting()), Ok(()));
+        assert_eq!(check_greeting(b"netstate\x02\x00"), Err(BadGreeting::Version(2)));
+        assert_eq!(check_greeting(b"GET / HTTP/1.1"), Err(BadGreeting::Foreign));
+        assert_eq!(check_greeting(b"netstate\x01\x00\x00"), Err(BadGreeting::Foreign));
+    }
+
+    #[test]
+    fn a_message_is_the_whole_frame() {
+        let frame = encode(&Question::Stats).unwrap();
+        assert_eq!(decode::<Question>(&frame).unwrap(), Question::Stats);
+        assert!(decode::<Question>(&[&frame[..], &[0]].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_panics(frame in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = check_greeting(&frame);
+            let _ = decode::<Question>(&frame);
+            let _ = decode::<Answer>(&frame);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! When to sweep: soon where something is missing, seldom where nothing is, and never for more than a
+//! hundredth of one processor.
+
+use std::time::{Duration, Instant};
+
+use crate::table::Unsettled;
+
+/// Between the first hint that a sweep is needed and the sweep: most connections settle by themselves meanwhile.
+const FIRST: Duration = Duration::from_millis(20);
+/// The longest wait while something is missing, and the wait while minisocks or request socks linger.
+const LINGERING: Duration = Duration::from_secs(1);
+/// The wait while nothing is missing: half-open connections are announced by nobody.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Sweeps take at most one part in this many of one processor while something is missing.
+const BUDGET: u32 = 100;
+/// The same while nothing is.
+const IDLE_BUDGET: u32 = 1000;
+
+/// Decides when the next sweep is due.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    due: Instant,
+    earliest: Instant,
+    wait: Duration,
+}
+
+impl Schedule {
+    /// A first sweep is due at once.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { due: now, earliest: now, wait: FIRST }
+    }
+
+    /// When the next sweep is due.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Something has come up that only a sweep can tell.
+    pub fn unsettled(&mut self, now: Instant) {
+        self.wait = FIRST;
+        self.due = self.due.min((now + FIRST).max(self.earliest));
+    }
+
+    /// Events were lost, or a sweep came to nothing: budget or not, the table is not right without one.
+    pub fn damaged(&mut self, now: Instant) {
+        self.due = self.due.min(now + FIRST);
+    }
+
+    /// A sweep is over that took `cost` of processor time and left `unsettled`.
+    pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled) {
+        self.earliest = now + cost * BUDGET;
+        let wait = if unsettled.urgent > 0 {
+            self.wait = (self.wait * 2).min(LINGERING);
+            self.wait
+        } else if unsettled.lingering > 0 {
+            LINGERING
+        } else {
+            IDLE.max(cost * IDLE_BUDGET)
+        };
+        self.due = (now + wait).max(self.earliest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URGENT: Unsettled = Unsettled { urgent: 1, lingering: 0 };
+
+    #[test]
+    fn waits_longer_each_time_while_something_is_missing() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            schedule.swept(now, Duration::ZERO, URGENT);
+            waits.push(schedule.due() - now);
+        }
+        assert!(waits.is_sorted());
+        assert_eq!(waits[0], FIRST * 2);
+        assert_eq!(waits[7], LINGERING);
+        schedule.unsettled(now);
+        assert_eq!(schedule.due() - now, FIRST);
+    }
+
+    #[test]
+    fn an_expensive_sweep_is_not_repeated_before_its_cost_is_a_hundredth() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        schedule.swept(now, Duration::from_millis(125), URGENT);
+        schedule.unsettled(now + Duration::from_millis(1));
+        assert_eq!(schedule.due() - now, Duration::from_millis(12_500));
+        schedule.damaged(now);
+        assert_eq!(schedule.due() - now, FIRST);
+    }
+}

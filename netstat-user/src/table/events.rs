@@ -1,0 +1,220 @@
+//! Folding events.
+//!
+//! An event is about a full sock, and a connection outlives that at both ends. Before it: a child is
+//! announced as LISTEN → SYN_RECV, and kernels up to 6.12 do so before the child has a cookie and remote end
+//! of its own. After it: a socket that goes to CLOSE may have left a minisock behind, in TIME_WAIT or in
+//! FIN_WAIT2 (`tcp_time_wait`).
+
+use super::{
+    End, Table,
+    row::{Row, Step},
+    same_ends,
+    transition::{Source, Transition},
+};
+use crate::{
+    clock::Ktime,
+    connection::{Cookie, Owner},
+    facts::{Form, StateEvent},
+    reason::Reason,
+    tcp::TcpState::{self, Close, Closing, FinWait2, Listen, SynRecv, TimeWait},
+};
+
+/// More children than this are never between their first event and their second.
+const MOST_UNBORN: usize = 65_536;
+
+/// What has become of a connection once its event is over.
+enum After {
+    /// A full sock in this state.
+    Open(TcpState),
+    /// A minisock in this state.
+    Minisock(TcpState),
+    /// Nothing.
+    Gone,
+}
+
+impl After {
+    /// Where `event` leaves the connection.
+    fn of(event: &StateEvent) -> Self {
+        match (event.from, event.to) {
+            (_, to) if to != Close => Self::Open(to),
+            // An error ends a socket without a minisock: a reset, a timeout, `ss -K`.
+            (FinWait2 | Closing, _) if event.error.is_some() => Self::Gone,
+            // `tcp_fin` in FIN_WAIT2 and `tcp_rcv_state_process` in CLOSING: `tcp_time_wait(TCP_TIME_WAIT)`.
+            (Closing, _) => Self::Minisock(TimeWait),
+            (FinWait2, _) if event.peer_fin => Self::Minisock(TimeWait),
+            // `__tcp_close` and `tcp_rcv_state_process`: an orphan waits for the peer's FIN as a minisock,
+            // `tcp_time_wait(TCP_FIN_WAIT2)`, unless `TCP_LINGER2` forbids it.
+            (FinWait2, _) if event.orphan && !event.no_linger2 => Self::Minisock(FinWait2),
+            _ => Self::Gone,
+        }
+    }
+}
+
+impl Table {
+    /// Folds one event; the steps that follow from it are added to `out`.
+    ///
+    /// Events of one socket come in their order; one that is older than what a sweep has shown since is
+    /// reported and kept in the history, but does not turn the row back.
+    pub fn apply_event(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if (event.from, event.to) == (Listen, SynRecv) {
+            self.birth(event, out);
+            return;
+        }
+        if !self.unborn.is_empty()
+            && let Some(born) = self.unborn.remove(&event.skaddr)
+            && event.from == SynRecv
+        {
+            self.child(event, born, out);
+        }
+        self.replace_minisock(event, out);
+        let cookie = event.connection.cookie;
+        match self.store.get(cookie) {
+            Some(row) if row.last_fact > event.time => self.late(event, out),
+            Some(row) if event.from == Close && row.state != Close => self.begin_again(event, out),
+            Some(_) => self.step(event, out),
+            None => self.first(event, out),
+        }
+    }
+
+    /// A child of a listener. Up to 6.12 `inet_csk_clone_lock` announces it as a copy of its listener, cookie
+    /// included; the missing remote port gives that away, and the child is known by its address until the
+    /// next event.
+    fn birth(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if event.connection.remote.port().is_some() {
+            self.replace_minisock(event, out);
+            self.child(event, event.time, out);
+            return;
+        }
+        if self.unborn.len() >= MOST_UNBORN {
+            self.unborn.clear();
+        }
+        self.unborn.insert(event.skaddr, event.time);
+    }
+
+    fn child(&mut self, event: &StateEvent, born: Ktime, out: &mut Vec<Transition>) {
+        let known = self.store.change(event.connection.cookie, |row| {
+            // A sweep may have seen it as a request sock: it has been in SYN_RECV since then.
+            let same = row.state == SynRecv && same_ends(&row.connection, &event.connection);
+            if same {
+                row.form = Form::Full;
+                row.last_fact = born;
+                describe(row, event);
+            }
+            same
+        });
+        if known == Some(true) {
+            return;
+        }
+        let mut row = Row::begun(event.connection, Listen, born);
+        describe(&mut row, event);
+        let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
+        // How long the listener has listened is not how long the child has.
+        out.push(Transition { in_state: None, at_least: false, ..transition });
+        row.enter(Step { time: born, from: Some(Listen), to: SynRecv, source: Source::Event }, false);
+        self.store.insert(row);
+    }
+
+    /// A new connection has the ends of a minisock: the kernel has ended that one, unannounced
+    /// (`tcp_timewait_state_process`, `__inet_check_established`).
+    fn replace_minisock(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if event.to == Close {
+            return;
+        }
+        if let Some(tuple) = event.connection.tuple()
+            && let Some(old) = self.store.minisock(&tuple)
+            && old != event.connection.cookie
+        {
+            let end = End { time: event.time, source: Source::Inferred, reason: Some(Reason::Reused) };
+            self.end(old, end, out);
+        }
+    }
+
+    /// The first that is heard of a socket.
+    fn first(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if self.departed.get(&event.connection.cookie).is_some_and(|&gone| gone > event.time) {
+            // What is older than the row's end has nothing to add.
+            return;
+        }
+        let mut row = Row::begun(event.connection, event.from, event.time);
+        // Nobody knows how long it was in the state that it leaves.
+        row.at_least = true;
+        self.store.insert(row);
+        self.step_with(event, out, |transition| Transition { in_state: None, at_least: false, ..transition });
+    }
+
+    /// A socket that has been disconnected and is used again: the row that it still has is of a connection
+    /// before, whose minisock shares its cookie.
+    fn begin_again(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        let end = End { time: event.time, source: Source::Inferred, reason: None };
+        self.end(event.connection.cookie, end, out);
+        self.first(event, out);
+    }
+
+    fn step(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        self.step_with(event, out, |transition| transition);
+    }
+
+    fn step_with(
+        &mut self,
+        event: &StateEvent,
+        out: &mut Vec<Transition>,
+        adjust: impl FnOnce(Transition) -> Transition,
+    ) {
+        let cookie = event.connection.cookie;
+        let after = After::of(event);
+        let (to, source) = match after {
+            After::Open(state) => (state, Source::Event),
+            After::Minisock(state) => (state, Source::Inferred),
+            After::Gone => (Close, Source::Event),
+        };
+        let transition = self.store.change(cookie, |row| {
+            describe(row, event);
+            let transition = super::transition(row, event.time, Some(event.from), to, source);
+            row.last_fact = event.time;
+            row.missed = 0;
+            row.confirmed = false;
+            if matches!(after, After::Minisock(_)) {
+                row.form = Form::Minisock;
+                row.inode = None;
+            }
+            if row.state != to {
+                row.enter(Step { time: event.time, from: Some(event.from), to, source }, false);
+            }
+            transition
+        });
+        let Some(transition) = transition else { return };
+        if to != event.from {
+            let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
+            out.push(adjust(Transition { reason, ..transition }));
+        }
+        if to == Close {
+            self.depart(cookie, event.time);
+        }
+    }
+
+    /// An event that is older than what is already known.
+    fn late(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        let step = Step { time: event.time, from: Some(event.from), to: event.to, source: Source::Event };
+        let transition = self.store.change(event.connection.cookie, |row| {
+            row.record(step);
+            super::transition(row, event.time, Some(event.from), event.to, Source::Event)
+        });
+        out.extend(transition.map(|late| Transition { in_state: None, at_least: false, ..late }));
+    }
+
+    fn depart(&mut self, cookie: Cookie, time: Ktime) {
+        self.store.remove(cookie);
+        self.bury(cookie, time);
+    }
+}
+
+/// Takes over what an event tells of its socket, the state excepted.
+fn describe(row: &mut Row, event: &StateEvent) {
+    row.connection.complete(&event.connection);
+    row.uid = Some(event.uid);
+    row.cgroup = event.cgroup.or(row.cgroup);
+    if let Some(owner) = event.owner {
+        let fd = row.owner.filter(|known| known.pid == owner.pid).and_then(|known| known.fd);
+        row.owner = Some(Owner { fd, ..owner });
+    }
+}

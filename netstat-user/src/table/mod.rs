@@ -1,0 +1,172 @@
+//! The table: a pure fold of facts into rows and transitions, without I/O, clock or lock.
+//!
+//! Two kinds of facts come in. Events tell of each change of a full sock, in the order in which they happen
+//! to that socket, and are exact in time ([`events`]). Sweeps tell of every socket that there is, minisocks
+//! and request socks too, at one moment each ([`sweeps`]).
+//!
+//! A sweep is folded only after every event of its time: the caller holds it back until the sweep's fence
+//! has come out of the event ring. So a sighting that is later than a row's last fact, and differs from it,
+//! shows a change that no event announced; one that is earlier is out of date.
+
+mod events;
+mod row;
+mod store;
+mod sweeps;
+mod transition;
+
+#[cfg(test)]
+mod simulation;
+
+pub use row::{HISTORY, Row, Settlement, Step};
+pub use store::Unsettled;
+pub use sweeps::{NamespaceSweep, SETTLING};
+pub use transition::{Source, Transition};
+
+use std::collections::HashMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    clock::Ktime,
+    connection::{Connection, Cookie, Netns, Owner, SkAddr},
+    facts::Holder,
+    tcp::TcpState,
+};
+use store::Store;
+
+/// All TCP sockets of the host.
+#[derive(Debug, Default)]
+pub struct Table {
+    store: Store,
+    /// Children that an older kernel announced under their listener's cookie: see [`events`].
+    unborn: HashMap<SkAddr, Ktime>,
+    /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
+    departed: FxHashMap<Cookie, Ktime>,
+    open_sweeps: usize,
+    generation: u32,
+    /// Namespaces that have been swept: a socket that turns up there later is new.
+    swept: FxHashSet<Netns>,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The row of a socket.
+    #[must_use]
+    pub fn get(&self, cookie: Cookie) -> Option<&Row> {
+        self.store.get(cookie)
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.store.rows()
+    }
+
+    /// The rows in places `from..from + count`, to walk the table in parts while it changes in between; no
+    /// row appears twice. `None` behind the last place.
+    #[must_use]
+    pub fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &Row>> {
+        self.store.part(from, count)
+    }
+
+    /// How many rows are in each state, by [`TcpState::index`].
+    #[must_use]
+    pub fn by_state(&self) -> [usize; TcpState::ALL.len()] {
+        self.store.by_state()
+    }
+
+    /// What waits for a sweep.
+    #[must_use]
+    pub fn unsettled(&self) -> Unsettled {
+        self.store.unsettled()
+    }
+
+    /// The namespaces that have rows.
+    pub fn namespaces(&self) -> impl Iterator<Item = Netns> {
+        self.store.namespaces()
+    }
+
+    /// Folds a scan for holders. Of several holders of one socket the row keeps the one that it knows, or
+    /// takes the first; a row that none holds keeps the last that did.
+    pub fn apply_holders(&mut self, holders: impl IntoIterator<Item = Holder>) {
+        let mut by_cookie: FxHashMap<Cookie, Owner> = FxHashMap::default();
+        for holder in holders {
+            let known = self.store.get(holder.cookie).and_then(|row| row.owner);
+            let preferred = known.is_some_and(|known| known.pid == holder.owner.pid);
+            let chosen = by_cookie.entry(holder.cookie).or_insert(holder.owner);
+            if preferred && chosen.pid != holder.owner.pid {
+                *chosen = holder.owner;
+            }
+        }
+        for (cookie, owner) in by_cookie {
+            self.store.change(cookie, |row| row.owner = Some(owner));
+        }
+    }
+
+    /// Ends a row: reports its last step and forgets it.
+    fn end(&mut self, cookie: Cookie, step: End, out: &mut Vec<Transition>) {
+        let Some(row) = self.store.remove(cookie) else { return };
+        let transition = Transition {
+            reason: step.reason,
+            ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
+        };
+        out.push(transition);
+        self.bury(cookie, step.time);
+    }
+
+    /// Remembers an ended row while a sighting of it can still come.
+    fn bury(&mut self, cookie: Cookie, time: Ktime) {
+        if self.open_sweeps > 0 {
+            self.departed.insert(cookie, time);
+        }
+    }
+}
+
+/// How a row ends.
+#[derive(Clone, Copy)]
+struct End {
+    time: Ktime,
+    source: Source,
+    reason: Option<crate::reason::Reason>,
+}
+
+/// A transition of `row` out of `from`, timed if `from` is the state that the row knows of.
+fn transition(row: &Row, time: Ktime, from: Option<TcpState>, to: TcpState, source: Source) -> Transition {
+    let timed = from == Some(row.state) && row.state != TcpState::Close;
+    Transition {
+        connection: row.connection,
+        time,
+        from,
+        to,
+        in_state: timed.then(|| time.since(row.since)),
+        at_least: timed && row.at_least,
+        source,
+        reason: None,
+        owner: row.owner,
+        uid: row.uid,
+        cgroup: row.cgroup,
+    }
+}
+
+/// Whether two descriptions are of one connection, the ends that are still missing aside.
+fn same_ends(known: &Connection, seen: &Connection) -> bool {
+    let mut completed = *known;
+    completed.complete(seen);
+    completed.local == seen.local && completed.remote == seen.remote
+}

@@ -1,0 +1,180 @@
+//! One row of the table: a connection, its state, and how it came there.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Ktime,
+    connection::{Connection, Owner},
+    facts::{Form, Queues, Sighting},
+    table::transition::Source,
+    tcp::TcpState,
+};
+
+/// How many steps a row remembers; the oldest go first.
+pub const HISTORY: usize = 16;
+
+/// A past step of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// When.
+    pub time: Ktime,
+    /// The state before, if known.
+    pub from: Option<TcpState>,
+    /// The state after.
+    pub to: TcpState,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// How urgently a row waits for a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Every change will be announced.
+    Settled,
+    /// A minisock or a request sock: its end, and a minisock's step to TIME_WAIT, come unannounced.
+    Lingering,
+    /// Something is missing that only a sweep can tell.
+    Urgent,
+}
+
+/// A connection as the table knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Which connection.
+    pub connection: Connection,
+    /// Its state.
+    pub state: TcpState,
+    /// The kernel's structure for it.
+    pub form: Form,
+    /// Since when it is in that state.
+    pub since: Ktime,
+    /// The state is older than `since`: it was there when the row was first seen.
+    pub at_least: bool,
+    /// The socket's user.
+    pub uid: Option<u32>,
+    /// The socket's control group.
+    pub cgroup: Option<u64>,
+    /// The inode of the file behind the socket.
+    pub inode: Option<u64>,
+    /// The process that holds the socket, or held it last.
+    pub owner: Option<Owner>,
+    /// Queues at the last sighting; `None` when there was none yet.
+    pub queues: Option<Queues>,
+    history: Vec<Step>,
+    forgotten: u32,
+    /// The latest time at which anything was known of the row.
+    pub(super) last_fact: Ktime,
+    /// The last sweep that passed over the row's place.
+    pub(super) generation: u32,
+    /// How many sweeps in a row did not find it.
+    pub(super) missed: u8,
+    /// A sweep has seen the row in its present form.
+    pub(super) confirmed: bool,
+}
+
+impl Row {
+    /// A row that begins with an event.
+    pub(super) fn begun(connection: Connection, state: TcpState, time: Ktime) -> Self {
+        Self {
+            connection,
+            state,
+            form: Form::Full,
+            since: time,
+            at_least: false,
+            uid: None,
+            cgroup: None,
+            inode: None,
+            owner: None,
+            queues: None,
+            history: Vec::new(),
+            forgotten: 0,
+            last_fact: time,
+            generation: 0,
+            missed: 0,
+            confirmed: false,
+        }
+    }
+
+    /// A row that a sweep came upon.
+    pub(super) fn found(seen: &Sighting, generation: u32) -> Self {
+        let mut row = Self::begun(seen.connection, seen.state, seen.time);
+        row.at_least = true;
+        row.see(seen, generation);
+        row
+    }
+
+    /// Takes over what a sighting tells, the state excepted.
+    pub(super) fn see(&mut self, seen: &Sighting, generation: u32) {
+        self.connection.complete(&seen.connection);
+        self.form = seen.form;
+        self.uid = seen.uid.or(self.uid);
+        self.cgroup = seen.cgroup.or(self.cgroup);
+        self.inode = seen.inode;
+        self.queues = Some(seen.queues);
+        self.last_fact = seen.time;
+        self.confirmed = true;
+        self.passed(generation);
+    }
+
+    /// Notes that a sweep found the row.
+    pub(super) fn passed(&mut self, generation: u32) {
+        self.generation = generation;
+        self.missed = 0;
+    }
+
+    /// Moves the row to another state.
+    pub(super) fn enter(&mut self, step: Step, at_least: bool) {
+        self.record(step);
+        self.state = step.to;
+        self.since = step.time;
+        self.at_least = at_least;
+    }
+
+    /// Adds a step to the history, in its place.
+    pub(super) fn record(&mut self, step: Step) {
+        if self.history.len() == HISTORY {
+            self.history.remove(0);
+            self.forgotten += 1;
+        }
+        let at = self.history.partition_point(|past| past.time <= step.time);
+        self.history.insert(at, step);
+    }
+
+    /// The row's steps, oldest first, at most [`HISTORY`].
+    #[must_use]
+    pub fn history(&self) -> &[Step] {
+        &self.history
+    }
+
+    /// How many older steps the row has forgotten.
+    #[must_use]
+    pub const fn forgotten(&self) -> u32 {
+        self.forgotten
+    }
+
+    /// Whether the last sweep did not find the row: then it is probably gone, and the next one decides.
+    #[must_use]
+    pub const fn doubtful(&self) -> bool {
+        self.missed > 0
+    }
+
+    /// How long the row has been in its state.
+    #[must_use]
+    pub fn in_state(&self, now: Ktime) -> Duration {
+        now.since(self.since)
+    }
+
+    /// What the row still waits for.
+    #[must_use]
+    pub fn settlement(&self) -> Settlement {
+        let no_port = self.state == TcpState::SynSent && self.connection.local.port().is_none();
+        let assumed = self.form == Form::Minisock && !self.confirmed;
+        if no_port || assumed || self.doubtful() {
+            Settlement::Urgent
+        } else if self.form == Form::Full {
+            Settlement::Settled
+        } else {
+            Settlement::Lingering
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Folding sweeps.
+
+use std::time::Duration;
+
+use super::{
+    End, Table,
+    row::{Row, Step},
+    same_ends,
+    transition::{Source, Transition},
+};
+use crate::{
+    clock::Ktime,
+    connection::{Cookie, Netns},
+    facts::{Form, Sighting},
+    tcp::TcpState::{self, Close, Listen},
+};
+
+/// A row whose last fact is this short before a sweep is not missed by it: the kernel announces a state before
+/// it puts the socket where a sweep finds it.
+pub const SETTLING: Duration = Duration::from_millis(50);
+
+/// `TCP_TIMEWAIT_LEN`: no minisock outlives it without a segment that renews it.
+const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
+
+/// Everything that one sweep of one namespace saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceSweep {
+    /// The namespace.
+    pub netns: Netns,
+    /// A time before the first look.
+    pub start: Ktime,
+    /// A time after the last.
+    pub end: Ktime,
+    /// The sockets.
+    pub sightings: Vec<Sighting>,
+}
+
+impl Table {
+    /// Says that a sweep is about to start, so that what ends during it is not taken for new afterwards.
+    pub fn begin_sweep(&mut self) {
+        self.open_sweeps += 1;
+    }
+
+    /// Folds the sweep of one namespace, after all events up to its end. What it shows to have changed is
+    /// added to `out`; a namespace's first sweep reports nothing, since what it finds was there before.
+    pub fn apply_sweep(&mut self, sweep: &NamespaceSweep, out: &mut Vec<Transition>) {
+        self.generation = self.generation.wrapping_add(1);
+        for seen in &sweep.sightings {
+            self.sight(seen, sweep.netns, out);
+        }
+        self.miss_unseen(sweep.netns, sweep.start, sweep.end, out);
+        self.swept.insert(sweep.netns);
+    }
+
+    /// Says that a sweep is over, and which namespaces it could find. A minisock does not keep its namespace
+    /// alive, so those in a namespace that is nowhere to be found end with it (`inet_twsk_purge`).
+    pub fn end_sweep(&mut self, found: &[Netns], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+        self.abandon_sweep();
+        self.unborn.retain(|_, &mut born| born >= start);
+        self.generation = self.generation.wrapping_add(1);
+        let lost: Vec<_> = self.namespaces().filter(|netns| !found.contains(netns)).collect();
+        for netns in lost {
+            self.miss_unseen(netns, start, end, out);
+            self.swept.remove(&netns);
+        }
+    }
+
+    /// Says that a sweep came to nothing.
+    pub fn abandon_sweep(&mut self) {
+        self.open_sweeps = self.open_sweeps.saturating_sub(1);
+        if self.open_sweeps == 0 {
+            self.departed.clear();
+        }
+    }
+
+    fn sight(&mut self, seen: &Sighting, netns: Netns, out: &mut Vec<Transition>) {
+        let cookie = seen.connection.cookie;
+        let gone = self.departed.get(&cookie).is_some_and(|&departed| departed >= seen.time);
+        if gone || seen.state == Close || seen.connection.netns != netns {
+            return;
+        }
+        let generation = self.generation;
+        let known = self.store.change(cookie, |row| update(row, seen, generation));
+        match known {
+            Some(transition) => out.extend(transition),
+            None => self.discover(seen, out),
+        }
+    }
+
+    fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) {
+        let mut row = Row::found(seen, self.generation);
+        if self.swept.contains(&seen.connection.netns) {
+            // A request sock comes out of its listener without a word; anything else has been missed.
+            let from = (seen.form == Form::Request).then_some(Listen);
+            let transition = super::transition(&row, seen.time, from, seen.state, Source::Sweep);
+            out.push(Transition { in_state: None, at_least: false, ..transition });
+            row.record(Step { time: seen.time, from, to: seen.state, source: Source::Sweep });
+        }
+        self.store.insert(row);
+    }
+
+    /// Rows of `netns` that the sweep should have found and has not. Kernels before 6.17 can pass over a
+    /// socket when a hash chain changes between two reads, so it takes two sweeps to end a row that may
+    /// still be there.
+    fn miss_unseen(&mut self, netns: Netns, start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+        let unseen: Vec<Cookie> = self
+            .rows()
+            .filter(|row| row.connection.netns == netns && row.generation != self.generation)
+            .filter(|row| row.last_fact.plus(SETTLING) < start)
+            .map(|row| row.connection.cookie)
+            .collect();
+        for cookie in unseen {
+            let gone = self.store.change(cookie, |row| {
+                row.missed = row.missed.saturating_add(1);
+                row.missed > 1 || is_expected_to_end(row, start)
+            });
+            if gone == Some(true) {
+                self.end(cookie, End { time: end, source: Source::Sweep, reason: None }, out);
+            }
+        }
+    }
+}
+
+/// Brings a row up to date with a sighting.
+fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition> {
+    // A socket that is used again shares its cookie with the minisock of its connection before.
+    let other = seen.form == Form::Minisock && row.form == Form::Full && !same_ends(&row.connection, &seen.connection);
+    if seen.time <= row.last_fact || other {
+        row.passed(generation);
+        return None;
+    }
+    let from = row.state;
+    let mut transition = None;
+    if from != seen.state {
+        let step = Step { time: seen.time, from: Some(from), to: seen.state, source: Source::Sweep };
+        transition = Some(super::transition(row, seen.time, Some(from), seen.state, Source::Sweep));
+        row.enter(step, true);
+    }
+    row.see(seen, generation);
+    transition.map(|found: Transition| Transition { connection: row.connection, ..found })
+}
+
+/// Whether a row that a sweep did not find was due to end: a minisock that was only assumed, or is old enough.
+fn is_expected_to_end(row: &Row, now: Ktime) -> bool {
+    let minisock = row.form == Form::Minisock;
+    minisock && (!row.confirmed || row.since.plus(TIME_WAIT_LENGTH) <= now)
+        || (row.form == Form::Request && row.state == TcpState::SynRecv)
+}

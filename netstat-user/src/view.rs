@@ -1,0 +1,138 @@
+//! What leaves the engine: rows, stream items and statistics, as values that can be sent and printed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Ktime,
+    connection::{Connection, Netns, Owner},
+    facts::{Form, Queues},
+    table::{Row, Transition},
+    tcp::TcpState,
+};
+
+/// A row of the table at the moment of the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowView {
+    /// Which connection.
+    pub connection: Connection,
+    /// Its state.
+    pub state: TcpState,
+    /// The kernel's structure for it.
+    pub form: Form,
+    /// Since when.
+    pub since: Ktime,
+    /// How long that is.
+    pub in_state: Duration,
+    /// Both are bounds: the state is older than that.
+    pub at_least: bool,
+    /// Its queues, read from the kernel for this answer.
+    pub queues: Option<Queues>,
+    /// The socket's user.
+    pub uid: Option<u32>,
+    /// Who holds it, or held it last.
+    pub owner: Option<Owner>,
+    /// The socket's control group.
+    pub cgroup: Option<u64>,
+    /// The inode of the file behind it.
+    pub inode: Option<u64>,
+}
+
+impl RowView {
+    /// `row` as it is at `now`.
+    #[must_use]
+    pub fn new(row: &Row, now: Ktime) -> Self {
+        Self {
+            connection: row.connection,
+            state: row.state,
+            form: row.form,
+            since: row.since,
+            in_state: row.in_state(now),
+            at_least: row.at_least,
+            queues: row.queues,
+            uid: row.uid,
+            owner: row.owner,
+            cgroup: row.cgroup,
+            inode: row.inode,
+        }
+    }
+}
+
+/// Which rows a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowQuery {
+    /// One namespace; `None` for all.
+    pub netns: Option<Netns>,
+    /// Look for the holders of the sockets first.
+    pub holders: bool,
+}
+
+/// One item of the stream of transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamItem {
+    /// A connection changed its state.
+    Transition(Transition),
+    /// The kernel had no room for some events, or could not run the program: the table is repaired, the
+    /// transitions are gone.
+    Lost {
+        /// How many.
+        events: u64,
+        /// None were lost before that.
+        since: Ktime,
+    },
+    /// This reader was too slow and missed items.
+    Missed {
+        /// How many.
+        items: u64,
+    },
+}
+
+/// Counts of the tracer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The version of the program that answers.
+    pub version: String,
+    /// How long the tracer has been attached.
+    pub uptime: Duration,
+    /// Rows by [`TcpState::index`].
+    pub by_state: [usize; TcpState::ALL.len()],
+    /// Namespaces that have rows.
+    pub namespaces: usize,
+    /// Events read.
+    pub events: u64,
+    /// Events a second over the last ten seconds.
+    pub events_per_second: f64,
+    /// Transitions reported.
+    pub transitions: u64,
+    /// Events for which the ring had no room, by CPU.
+    pub lost_ring_full: Vec<u64>,
+    /// Events that came while the program was running on the same CPU.
+    pub lost_recursion: u64,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Size of the ring in bytes.
+    pub ring_bytes: u32,
+    /// Sweeps finished.
+    pub sweeps: u64,
+    /// Sweeps that came to nothing.
+    pub sweeps_void: u64,
+    /// Processor time of the last sweep.
+    pub sweep_cost: Duration,
+    /// Processor time of all sweeps.
+    pub sweep_cost_total: Duration,
+    /// Rows of which something is missing until the next sweep.
+    pub urgent: usize,
+    /// Minisocks and request socks, whose changes sweeps find.
+    pub lingering: usize,
+    /// Readers of the stream.
+    pub subscribers: usize,
+}
+
+impl Stats {
+    /// State changes lost, for whatever reason.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost_ring_full.iter().sum::<u64>() + self.lost_recursion
+    }
+}

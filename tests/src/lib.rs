@@ -1,0 +1,28 @@
+//! The harness of the end-to-end tests: network namespaces, the sockets in them, the `netstate` binary in
+//! its several roles, and `ss` as the ground truth.
+//!
+//! Nothing here knows how `netstate` works inside: it is started as a user would start it, and read as a
+//! user would read it.
+
+pub mod binary;
+pub mod daemon;
+pub mod link;
+pub mod mixture;
+pub mod namespace;
+pub mod peer;
+pub mod process;
+pub mod requirements;
+pub mod rows;
+pub mod snapshot;
+pub mod sockets;
+pub mod wait;
+pub mod watch;
+
+#[cfg(test)]
+use libtest_mimic as _;
+
+pub use daemon::Daemon;
+pub use link::Link;
+pub use namespace::Namespace;
+pub use peer::Peer;
+pub use watch::Watch;

@@ -1,0 +1,28 @@
+//! What the tests need of the machine, asked for before any of them starts.
+
+use std::{path::Path, process::Command};
+
+/// Set to `1` where every test must run: a test that cannot is then a failure.
+pub const REQUIRE_ALL: &str = "NETSTATE_REQUIRE_ALL";
+
+/// Why no test can run here; `None` when all can.
+#[must_use]
+pub fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root, to make network namespaces and load the tracer".to_owned());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF)".to_owned());
+    }
+    let tools = [("ip", "iproute2"), ("ss", "iproute2"), ("netstat", "net-tools")];
+    let absent = tools
+        .into_iter()
+        .find(|(tool, _)| Command::new(tool).arg("-V").output().is_err());
+    absent.map(|(tool, package)| format!("needs `{tool}`; install {package}"))
+}
+
+/// Whether a test that cannot run counts as failed.
+#[must_use]
+pub fn all_required() -> bool {
+    std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1")
+}

@@ -1,0 +1,208 @@
+//! Which sockets there are: the kernel's word, through `ss`, and netstate's, through `list --json`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{
+    Namespace, binary,
+    rows::{End, Row},
+    wait::wait_for,
+};
+
+/// One object of `netstate list --json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the keys are the contract's, in docs/ and `netstate list --help`"
+)]
+pub struct Listed {
+    pub cookie: u64,
+    pub netns: u32,
+    pub family: String,
+    pub local_addr: IpAddr,
+    pub local_port: Option<u16>,
+    pub remote_addr: IpAddr,
+    pub remote_port: Option<u16>,
+    pub state: String,
+    pub since: Option<String>,
+    pub in_state_ms: Option<u64>,
+    pub at_least: bool,
+    pub recv_q: Option<u32>,
+    pub send_q: Option<u32>,
+    pub uid: Option<u32>,
+    pub pid: Option<u32>,
+    pub comm: Option<String>,
+    pub fd: Option<u32>,
+    pub cgroup: Option<serde_json::Value>,
+    pub inode: Option<u64>,
+}
+
+impl Listed {
+    /// The local end.
+    #[must_use]
+    pub fn local(&self) -> End {
+        End {
+            addr: self.local_addr,
+            port: self.local_port,
+        }
+    }
+
+    /// The remote end.
+    #[must_use]
+    pub fn remote(&self) -> End {
+        End {
+            addr: self.remote_addr,
+            port: self.remote_port,
+        }
+    }
+
+    fn row(&self) -> Result<Row> {
+        let queue = |value: Option<u32>| value.with_context(|| format!("no queue length in {self:?}"));
+        let row = Row {
+            state: self.state.clone(),
+            local: self.local(),
+            remote: self.remote(),
+            recv_q: queue(self.recv_q)?,
+            send_q: queue(self.send_q)?,
+            cookie: self.cookie,
+        };
+        Ok(row.without_backlog())
+    }
+}
+
+/// `netstate list -an --json`, run inside `namespace`.
+///
+/// # Errors
+/// When it fails or prints something else than such objects.
+pub fn list(namespace: &Namespace, socket: &Path) -> Result<Vec<Listed>> {
+    let printed = binary::run_in(namespace, socket, "list -an --json")?;
+    let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("not a row: {line}"));
+    printed.lines().map(parse).collect()
+}
+
+/// `ss -tane`, run inside `namespace`, sorted.
+///
+/// # Errors
+/// When it fails or prints a line that is not understood.
+pub fn ss(namespace: &Namespace) -> Result<Vec<Row>> {
+    let printed = namespace.run("ss", "-tanHe")?;
+    let parse = |line: &str| parse_ss(line).with_context(|| format!("not a line of ss: {line}"));
+    let mut rows: Vec<Row> = printed.lines().map(parse).collect::<Result<_>>()?;
+    rows.sort();
+    Ok(rows)
+}
+
+/// Waits until `netstate list` and `ss` show the same sockets in `namespace`; returns netstate's rows.
+///
+/// # Errors
+/// When they still differ after `limit`; the message lists the differences.
+pub fn agreement(namespace: &Namespace, socket: &Path, limit: Duration) -> Result<Vec<Listed>> {
+    let mut difference = String::new();
+    let waited = wait_for("`netstate list` and `ss` to agree", limit, || {
+        // `ss` between two looks of `netstate` could catch a change in progress, so they are only compared,
+        // again and again, until nothing moves.
+        let truth = ss(namespace)?;
+        let listed = list(namespace, socket)?;
+        let mut rows: Vec<Row> = listed.iter().map(Listed::row).collect::<Result<_>>()?;
+        rows.sort();
+        difference = describe_difference(&rows, &truth);
+        Ok((rows == truth).then_some(listed))
+    });
+    waited.with_context(|| format!("netstate and ss differ:\n{difference}"))
+}
+
+fn describe_difference(listed: &[Row], truth: &[Row]) -> String {
+    let only = |mark: &'static str, these: &[Row], those: &[Row]| -> Vec<String> {
+        these
+            .iter()
+            .filter(|row| !those.contains(row))
+            .map(|row| format!("{mark}: {row}"))
+            .collect()
+    };
+    let mut lines = only("only in netstate", listed, truth);
+    lines.extend(only("only in ss", truth, listed));
+    if lines.is_empty() && listed.len() != truth.len() {
+        lines.push(format!(
+            "{} rows in netstate, {} in ss: some are there twice",
+            listed.len(),
+            truth.len()
+        ));
+    }
+    lines.join("\n")
+}
+
+/// `STATE RECV-Q SEND-Q LOCAL REMOTE … sk:COOKIE …`.
+fn parse_ss(line: &str) -> Result<Row> {
+    let mut words = line.split_whitespace();
+    let mut next = |what: &'static str| words.next().context(what);
+    let state = netstat_name(next("no state")?)?.to_owned();
+    let (recv_q, send_q) = (next("no Recv-Q")?.parse()?, next("no Send-Q")?.parse()?);
+    let (local, remote) = (
+        parse_end(next("no local end")?)?,
+        parse_end(next("no remote end")?)?,
+    );
+    let cookie = words
+        .find_map(|word| word.strip_prefix("sk:"))
+        .context("no cookie")?;
+    let cookie = u64::from_str_radix(cookie, 16)?;
+    let row = Row {
+        state,
+        local,
+        remote: same_family(remote, local),
+        recv_q,
+        send_q,
+        cookie,
+    };
+    Ok(row.without_backlog())
+}
+
+/// `ADDR:PORT`, `[ADDR]:PORT`, `ADDR%DEV:PORT`, `*:PORT`.
+fn parse_end(text: &str) -> Result<End> {
+    let (addr, port) = text.rsplit_once(':').context("no port")?;
+    let addr = addr.split('%').next().unwrap_or(addr).trim_matches(['[', ']']);
+    let addr = if addr == "*" {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        addr.parse()?
+    };
+    let port = if port == "*" { None } else { Some(port.parse()?) };
+    Ok(End { addr, port })
+}
+
+/// `ss` prints `*` for "any address of either family" on both sides of a dual-stack listener.
+fn same_family(remote: End, local: End) -> End {
+    match (remote.addr.is_unspecified(), local.addr) {
+        (true, IpAddr::V4(_)) => End {
+            addr: Ipv4Addr::UNSPECIFIED.into(),
+            ..remote
+        },
+        (true, IpAddr::V6(_)) => End {
+            addr: Ipv6Addr::UNSPECIFIED.into(),
+            ..remote
+        },
+        (false, _) => remote,
+    }
+}
+
+fn netstat_name(ss_name: &str) -> Result<&'static str> {
+    Ok(match ss_name {
+        "ESTAB" => "ESTABLISHED",
+        "SYN-SENT" => "SYN_SENT",
+        "SYN-RECV" => "SYN_RECV",
+        "FIN-WAIT-1" => "FIN_WAIT1",
+        "FIN-WAIT-2" => "FIN_WAIT2",
+        "TIME-WAIT" => "TIME_WAIT",
+        "UNCONN" => "CLOSE",
+        "CLOSE-WAIT" => "CLOSE_WAIT",
+        "LAST-ACK" => "LAST_ACK",
+        "LISTEN" => "LISTEN",
+        "CLOSING" => "CLOSING",
+        other => bail!("unknown state {other}"),
+    })
+}

@@ -1,0 +1,182 @@
+//! Sockets in the states that a test needs.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::{Namespace, wait::SOON};
+
+/// Any port of the IPv4 loopback.
+pub const LOOPBACK: &str = "127.0.0.1:0";
+/// Any port of the IPv6 loopback.
+pub const LOOPBACK6: &str = "[::1]:0";
+
+/// A connection with both its ends, and the listener that it came through.
+#[derive(Debug)]
+pub struct Pair {
+    /// The listener.
+    pub listener: TcpListener,
+    /// The end that connected.
+    pub client: TcpStream,
+    /// The end that was accepted.
+    pub server: TcpStream,
+}
+
+impl Pair {
+    /// Listens on `address` inside `namespace` and connects to that.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new(namespace: &Namespace, address: &str) -> Result<Self> {
+        let listener = listen(namespace, address)?;
+        let target = listener.local_addr()?;
+        let client = connect(namespace, target)?;
+        let server = accept(&listener)?;
+        Ok(Self {
+            listener,
+            client,
+            server,
+        })
+    }
+}
+
+/// A listener on `address` inside `namespace`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn listen(namespace: &Namespace, address: &str) -> Result<TcpListener> {
+    namespace
+        .enter(|| TcpListener::bind(address))
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+/// A connection to `target` from inside `namespace`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn connect(namespace: &Namespace, target: SocketAddr) -> Result<TcpStream> {
+    let stream = namespace
+        .enter(|| TcpStream::connect_timeout(&target, SOON))
+        .with_context(|| format!("cannot connect to {target}"))?;
+    stream.set_read_timeout(Some(SOON))?;
+    Ok(stream)
+}
+
+/// The next connection to `listener`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let (stream, _) = listener.accept().context("cannot accept")?;
+    stream.set_read_timeout(Some(SOON))?;
+    Ok(stream)
+}
+
+/// A socket of the right family for `target` inside `namespace`, not bound and not connected.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn socket_for(namespace: &Namespace, target: SocketAddr) -> Result<Socket> {
+    Ok(namespace.enter(|| Socket::new(Domain::for_address(target), Type::STREAM, None))?)
+}
+
+/// A socket that has sent its SYN to `target` and does not wait for the answer.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn start_connecting(namespace: &Namespace, target: SocketAddr) -> Result<Socket> {
+    let socket = socket_for(namespace, target)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+        other => other
+            .map(|()| socket)
+            .with_context(|| format!("cannot start connecting to {target}")),
+    }
+}
+
+/// The kernel's name for the connection behind `socket`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn cookie(socket: impl AsFd) -> Result<u64> {
+    rustix::net::sockopt::socket_cookie(socket).context("cannot read SO_COOKIE")
+}
+
+/// Closes `stream` with a RST instead of a FIN.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn reset(stream: TcpStream) -> Result<()> {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    drop(stream);
+    Ok(())
+}
+
+/// Waits until the peer's FIN has arrived.
+///
+/// A close in one thread takes effect later when another thread is just starting a process, because that
+/// holds a copy of every descriptor for a moment; so whoever needs an order waits for this.
+///
+/// # Errors
+/// When data arrives instead, or nothing within [`SOON`].
+pub fn wait_for_fin(mut stream: &TcpStream) -> Result<()> {
+    let got = stream.read(&mut [0]).context("waited for the peer's FIN")?;
+    ensure!(got == 0, "waited for the peer's FIN and got data");
+    Ok(())
+}
+
+/// Waits until the peer's RST has arrived.
+///
+/// # Errors
+/// When something else arrives, or nothing within [`SOON`].
+pub fn wait_for_reset(mut stream: &TcpStream) -> Result<()> {
+    match stream.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        other => other
+            .map(drop)
+            .context("waited for the peer's RST")
+            .and(Err(anyhow::anyhow!(
+                "waited for the peer's RST and got something else"
+            ))),
+    }
+}
+
+/// Writes until the peer's window and the send buffer are full.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn fill(mut stream: &TcpStream) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    loop {
+        match stream.write(&[0; 16 * 1024]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error).context("cannot fill the send buffer"),
+        }
+    }
+    Ok(())
+}
+
+/// Sets `TCP_LINGER2`: how many seconds an orphan may stay in FIN_WAIT2, not at all when negative.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_linger2(socket: impl AsFd, seconds: i32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (fd, value) = (socket.as_fd().as_raw_fd(), (&raw const seconds).cast());
+    let length = libc::socklen_t::try_from(size_of_val(&seconds)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is borrowed for the call, and `value` points to `length` readable bytes.
+    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_LINGER2, value, length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

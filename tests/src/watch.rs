@@ -1,0 +1,269 @@
+//! `netstate watch --json`, read as it prints.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    net::IpAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde::Deserialize;
+
+use crate::{
+    Namespace, binary, process,
+    wait::{SOON, wait_for},
+};
+
+/// How long loading the tracer may take, with other tests doing the same.
+const START: Duration = Duration::from_secs(30);
+
+/// One object of `netstate watch --json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the keys are the contract's, in docs/ and `netstate watch --help`"
+)]
+pub struct Transition {
+    pub cookie: u64,
+    pub netns: u32,
+    pub family: String,
+    pub local_addr: IpAddr,
+    pub local_port: Option<u16>,
+    pub remote_addr: IpAddr,
+    pub remote_port: Option<u16>,
+    pub uid: Option<u32>,
+    pub pid: Option<u32>,
+    pub comm: Option<String>,
+    pub fd: Option<u32>,
+    pub cgroup: Option<serde_json::Value>,
+    pub time: String,
+    pub from: Option<String>,
+    pub to: String,
+    pub in_state_us: Option<u64>,
+    pub source: String,
+    pub reason: Option<String>,
+}
+
+/// What came out of it so far.
+#[derive(Debug, Default)]
+struct Seen {
+    transitions: BTreeMap<u64, Vec<Transition>>,
+    missed: u64,
+    lost: u64,
+    stderr: Vec<String>,
+    broken: Option<String>,
+}
+
+/// A running `netstate watch`, stopped on drop.
+#[derive(Debug)]
+pub struct Watch {
+    child: Child,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Watch {
+    /// Starts it against the daemon on `socket`, or alone when none is there, and waits until nothing that
+    /// happens from now on can escape it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start(socket: &Path) -> Result<Self> {
+        let child = command(socket, "all")?
+            .spawn()
+            .context("cannot start netstate watch")?;
+        Self::follow(child)
+    }
+
+    /// The same inside `namespace`, and for the namespaces that `filter` says.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_in(namespace: &Namespace, socket: &Path, filter: &str) -> Result<Self> {
+        Self::follow(namespace.spawn(&mut command(socket, filter)?)?)
+    }
+
+    fn follow(mut child: Child) -> Result<Self> {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        read_lines(child.stdout.take().context("no stdout")?, &seen, Seen::take_line);
+        read_lines(child.stderr.take().context("no stderr")?, &seen, |seen, line| {
+            seen.stderr.push(line);
+        });
+        let mut watch = Self { child, seen };
+        wait_for("netstate watch to be ready", START, || watch.poll())?;
+        Ok(watch)
+    }
+
+    /// Whether it has said on stderr that it is ready.
+    fn poll(&mut self) -> Result<Option<()>> {
+        let ready = |line: &String| line.contains("tracing") || line.contains("connected");
+        if self.seen().stderr.iter().any(ready) {
+            return Ok(Some(()));
+        }
+        if let Some(status) = self.child.try_wait()? {
+            bail!("netstate watch has ended: {status}: {:?}", self.stderr());
+        }
+        Ok(None)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lines it wrote to stderr.
+    #[must_use]
+    pub fn stderr(&self) -> Vec<String> {
+        self.seen().stderr.clone()
+    }
+
+    /// The transitions of one connection, in the order they were printed.
+    #[must_use]
+    pub fn of(&self, cookie: u64) -> Vec<Transition> {
+        self.seen().transitions.get(&cookie).cloned().unwrap_or_default()
+    }
+
+    /// How many transitions were printed that happened in this namespace.
+    #[must_use]
+    pub fn count_in(&self, netns: u32) -> usize {
+        let seen = self.seen();
+        seen.transitions
+            .values()
+            .flatten()
+            .filter(|transition| transition.netns == netns)
+            .count()
+    }
+
+    /// How many transitions it was told that it missed.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.seen().missed
+    }
+
+    /// How many events it was told that the kernel had no room for.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.seen().lost
+    }
+
+    /// Waits for a transition that satisfies `wanted`.
+    ///
+    /// # Errors
+    /// When there is none within [`SOON`].
+    pub fn wait(&self, what: &str, wanted: impl Fn(&Transition) -> bool) -> Result<Transition> {
+        wait_for(&format!("netstate watch to print {what}"), SOON, || {
+            let seen = self.seen();
+            ensure!(seen.broken.is_none(), "netstate watch printed {:?}", seen.broken);
+            Ok(seen
+                .transitions
+                .values()
+                .flatten()
+                .find(|transition| wanted(transition))
+                .cloned())
+        })
+    }
+
+    /// Waits until the connection has gone through exactly these states; returns the transitions.
+    ///
+    /// # Errors
+    /// When it has not within [`SOON`]; the message shows what it went through.
+    pub fn wait_for_path(&self, cookie: u64, path: &[&str]) -> Result<Vec<Transition>> {
+        let mut last = Vec::new();
+        let waited = wait_for(&format!("the path {}", path.join(" → ")), SOON, || {
+            let transitions = self.of(cookie);
+            last = states(&transitions)?;
+            Ok((last == path).then_some(transitions))
+        });
+        waited.with_context(|| format!("connection {cookie} went {}", last.join(" → ")))
+    }
+
+    /// Sends `signal`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(&self.child, signal)
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// When it has not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        process::wait_for_end(&mut self.child, "netstate watch", limit)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        process::end(&mut self.child, "netstate watch");
+    }
+}
+
+impl Seen {
+    fn take_line(&mut self, line: String) {
+        #[derive(Deserialize)]
+        struct Missed {
+            missed: u64,
+        }
+        #[derive(Deserialize)]
+        struct Lost {
+            lost: u64,
+        }
+        if let Ok(transition) = serde_json::from_str::<Transition>(&line) {
+            self.transitions
+                .entry(transition.cookie)
+                .or_default()
+                .push(transition);
+        } else if let Ok(gap) = serde_json::from_str::<Missed>(&line) {
+            self.missed += gap.missed;
+        } else if let Ok(gap) = serde_json::from_str::<Lost>(&line) {
+            self.lost += gap.lost;
+        } else {
+            self.broken = Some(line);
+        }
+    }
+}
+
+fn command(socket: &Path, filter: &str) -> Result<Command> {
+    let mut command = binary::netstate(socket)?;
+    command.args(["watch", "--json", "--netns", filter]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// The states that a connection went through: the first one's `from` (`?` when unknown), then every `to`.
+///
+/// # Errors
+/// When one transition does not start where the one before it ended.
+pub fn states(transitions: &[Transition]) -> Result<Vec<String>> {
+    let from = |transition: &Transition| transition.from.clone().unwrap_or_else(|| "?".to_owned());
+    let mut path: Vec<String> = transitions.iter().take(1).map(from).collect();
+    for transition in transitions {
+        let broken = path.last() != Some(&from(transition));
+        ensure!(!broken, "{} → … is followed by {transition:?}", path.join(" → "));
+        path.push(transition.to.clone());
+    }
+    Ok(path)
+}
+
+/// Hands every line of `stream` to `take`, on a thread that ends with the stream.
+fn read_lines(
+    stream: impl Read + Send + 'static,
+    seen: &Arc<Mutex<Seen>>,
+    take: impl Fn(&mut Seen, String) + Send + 'static,
+) {
+    let seen = Arc::clone(seen);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), line);
+        }
+    });
+}

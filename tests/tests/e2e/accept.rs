@@ -1,0 +1,110 @@
+//! A listener and the connections that come through it.
+
+use anyhow::{Result, ensure};
+use netstat_tests::{
+    Daemon, Namespace, Peer,
+    sockets::{LOOPBACK, accept, connect, cookie, listen},
+};
+
+crate::tests![
+    listener_and_children_are_apart,
+    child_is_never_the_clients,
+    not_yet_accepted
+];
+
+fn listener_and_children_are_apart() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let parent = cookie(&listener)?;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let client = connect(&namespace, listener.local_addr()?)?;
+        let server = accept(&listener)?;
+        let child = cookie(&server)?;
+        watch.wait("the child established", |seen| {
+            seen.cookie == child && seen.to == "ESTABLISHED"
+        })?;
+        held.push((client, server));
+    }
+    watch.wait_for_path(parent, &["CLOSE", "LISTEN"])?;
+    let rows = daemon.agrees(&namespace)?;
+    let row = rows.iter().find(|row| row.cookie == parent);
+    ensure!(
+        row.is_some_and(|row| row.state == "LISTEN" && row.remote_port.is_none()),
+        "listener: {row:?}"
+    );
+    let children = rows
+        .iter()
+        .filter(|row| row.local_port == Some(listener.local_addr().map_or(0, |a| a.port())));
+    ensure!(
+        children.count() == 6,
+        "a listener and five children, but {rows:?}"
+    );
+    drop(listener);
+    watch.wait_for_path(parent, &["CLOSE", "LISTEN", "CLOSE"])?;
+    daemon.agrees(&namespace)?;
+    Ok(())
+}
+
+/// Over loopback the handshake completes while the client's process runs: the easy mistake is to take that
+/// for the owner of the accepted connection.
+fn child_is_never_the_clients() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let (server, target) = Peer::listen(&namespace, "e2e-server", LOOPBACK)?;
+    let (client, near) = Peer::connect(&namespace, "e2e-client", target)?;
+    server.accepted()?;
+    let child = watch.wait("the child established", |seen| {
+        seen.local_port == Some(target.port())
+            && seen.remote_port == Some(near.port())
+            && seen.to == "ESTABLISHED"
+    })?;
+    let (client_pid, server_pid) = (client.pid(), server.pid());
+    client.finish()?;
+    server.finish()?;
+    watch.wait("the child's end", |seen| {
+        seen.cookie == child.cookie && seen.to == "CLOSE"
+    })?;
+    for seen in watch.of(child.cookie) {
+        let right = seen.pid.is_none() || seen.pid == Some(server_pid);
+        ensure!(
+            right,
+            "the server's connection ({server_pid}) is given to another ({client_pid}): {seen:?}"
+        );
+        ensure!(
+            seen.comm.as_deref() != Some("e2e-client"),
+            "the server's connection is given away: {seen:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Connections that wait in the accept queue belong to no file yet.
+fn not_yet_accepted() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let _clients = (connect(&namespace, target)?, connect(&namespace, target)?);
+    let rows = daemon.agrees(&namespace)?;
+    let waiting: Vec<_> = rows
+        .iter()
+        .filter(|row| row.local() == target.into() && row.state == "ESTABLISHED")
+        .collect();
+    ensure!(waiting.len() == 2, "two connections wait, but {rows:?}");
+    for row in waiting {
+        ensure!(
+            row.pid.is_none() && row.fd.is_none(),
+            "nobody holds it, but {row:?}"
+        );
+    }
+    let listening = rows.iter().find(|row| row.state == "LISTEN");
+    ensure!(
+        listening.is_some_and(|row| row.recv_q == Some(2)),
+        "the accept queue is not shown: {listening:?}"
+    );
+    Ok(())
+}

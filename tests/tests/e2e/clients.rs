@@ -1,0 +1,173 @@
+//! Several clients of one daemon.
+
+use std::net::{TcpListener, TcpStream};
+
+use anyhow::{Result, ensure};
+use netstat_tests::{
+    Daemon, Namespace, Watch,
+    binary::run_in,
+    sockets::{LOOPBACK, Pair, accept, cookie, listen, reset, wait_for_fin, wait_for_reset},
+    wait::{SOON, wait_for},
+};
+use rustix::process::Signal;
+
+crate::tests![
+    two_clients_see_the_same,
+    a_client_that_does_not_read,
+    namespaces_can_be_chosen
+];
+
+fn two_clients_see_the_same() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watches = [daemon.watch()?, daemon.watch()?];
+    let Pair {
+        listener: _listener,
+        client,
+        server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let ends = [cookie(&client)?, cookie(&server)?];
+    drop(client);
+    wait_for_fin(&server)?;
+    drop(server);
+    for watch in &watches {
+        watch.wait("TIME_WAIT", |seen| {
+            seen.cookie == ends[0] && seen.to == "TIME_WAIT"
+        })?;
+        watch.wait("CLOSE", |seen| seen.cookie == ends[1] && seen.to == "CLOSE")?;
+    }
+    for end in ends {
+        ensure!(
+            watches[0].of(end) == watches[1].of(end),
+            "two clients were told different things"
+        );
+    }
+    Ok(())
+}
+
+/// How many times [`BATCH`] connections come and go while one client is stopped: far more transitions than
+/// its queue and its socket's buffer hold.
+const BATCHES: usize = 25;
+/// Few enough for the queue of a client that reads, however slow the machine.
+const BATCH: usize = 200;
+/// Transitions of each: CLOSE → SYN_SENT → ESTABLISHED → CLOSE, and LISTEN → SYN_RECV → ESTABLISHED → CLOSE.
+const TRANSITIONS: usize = 6;
+
+fn a_client_that_does_not_read() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let stopped = daemon.watch()?;
+    let reading = daemon.watch()?;
+    stopped.signal(Signal::STOP)?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    for batch in 1..=BATCHES {
+        connect_and_reset(&namespace, &listener)?;
+        // One for the listener.
+        told_everything(&reading, &namespace, 1 + batch * BATCH * TRANSITIONS)?;
+    }
+    daemon.agrees(&namespace)?;
+    let expected = told(&reading, &namespace);
+    ensure!(
+        told(&stopped, &namespace) < expected,
+        "the stopped client was not stopped"
+    );
+    stopped.signal(Signal::CONT)?;
+    // What it missed includes other namespaces', so the sum may be more.
+    wait_for(
+        "the stopped client to be told everything, or what it missed",
+        SOON,
+        || {
+            let missed = usize::try_from(stopped.missed())?;
+            Ok((told(&stopped, &namespace) + missed >= expected).then_some(()))
+        },
+    )?;
+    ensure!(
+        stopped.missed() > 0,
+        "its queue has no bound: {expected} transitions were kept for it"
+    );
+    // It has caught up: from now on it is told everything again.
+    let cookie = cookie(&listener)?;
+    drop(listener);
+    stopped.wait("the listener's end", |seen| {
+        seen.cookie == cookie && seen.to == "CLOSE"
+    })?;
+    Ok(())
+}
+
+fn told(watch: &Watch, namespace: &Namespace) -> usize {
+    watch.count_in(namespace.inode())
+}
+
+fn told_everything(watch: &Watch, namespace: &Namespace, expected: usize) -> Result<()> {
+    wait_for("the client that reads to be told everything", SOON, || {
+        let (missed, lost) = (watch.missed(), watch.lost());
+        ensure!(
+            missed == 0 && lost == 0,
+            "a client that reads missed {missed}, and {lost} were lost"
+        );
+        Ok((told(watch, namespace) >= expected).then_some(()))
+    })?;
+    let seen = told(watch, namespace);
+    ensure!(seen == expected, "{seen} transitions, of {expected}");
+    Ok(())
+}
+
+fn connect_and_reset(namespace: &Namespace, listener: &TcpListener) -> Result<()> {
+    let target = listener.local_addr()?;
+    namespace.enter(|| {
+        for _ in 0..BATCH {
+            let client = TcpStream::connect(target)?;
+            let server = accept(listener)?;
+            reset(client)?;
+            wait_for_reset(&server)?;
+        }
+        Ok(())
+    })
+}
+
+fn namespaces_can_be_chosen() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    let daemon = Daemon::start()?;
+    let own = Watch::start_in(&here, daemon.socket(), "self")?;
+    let named = Watch::start_in(&here, daemon.socket(), there.name())?;
+    let numbered = Watch::start_in(&here, daemon.socket(), &there.inode().to_string())?;
+    let pairs = [Pair::new(&here, LOOPBACK)?, Pair::new(&there, LOOPBACK)?];
+    let ends = [cookie(&pairs[0].client)?, cookie(&pairs[1].client)?];
+    for (watch, seen, unseen) in [
+        (&own, ends[0], ends[1]),
+        (&named, ends[1], ends[0]),
+        (&numbered, ends[1], ends[0]),
+    ] {
+        watch.wait("its own namespace's", |told| {
+            told.cookie == seen && told.to == "ESTABLISHED"
+        })?;
+        ensure!(
+            watch.of(unseen).is_empty(),
+            "told of another namespace: {:?}",
+            watch.of(unseen)
+        );
+    }
+    daemon.agrees(&there)?;
+    let by_name = format!("list -an --json --netns {}", there.name());
+    let by_number = format!("list -an --json --netns {}", there.inode());
+    for arguments in [by_name, by_number] {
+        let rows = run_in(&here, daemon.socket(), &arguments)?;
+        ensure!(rows.lines().count() == 3, "netstate {arguments}: {rows}");
+        ensure!(
+            !rows.contains(&format!("\"netns\":{}", here.inode())),
+            "not of there: {rows}"
+        );
+    }
+    let all = run_in(&here, daemon.socket(), "list -an --json --netns all")?;
+    for namespace in [&here, &there] {
+        let mine = all
+            .lines()
+            .filter(|line| line.contains(&format!("\"netns\":{}", namespace.inode())));
+        ensure!(
+            mine.count() == 3,
+            "--netns all does not show all of {}: {all}",
+            namespace.name()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! End-to-end tests: `netstate` on the kernel it runs on, with `ss` as the ground truth.
+//!
+//! Every test works in network namespaces of its own and with a `netstate` of its own, so they run in
+//! parallel and in any order. `cargo xtask test` runs them; `NETSTATE_BIN` names the binary under test.
+
+mod abort;
+mod accept;
+mod alone;
+mod before;
+mod clients;
+mod close;
+mod daemon;
+mod errors;
+mod family;
+mod hostile;
+mod many;
+mod open;
+mod orphan;
+mod output;
+mod owners;
+mod time_wait;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use netstat_tests::{binary, peer, requirements};
+use {libc as _, serde as _};
+
+/// A test: its name and what it does.
+type Test = (&'static str, fn() -> anyhow::Result<()>);
+
+/// The tests of a module, by the names of their functions.
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const TESTS: &[crate::Test] = &[$((stringify!($name), $name)),+];
+    };
+}
+pub(crate) use tests;
+
+const GROUPS: &[(&str, &[Test])] = &[
+    // The slowest first, so that none of them is left to run alone at the end.
+    ("time_wait", time_wait::TESTS),
+    ("orphan", orphan::TESTS),
+    ("many", many::TESTS),
+    ("abort", abort::TESTS),
+    ("accept", accept::TESTS),
+    ("alone", alone::TESTS),
+    ("before", before::TESTS),
+    ("clients", clients::TESTS),
+    ("close", close::TESTS),
+    ("daemon", daemon::TESTS),
+    ("errors", errors::TESTS),
+    ("family", family::TESTS),
+    ("hostile", hostile::TESTS),
+    ("open", open::TESTS),
+    ("output", output::TESTS),
+    ("owners", owners::TESTS),
+];
+
+/// More than there are processors, because most tests mostly wait for the kernel's timers.
+const THREADS: usize = 6;
+
+fn main() -> ExitCode {
+    if let Some(exit) = peer::act_if_asked() {
+        return exit;
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let missing = requirements::missing();
+    if let (None, false, Err(error)) = (&missing, arguments.list, binary::path()) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    libtest_mimic::run(&arguments, trials(missing.as_deref())).exit_code()
+}
+
+fn trials(missing: Option<&str>) -> Vec<Trial> {
+    let named = |(group, tests): &(&'static str, &'static [Test])| {
+        let group = *group;
+        tests
+            .iter()
+            .map(move |(name, test)| (format!("{group}::{name}"), *test))
+    };
+    let trial = |(name, test): (String, fn() -> anyhow::Result<()>)| match missing {
+        None => Trial::test(name, move || test().map_err(|error| format!("{error:?}").into())),
+        Some(reason) => cannot_run(name, reason),
+    };
+    GROUPS.iter().flat_map(named).map(trial).collect()
+}
+
+/// A test that says why it cannot run here, which is a failure only where all must.
+fn cannot_run(name: String, reason: &str) -> Trial {
+    let reason = reason.to_owned();
+    Trial::ignorable_test(name, move || {
+        if requirements::all_required() {
+            let switch = requirements::REQUIRE_ALL;
+            return Err(format!("{reason}; {switch}=1 makes this a failure").into());
+        }
+        Ok(Completion::ignored_with(reason))
+    })
+}

@@ -1,0 +1,100 @@
+//! Connections that are not yet there.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use netstat_tests::{
+    Daemon, Link,
+    link::Way,
+    sockets::{accept, cookie, listen, start_connecting},
+};
+
+crate::tests![syn_without_answer, syn_without_answer_gives_up, half_open];
+
+/// No event tells which port a hanging SYN_SENT got; the row has it all the same.
+fn syn_without_answer() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    link.lose(Way::ToRight)?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let socket = start_connecting(&link.left, listener.local_addr()?)?;
+    let hanging = cookie(&socket)?;
+    let path = watch.wait_for_path(hanging, &["CLOSE", "SYN_SENT"])?;
+    ensure!(
+        path[0].local_port.is_none(),
+        "no port was chosen yet, but {:?}",
+        path[0]
+    );
+    let port = socket
+        .local_addr()?
+        .as_socket()
+        .context("not an IP socket")?
+        .port();
+    let rows = daemon.agrees(&link.left)?;
+    let [row] = rows.as_slice() else {
+        anyhow::bail!("expected one row, listed {rows:?}");
+    };
+    ensure!(
+        row.state == "SYN_SENT" && row.local_port == Some(port),
+        "not SYN_SENT from port {port}: {row:?}"
+    );
+    ensure!(row.pid == Some(std::process::id()), "whose is it? {row:?}");
+    link.restore(Way::ToRight)?;
+    let path = watch.wait_for_path(hanging, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;
+    ensure!(
+        path[1].local_port == Some(port),
+        "the port is lost: {:?}",
+        path[1]
+    );
+    daemon.agrees(&link.left)?;
+    Ok(())
+}
+
+fn syn_without_answer_gives_up() -> Result<()> {
+    let link = Link::new()?;
+    link.left.set_parameter("ipv4/tcp_syn_retries", "1")?;
+    link.lose(Way::ToRight)?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let target = SocketAddr::new(Link::RIGHT.parse()?, 80);
+    let socket = start_connecting(&link.left, target)?;
+    let path = watch.wait_for_path(cookie(&socket)?, &["CLOSE", "SYN_SENT", "CLOSE"])?;
+    let reason = path[1].reason.clone().unwrap_or_default();
+    ensure!(reason.contains("timed out"), "nobody answered, but {:?}", path[1]);
+    ensure!(daemon.agrees(&link.left)?.is_empty(), "a row is left");
+    Ok(())
+}
+
+/// A request sock fires no event until the handshake is complete, and then it is the accepted connection.
+fn half_open() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    link.lose(Way::ToLeft)?;
+    let socket = start_connecting(&link.left, listener.local_addr()?)?;
+    let row = daemon.wait_for_row(&link.right, "SYN_RECV", |row| row.state == "SYN_RECV")?;
+    let port = socket
+        .local_addr()?
+        .as_socket()
+        .context("not an IP socket")?
+        .port();
+    ensure!(
+        row.remote_port == Some(port),
+        "not the connection from port {port}: {row:?}"
+    );
+    let rows = daemon.agrees(&link.right)?;
+    ensure!(rows.len() == 2, "a listener and a request sock, but {rows:?}");
+    link.restore(Way::ToLeft)?;
+    let accepted = accept(&listener)?;
+    ensure!(
+        cookie(&accepted)? == row.cookie,
+        "the connection has changed its cookie from {row:?}"
+    );
+    watch.wait("the handshake's end", |seen| {
+        seen.cookie == row.cookie && seen.to == "ESTABLISHED"
+    })?;
+    daemon.agrees(&link.right)?;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! FIN_WAIT2 without an owner: the kernel says CLOSE, and keeps the connection all the same.
+
+use anyhow::{Result, ensure};
+use netstat_tests::{
+    Daemon, Namespace, Watch,
+    sockets::{LOOPBACK, Pair, cookie, set_linger2, wait_for_fin},
+};
+
+crate::tests![orphan_is_closed_by_the_peer, orphan_times_out, orphan_not_wanted];
+
+/// Up to FIN_WAIT2, as the client closes first.
+const PATH: [&str; 5] = ["CLOSE", "SYN_SENT", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2"];
+
+fn scene() -> Result<(Namespace, Daemon, Watch)> {
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    Ok((Namespace::new()?, daemon, watch))
+}
+
+fn orphan_is_closed_by_the_peer() -> Result<()> {
+    let (namespace, daemon, watch) = scene()?;
+    let Pair {
+        listener: _listener,
+        client,
+        server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let orphan = cookie(&client)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    watch.wait_for_path(orphan, &PATH)?;
+    let rows = daemon.agrees(&namespace)?;
+    let row = rows.iter().find(|row| row.cookie == orphan);
+    ensure!(
+        row.is_some_and(|row| row.state == "FIN_WAIT2"),
+        "the orphan is {row:?}"
+    );
+    ensure!(
+        watch.of(orphan).len() == PATH.len() - 1,
+        "went on: {:#?}",
+        watch.of(orphan)
+    );
+    drop(server);
+    let path = watch.wait_for_path(orphan, &[&PATH[..], &["TIME_WAIT"]].concat())?;
+    let last = &path[path.len() - 1];
+    ensure!(
+        last.source == "sweep",
+        "the kernel announces this to no one, but {last:?}"
+    );
+    let rows = daemon.agrees(&namespace)?;
+    let row = rows.iter().find(|row| row.cookie == orphan);
+    ensure!(
+        row.is_some_and(|row| row.state == "TIME_WAIT"),
+        "the orphan is {row:?}"
+    );
+    Ok(())
+}
+
+/// The peer never closes, and the kernel gives up after `tcp_fin_timeout`.
+fn orphan_times_out() -> Result<()> {
+    let (namespace, daemon, watch) = scene()?;
+    namespace.set_parameter("ipv4/tcp_fin_timeout", "2")?;
+    let Pair {
+        listener: _listener,
+        client,
+        server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let orphan = cookie(&client)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    daemon.wait_for_row(&namespace, "FIN_WAIT2", |row| {
+        row.cookie == orphan && row.state == "FIN_WAIT2"
+    })?;
+    watch.wait_for_path(orphan, &[&PATH[..], &["CLOSE"]].concat())?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(
+        rows.iter().all(|row| row.cookie != orphan),
+        "the orphan has outlived itself: {rows:?}"
+    );
+    Ok(())
+}
+
+/// A negative `TCP_LINGER2`: the kernel does not keep the orphan.
+fn orphan_not_wanted() -> Result<()> {
+    let (namespace, daemon, watch) = scene()?;
+    let Pair {
+        listener: _listener,
+        client,
+        server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let orphan = cookie(&client)?;
+    set_linger2(&client, -1)?;
+    drop(client);
+    watch.wait("the orphan's end", |seen| {
+        seen.cookie == orphan && seen.to == "CLOSE"
+    })?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(
+        rows.iter().all(|row| row.cookie != orphan),
+        "the orphan is still there: {rows:?}"
+    );
+    drop(server);
+    Ok(())
+}

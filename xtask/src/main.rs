@@ -1,0 +1,53 @@
+//! The project's own tooling, `cargo xtask COMMAND`: one module for each command, and what they share.
+
+mod build_ebpf;
+mod bytecode;
+mod lint;
+mod manifest;
+mod packages;
+mod process;
+mod report;
+mod run;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Builds, runs and tests netstate.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    BuildEbpf(build_ebpf::Args),
+    Run(run::Args),
+    Test(test::Args),
+    Lint,
+}
+
+fn main() -> ExitCode {
+    execute(Args::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::BuildEbpf(args) => build_ebpf::main(&workspace, &args),
+        Command::Run(args) => run::main(&workspace, args),
+        Command::Test(args) => Ok(test::main(&workspace, &args)),
+        Command::Lint => Ok(lint::main(&workspace)),
+    }
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask run`: builds netstate as its users do, and becomes it.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
+
+use anyhow::{Error, Result, bail};
+
+use crate::{process, workspace::Workspace};
+
+/// Builds netstate and runs it as root, through sudo if need be.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What netstate is to do.
+    #[arg(
+        value_name = "ARGS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        default_value = "watch"
+    )]
+    args: Vec<OsString>,
+}
+
+/// How cargo builds the binary `netstate`.
+pub(crate) const BUILD: [&str; 6] = [
+    "build",
+    "--release",
+    "--package",
+    "netstat-user",
+    "--bin",
+    NETSTATE,
+];
+pub(crate) const NETSTATE: &str = "netstate";
+
+pub(crate) fn main(workspace: &Workspace, args: Args) -> Result<ExitCode> {
+    let netstate = workspace.build(NETSTATE, &BUILD, None)?;
+    let Some(mut command) = process::as_root(&netstate, &[]) else {
+        bail!(
+            "netstate loads BPF programs, which takes root, and there is no sudo here: run {} as root",
+            netstate.display()
+        );
+    };
+    command.args(args.args);
+    // Replaced by netstate, xtask stands between it and neither the terminal nor its exit status.
+    let error = command.exec();
+    Err(Error::new(error).context(process::cannot_start(&command)))
+}

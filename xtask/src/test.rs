@@ -1,0 +1,183 @@
+//! `cargo xtask test`: every test that there is, and what they need.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build_ebpf::{self, Check},
+    manifest::Manifest,
+    packages, process,
+    report::{Outcome, Report},
+    run,
+    toolchain::Toolchain,
+    workspace::Workspace,
+};
+
+/// The programs that the end-to-end tests compare netstate with or set the scene with, and their packages.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("netstat", "net-tools"),
+    ("ps", "procps"),
+];
+
+/// The package of the end-to-end tests, and the test in it.
+const END_TO_END: (&str, &str) = ("netstat-tests", "e2e");
+
+/// Rebuilds the BPF object and compares it, and runs all tests, those on the kernel as root.
+///
+/// What is missing for that is installed, on Debian: programs to compare with, and the BPF toolchain.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Count what cannot run here as failed; CI=true in the environment says the same.
+    #[arg(long)]
+    require_all: bool,
+}
+
+pub(crate) fn main(workspace: &Workspace, args: &Args) -> ExitCode {
+    let require_all = args.require_all || env::var_os("CI").is_some_and(|ci| ci == "true");
+    let mut report = Report::new(require_all);
+    report.step("programs", || Ok(install_programs()));
+    let mut rebuilt = None;
+    report.step("bytecode", || {
+        let (outcome, object) = check_bytecode(workspace)?;
+        rebuilt = object;
+        Ok(outcome)
+    });
+    report.step("unit tests", || unit_tests(workspace));
+    // The checked-in object comes last, so that the binary that stays is the users' one.
+    if let Some(object) = rebuilt {
+        report.step("end to end, rebuilt object", || {
+            end_to_end(workspace, Some(&object), require_all)
+        });
+    }
+    report.step("end to end", || end_to_end(workspace, None, require_all));
+    report.finish()
+}
+
+fn install_programs() -> Outcome {
+    let missing = PROGRAMS
+        .iter()
+        .filter(|(program, _)| process::find(program).is_none());
+    let mut missing: Vec<_> = missing.map(|(_, package)| *package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Outcome::Done("all here".to_owned());
+    }
+    match packages::install(&missing, "testing") {
+        Ok(()) => Outcome::Done(format!("installed {}", missing.join(", "))),
+        Err(error) => Outcome::Skipped(format!("{error:#}")),
+    }
+}
+
+/// Compares the object with what its sources compile to here; returns that too if it proves nothing.
+fn check_bytecode(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
+    let manifest = Manifest::read(&workspace.root)?;
+    let toolchain = match Toolchain::find(workspace, Some(&manifest.toolchain)) {
+        Ok(toolchain) => toolchain,
+        Err(error) => return Ok((Outcome::Skipped(format!("{error:#}")), None)),
+    };
+    let found = build_ebpf::check(workspace, &manifest, &toolchain)?;
+    let outcome = Outcome::Done(found.describe());
+    Ok(match found {
+        Check::Identical => (outcome, None),
+        Check::OtherToolchain { path, .. } => (outcome, Some(path)),
+    })
+}
+
+fn unit_tests(workspace: &Workspace) -> Result<Outcome> {
+    let mut test = workspace.cargo();
+    test.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        END_TO_END.0,
+        "--locked",
+        "--no-fail-fast",
+        "--",
+        "--quiet",
+    ]);
+    count(&mut test)
+}
+
+/// Runs the end-to-end tests on a netstate that embeds `object`, or the checked-in object.
+fn end_to_end(workspace: &Workspace, object: Option<&Path>, require_all: bool) -> Result<Outcome> {
+    let netstate = workspace.build(run::NETSTATE, &run::BUILD, object)?;
+    let (package, name) = END_TO_END;
+    let build = [
+        "test",
+        "--no-run",
+        "--locked",
+        "--package",
+        package,
+        "--test",
+        name,
+    ];
+    let tests = workspace.build(name, &build, None)?;
+    let mut environment = vec![("NETSTATE_BIN", netstate.as_os_str())];
+    if require_all {
+        environment.push(("NETSTATE_REQUIRE_ALL", OsStr::new("1")));
+    }
+    // Without root the tests say themselves that they could not run.
+    let mut command = process::as_root(&tests, &environment).unwrap_or_else(|| {
+        let mut command = Command::new(&tests);
+        command.envs(environment.iter().copied());
+        command
+    });
+    count(command.current_dir(workspace.root.join("tests")))
+}
+
+/// Runs tests, shows what they print, and adds up the results in it.
+fn count(command: &mut Command) -> Result<Outcome> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| process::cannot_start(command))?;
+    let stdout = child.stdout.take().context("no standard output")?;
+    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cannot read what the tests print")?;
+        println!("{line}");
+        if line.starts_with("test result:") {
+            passed += number_before(&line, " passed");
+            failed += number_before(&line, " failed");
+            ignored += number_before(&line, " ignored");
+        }
+    }
+    let status = child.wait().context("cannot wait for the tests")?;
+    let text = format!("{passed} passed, {failed} failed, {ignored} ignored");
+    if !status.success() {
+        bail!("{text} ({status})");
+    }
+    if passed + ignored == 0 {
+        bail!("no test ran");
+    }
+    Ok(Outcome::Done(text))
+}
+
+/// The number before `word`; 0 if there is none.
+fn number_before(line: &str, word: &str) -> u64 {
+    let before = line.split(word).next().filter(|before| before.len() < line.len());
+    before
+        .and_then(|before| before.rsplit(' ').next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_before;
+
+    #[test]
+    fn counts_are_read_from_the_line_that_closes_tests() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; finished in 0.01s";
+        let read = [" passed", " failed", " ignored", " skipped"].map(|word| number_before(line, word));
+        assert_eq!(read, [12, 3, 0, 0]);
+    }
+}
