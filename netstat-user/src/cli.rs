@@ -190,7 +190,10 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
     const SMALLEST: u32 = 4096;
     const LARGEST: u32 = 1 << 30;
     let (digits, unit) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
-        Some(digits) => (digits.to_owned(), text.as_bytes().last().map_or(b' ', u8::to_ascii_uppercase)),
+        Some(digits) => (
+            digits.to_owned(),
+            text.as_bytes().last().map_or(b' ', u8::to_ascii_uppercase),
+        ),
         None => (text.to_owned(), b' '),
     };
     let shift = match unit {
@@ -199,8 +202,12 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
         b'G' => 30,
         _ => 0,
     };
-    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, such as 16M".to_owned())?;
-    let bytes = number.checked_mul(1 << shift).and_then(|bytes| u32::try_from(bytes).ok());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "not a number of bytes, such as 16M".to_owned())?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .and_then(|bytes| u32::try_from(bytes).ok());
     match bytes {
         Some(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
         _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),

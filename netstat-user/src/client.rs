@@ -78,17 +78,31 @@ impl Client {
     ///
     /// [`ClientError`].
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).await.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Absent(path.to_owned()),
-            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(path.to_owned()),
-            _ => ClientError::Io { path: path.to_owned(), source },
-        })?;
-        let mut client = Self { frames: protocol::frames(stream, LONGEST_ANSWER), path: path.to_owned() };
+        let stream = UnixStream::connect(path)
+            .await
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ClientError::Absent(path.to_owned())
+                }
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted(path.to_owned()),
+                _ => ClientError::Io {
+                    path: path.to_owned(),
+                    source,
+                },
+            })?;
+        let mut client = Self {
+            frames: protocol::frames(stream, LONGEST_ANSWER),
+            path: path.to_owned(),
+        };
         client.send(protocol::greeting()).await?;
         let greeting = timeout(PATIENCE, client.frame());
-        let greeting = greeting.await.map_err(|_| ClientError::Silent(path.to_owned()))??;
-        protocol::check_greeting(&greeting)
-            .map_err(|source| ClientError::Greeting { path: path.to_owned(), source })?;
+        let greeting = greeting
+            .await
+            .map_err(|_| ClientError::Silent(path.to_owned()))??;
+        protocol::check_greeting(&greeting).map_err(|source| ClientError::Greeting {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(client)
     }
 
@@ -174,6 +188,9 @@ impl Client {
     }
 
     fn broken(&self, source: io::Error) -> ClientError {
-        ClientError::Io { path: self.path.clone(), source }
+        ClientError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 }

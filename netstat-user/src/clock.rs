@@ -16,7 +16,11 @@ impl Ktime {
     /// The time now.
     #[must_use]
     pub fn now() -> Self {
-        Self(nanoseconds(clock_gettime(ClockId::Boottime)).try_into().unwrap_or(0))
+        Self(
+            nanoseconds(clock_gettime(ClockId::Boottime))
+                .try_into()
+                .unwrap_or(0),
+        )
     }
 
     /// How long after `earlier` this is; zero when it is before.
@@ -28,7 +32,10 @@ impl Ktime {
     /// This time and `later`.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -44,7 +51,8 @@ impl WallClock {
     /// Compares the two clocks now.
     #[must_use]
     pub fn read() -> Self {
-        let boot = nanoseconds(clock_gettime(ClockId::Realtime)) - nanoseconds(clock_gettime(ClockId::Boottime));
+        let boot =
+            nanoseconds(clock_gettime(ClockId::Realtime)) - nanoseconds(clock_gettime(ClockId::Boottime));
         Self { boot }
     }
 

@@ -47,7 +47,10 @@ impl Endpoint {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Self { addr: addr.octets(), port }
+        Self {
+            addr: addr.octets(),
+            port,
+        }
     }
 
     /// The port, unless none is bound or known.
@@ -89,7 +92,11 @@ impl Connection {
     pub fn tuple(&self) -> Option<Tuple> {
         self.local.port()?;
         self.remote.port()?;
-        Some(Tuple { netns: self.netns, local: self.local, remote: self.remote })
+        Some(Tuple {
+            netns: self.netns,
+            local: self.local,
+            remote: self.remote,
+        })
     }
 
     /// Takes from `newer` the ends that are still missing here. Returns whether anything changed.
@@ -111,6 +118,18 @@ pub struct Tuple {
     netns: Netns,
     local: Endpoint,
     remote: Endpoint,
+}
+
+impl Tuple {
+    /// The same connection as its other end has it.
+    #[must_use]
+    pub const fn mirrored(self) -> Self {
+        Self {
+            netns: self.netns,
+            local: self.remote,
+            remote: self.local,
+        }
+    }
 }
 
 /// A task's name (`task_struct.comm`): at most 15 bytes, which the process chooses freely.

@@ -40,7 +40,10 @@ pub enum DecodeError {
 
 /// A record of the event ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one call; a box would cost more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one call; a box would cost more"
+)]
 pub enum RingRecord {
     /// A socket changed its state.
     State(StateEvent),
@@ -50,7 +53,10 @@ pub enum RingRecord {
 
 /// A record of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one call; a box would cost more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one call; a box would cost more"
+)]
 pub enum SweepRecord {
     /// A socket.
     Seen(Sighting),
@@ -99,8 +105,18 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
     match record_kind(bytes)? {
         kind::SOCKET_HELD => {
             let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
-            let owner = Owner { pid: held.pid, fd: Some(held.fd), comm: Comm(held.comm) };
-            Ok((Holder { cookie: Cookie(held.cookie), owner }, rest))
+            let owner = Owner {
+                pid: held.pid,
+                fd: Some(held.fd),
+                comm: Comm(held.comm),
+            };
+            Ok((
+                Holder {
+                    cookie: Cookie(held.cookie),
+                    owner,
+                },
+                rest,
+            ))
         }
         other => Err(DecodeError::Kind(other)),
     }
@@ -109,13 +125,18 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
 fn record_kind(bytes: &[u8]) -> Result<u32, DecodeError> {
     match bytes.first_chunk() {
         Some(kind) => Ok(u32::from_ne_bytes(*kind)),
-        None => Err(DecodeError::Short { kind: 0, len: bytes.len() }),
+        None => Err(DecodeError::Short {
+            kind: 0,
+            len: bytes.len(),
+        }),
     }
 }
 
 fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
-    T::read_from_prefix(bytes)
-        .map_err(|_| DecodeError::Short { kind: record_kind(bytes).unwrap_or(0), len: bytes.len() })
+    T::read_from_prefix(bytes).map_err(|_| DecodeError::Short {
+        kind: record_kind(bytes).unwrap_or(0),
+        len: bytes.len(),
+    })
 }
 
 fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
@@ -156,12 +177,20 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
         uid: (form == Form::Full).then_some(seen.socket.uid),
         cgroup: known_cgroup(&seen.socket),
         inode: (seen.inode != 0).then_some(seen.inode),
-        queues: Queues { recv: seen.recv_q, send: seen.send_q, backlog: seen.backlog },
+        queues: Queues {
+            recv: seen.recv_q,
+            send: seen.send_q,
+            backlog: seen.backlog,
+        },
     })
 }
 
 fn fence(end: &wire::SweepEnd) -> Fence {
-    Fence { session: end.session, time: Ktime(end.time), in_ring: end.flags & wire::sweep::FENCED != 0 }
+    Fence {
+        session: end.session,
+        time: Ktime(end.time),
+        in_ring: end.flags & wire::sweep::FENCED != 0,
+    }
 }
 
 fn known_cgroup(socket: &wire::Socket) -> Option<u64> {
@@ -242,19 +271,29 @@ mod tests {
         assert_eq!(event.connection.remote.addr(Family::Inet).to_string(), "10.1.2.3");
         assert_eq!(event.connection.local.port(), Some(40_000));
         assert!(event.peer_fin && !event.orphan);
-        assert_eq!(event.owner, None, "a task that is not marked as the owner must not be taken for it");
+        assert_eq!(
+            event.owner, None,
+            "a task that is not marked as the owner must not be taken for it"
+        );
         assert_eq!(event.cgroup, None);
     }
 
     #[test]
     fn what_makes_no_sense_is_an_error() {
-        let bad_state = wire::StateChange { new_state: 0, ..change() };
-        assert_eq!(ring_record(bad_state.as_bytes()), Err(DecodeError::State(UnknownState(0))));
+        let bad_state = wire::StateChange {
+            new_state: 0,
+            ..change()
+        };
+        assert_eq!(
+            ring_record(bad_state.as_bytes()),
+            Err(DecodeError::State(UnknownState(0)))
+        );
         let mut bad_family = change();
         bad_family.socket.family = 1;
         assert_eq!(ring_record(bad_family.as_bytes()), Err(DecodeError::Family(1)));
         assert_eq!(ring_record(&[]), Err(DecodeError::Short { kind: 0, len: 0 }));
-        let cut = &change().as_bytes()[..40];
+        let whole = change();
+        let cut = &whole.as_bytes()[..40];
         assert_eq!(ring_record(cut), Err(DecodeError::Short { kind: 1, len: 40 }));
     }
 

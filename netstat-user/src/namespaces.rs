@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io,
+    fs, io,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -51,12 +50,18 @@ pub fn discover(wanted: &[Netns]) -> Found {
             add(&mut found, path);
         }
     }
-    let processes: Vec<_> = entries(Path::new("/proc")).into_iter().filter(|path| is_number(path)).collect();
+    let processes: Vec<_> = entries(Path::new("/proc"))
+        .into_iter()
+        .filter(|path| is_number(path))
+        .collect();
     for process in &processes {
         add(&mut found, process.join("ns/net"));
     }
     if !wanted.iter().all(|netns| found.contains_key(netns)) {
-        for task in processes.iter().flat_map(|process| entries(&process.join("task"))) {
+        for task in processes
+            .iter()
+            .flat_map(|process| entries(&process.join("task")))
+        {
             add(&mut found, task.join("ns/net"));
         }
     }
@@ -83,7 +88,10 @@ pub fn enter(netns: Netns, path: &Path) -> io::Result<()> {
     if file.metadata()?.ino() != u64::from(netns.0) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    Ok(move_into_link_name_space(
+        file.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
 }
 
 fn add(found: &mut Found, path: PathBuf) {
@@ -99,5 +107,6 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn is_number(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
 }

@@ -59,7 +59,9 @@ pub type Frames = Framed<UnixStream, LengthDelimitedCodec>;
 /// Cuts `stream` into frames of which incoming ones are at most `longest` bytes.
 #[must_use]
 pub fn frames(stream: UnixStream, longest: usize) -> Frames {
-    LengthDelimitedCodec::builder().max_frame_length(longest).new_framed(stream)
+    LengthDelimitedCodec::builder()
+        .max_frame_length(longest)
+        .new_framed(stream)
 }
 
 /// The first frame of either side.
@@ -78,7 +80,9 @@ pub enum BadGreeting {
     #[error("it does not speak netstate's protocol")]
     Foreign,
     /// Another version.
-    #[error("it speaks version {0} of the protocol, and this program version {VERSION}: use the same release of netstate for both")]
+    #[error(
+        "it speaks version {0} of the protocol, and this program version {VERSION}: use the same release of netstate for both"
+    )]
     Version(u16),
 }
 

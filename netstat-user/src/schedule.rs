@@ -29,7 +29,11 @@ impl Schedule {
     /// A first sweep is due at once.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { due: now, earliest: now, wait: FIRST }
+        Self {
+            due: now,
+            earliest: now,
+            wait: FIRST,
+        }
     }
 
     /// When the next sweep is due.
@@ -68,7 +72,10 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const URGENT: Unsettled = Unsettled { urgent: 1, lingering: 0 };
+    const URGENT: Unsettled = Unsettled {
+        urgent: 1,
+        lingering: 0,
+    };
 
     #[test]
     fn waits_longer_each_time_while_something_is_missing() {

@@ -94,9 +94,7 @@ pub enum SweepError {
 /// # Errors
 ///
 /// When no thread can be started.
-pub fn start(
-    iterators: Iterators,
-) -> io::Result<(mpsc::Sender<Job>, channel::UnboundedReceiver<Outcome>)> {
+pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::UnboundedReceiver<Outcome>)> {
     let (jobs, inbox) = mpsc::channel();
     let (outbox, outcomes) = channel::unbounded_channel();
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
@@ -119,7 +117,12 @@ pub fn run(iterators: &mut Iterators, job: Job, mut report: impl FnMut(Outcome))
     }
 }
 
-fn sockets(iterators: &mut Iterators, only: Option<Netns>, wanted: &[Netns], report: &mut impl FnMut(Outcome)) {
+fn sockets(
+    iterators: &mut Iterators,
+    only: Option<Netns>,
+    wanted: &[Netns],
+    report: &mut impl FnMut(Outcome),
+) {
     let start = Ktime::now();
     let cpu = processor_time();
     let mut failed = Vec::new();
@@ -129,7 +132,12 @@ fn sockets(iterators: &mut Iterators, only: Option<Netns>, wanted: &[Netns], rep
         let start = Ktime::now();
         match namespace(iterators, netns, path) {
             Ok((sightings, fence)) => {
-                let sweep = NamespaceSweep { netns, start, end: fence.time, sightings };
+                let sweep = NamespaceSweep {
+                    netns,
+                    start,
+                    end: fence.time,
+                    sightings,
+                };
                 report(Outcome::Namespace(sweep, fence));
             }
             Err(error) => failed.push((netns, error)),

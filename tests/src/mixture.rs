@@ -11,9 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     Link, Namespace,
     link::Way,
-    sockets::{
-        LOOPBACK, LOOPBACK6, Pair, accept, connect, fill, listen, reset, start_connecting, wait_for_fin,
-    },
+    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, listen, reset, start_connecting, wait_for_fin},
 };
 
 /// A link and what is held open on it. After [`new`](Self::new) nothing moves until the kernel's timers do,
@@ -29,7 +27,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Makes about 30 sockets in `link.left`, and half as many in `link.right`, for each of `rounds`.
+    /// Makes some 35 sockets in `link.left` and 6 in `link.right` for each of `rounds`.
     ///
     /// Packets to the right are lost from then on: that is what keeps SYN_SENT, SYN_RECV, FIN_WAIT1, CLOSING
     /// and LAST_ACK as they are.
@@ -75,9 +73,6 @@ impl Mixture {
             let mut unread = Pair::new(namespace, address)?;
             unread.client.write_all(b"nobody reads this")?;
             self.keep(unread);
-            let full = Pair::new(namespace, address)?;
-            fill(&full.client)?;
-            self.keep(full);
             let half_closed = Pair::new(namespace, address)?;
             half_closed.client.shutdown(Shutdown::Write)?;
             wait_for_fin(&half_closed.server)?;
@@ -140,14 +135,15 @@ impl Mixture {
         };
         let mut crossings = Vec::new();
         for _ in 0..rounds {
-            crossings.push([crossing()?, crossing()?, crossing()?]);
+            crossings.push([crossing()?, crossing()?, crossing()?, crossing()?]);
         }
-        for [_, _, (near, far)] in &crossings {
+        for [_, _, (near, far), _] in &crossings {
             far.shutdown(Shutdown::Write)?;
             wait_for_fin(near)?;
         }
         link.lose(Way::ToRight)?;
-        for [fin_wait1, closing, last_ack] in crossings {
+        for [fin_wait1, closing, last_ack, mut unacknowledged] in crossings {
+            unacknowledged.0.write_all(b"nobody gets this")?;
             for (near, _) in [&fin_wait1, &closing, &last_ack] {
                 near.shutdown(Shutdown::Write)?;
             }

@@ -1,6 +1,6 @@
 //! What the tests need of the machine, asked for before any of them starts.
 
-use std::{path::Path, process::Command};
+use std::{fmt, path::Path, process::Command};
 
 /// Set to `1` where every test must run: a test that cannot is then a failure.
 pub const REQUIRE_ALL: &str = "NETSTATE_REQUIRE_ALL";
@@ -26,3 +26,15 @@ pub fn missing() -> Option<String> {
 pub fn all_required() -> bool {
     std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1")
 }
+
+/// The error of a test that finds out only while it runs that this kernel cannot do what it needs.
+#[derive(Debug)]
+pub struct CannotRun(pub &'static str);
+
+impl fmt::Display for CannotRun {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}

@@ -1,7 +1,7 @@
 //! Sockets in the states that a test needs.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     time::Duration,
@@ -146,22 +146,6 @@ pub fn wait_for_reset(mut stream: &TcpStream) -> Result<()> {
                 "waited for the peer's RST and got something else"
             ))),
     }
-}
-
-/// Writes until the peer's window and the send buffer are full.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn fill(mut stream: &TcpStream) -> Result<()> {
-    stream.set_nonblocking(true)?;
-    loop {
-        match stream.write(&[0; 16 * 1024]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error).context("cannot fill the send buffer"),
-        }
-    }
-    Ok(())
 }
 
 /// Sets `TCP_LINGER2`: how many seconds an orphan may stay in FIN_WAIT2, not at all when negative.

@@ -157,7 +157,7 @@ impl Watch {
     pub fn wait(&self, what: &str, wanted: impl Fn(&Transition) -> bool) -> Result<Transition> {
         wait_for(&format!("netstate watch to print {what}"), SOON, || {
             let seen = self.seen();
-            ensure!(seen.broken.is_none(), "netstate watch printed {:?}", seen.broken);
+            seen.is_sound()?;
             Ok(seen
                 .transitions
                 .values()
@@ -174,11 +174,19 @@ impl Watch {
     pub fn wait_for_path(&self, cookie: u64, path: &[&str]) -> Result<Vec<Transition>> {
         let mut last = Vec::new();
         let waited = wait_for(&format!("the path {}", path.join(" → ")), SOON, || {
+            self.seen().is_sound()?;
             let transitions = self.of(cookie);
             last = states(&transitions)?;
             Ok((last == path).then_some(transitions))
         });
-        waited.with_context(|| format!("connection {cookie} went {}", last.join(" → ")))
+        waited.with_context(|| {
+            let others = self.seen().transitions.len();
+            let path = last.join(" → ");
+            format!(
+                "connection {cookie} went {path:?}, of {others} connections; {:?}",
+                self.stderr()
+            )
+        })
     }
 
     /// Sends `signal`.
@@ -205,6 +213,11 @@ impl Drop for Watch {
 }
 
 impl Seen {
+    fn is_sound(&self) -> Result<()> {
+        ensure!(self.broken.is_none(), "netstate watch printed {:?}", self.broken);
+        Ok(())
+    }
+
     fn take_line(&mut self, line: String) {
         #[derive(Deserialize)]
         struct Missed {

@@ -58,7 +58,9 @@ extern "C" fn iter_tcp(ctx: *const u64) -> i32 {
 unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> bool {
     // SAFETY: as for `iter_tcp`.
     unsafe {
-        let minisock = bpf_skc_to_tcp_timewait_sock(sk.cast_mut()).cast::<c_void>().cast_const();
+        let minisock = bpf_skc_to_tcp_timewait_sock(sk.cast_mut())
+            .cast::<c_void>()
+            .cast_const();
         if minisock.is_null() {
             return false;
         }

@@ -99,13 +99,20 @@ unsafe fn describe_end(
         }
         let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
         if tcp.is_null() {
-            warn!(ctx, "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old);
+            warn!(
+                ctx,
+                "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old
+            );
             return 0;
         }
         if no_port {
             (*out).socket.local_port = u16::from_be(load(tcp, at!(inet_sport)));
         }
-        if load::<i32>(tcp, at!(linger2)) < 0 { flag::NO_LINGER2 } else { 0 }
+        if load::<i32>(tcp, at!(linger2)) < 0 {
+            flag::NO_LINGER2
+        } else {
+            0
+        }
     }
 }
 

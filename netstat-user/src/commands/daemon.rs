@@ -15,14 +15,22 @@ use crate::{
 pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let claim = Claim::new(socket)?;
-    let printer = if args.quiet { None } else { Some(Printer::new(&args.stream)?) };
+    let printer = if args.quiet {
+        None
+    } else {
+        Some(Printer::new(&args.stream)?)
+    };
     let running = Running::start(args.tracer, stop.clone())?;
     let mut stream = running.handle.subscribe();
     if running.handle.ready().await.is_err() {
         return running.finish().await;
     }
     let listener = claim.listen()?;
-    let server = tokio::spawn(daemon::serve(listener, running.handle.clone(), stop.clone().requested()));
+    let server = tokio::spawn(daemon::serve(
+        listener,
+        running.handle.clone(),
+        stop.clone().requested(),
+    ));
     eprintln!("netstate: tracing; queries at {}", socket.display());
     if let Some(printer) = printer {
         let printed = watch::print(&mut stream, printer, stop.clone()).await;

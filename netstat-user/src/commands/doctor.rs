@@ -30,11 +30,19 @@ struct Finding {
 
 impl Finding {
     fn good(check: &'static str, detail: impl Into<String>) -> Self {
-        Self { check, ok: true, detail: detail.into() }
+        Self {
+            check,
+            ok: true,
+            detail: detail.into(),
+        }
     }
 
     fn bad(check: &'static str, detail: impl Into<String>) -> Self {
-        Self { check, ok: false, detail: detail.into() }
+        Self {
+            check,
+            ok: false,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -45,11 +53,19 @@ pub(super) async fn run(socket: &Path, args: DoctorArgs) -> anyhow::Result<ExitC
     findings.push(daemon(socket).await);
     let mut out = output::stdout();
     for finding in &findings {
-        output::written(if args.json { json::line(&mut out, finding) } else { line(&mut out, finding) })?;
+        output::written(if args.json {
+            json::line(&mut out, finding)
+        } else {
+            line(&mut out, finding)
+        })?;
     }
     output::written(std::io::Write::flush(&mut out))?;
     let all_good = findings.iter().all(|finding| finding.ok);
-    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn line(out: &mut impl std::io::Write, finding: &Finding) -> std::io::Result<()> {
@@ -60,15 +76,29 @@ fn line(out: &mut impl std::io::Write, finding: &Finding) -> std::io::Result<()>
 fn kernel() -> Finding {
     let system = uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
-    Finding::good("kernel", format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())))
+    Finding::good(
+        "kernel",
+        format!(
+            "{} {} {}",
+            text(system.sysname()),
+            text(system.release()),
+            text(system.machine())
+        ),
+    )
 }
 
 fn btf() -> Finding {
     match loader::check_fields() {
-        Ok(absent) if absent.is_empty() => Finding::good("BTF", format!("{VMLINUX} has every field that netstate reads")),
-        Ok(absent) => {
-            Finding::good("BTF", format!("{VMLINUX} has every field that is needed; without {}", absent.join(", ")))
+        Ok(absent) if absent.is_empty() => {
+            Finding::good("BTF", format!("{VMLINUX} has every field that netstate reads"))
         }
+        Ok(absent) => Finding::good(
+            "BTF",
+            format!(
+                "{VMLINUX} has every field that is needed; without {}",
+                absent.join(", ")
+            ),
+        ),
         Err(error) => Finding::bad("BTF", error.to_string()),
     }
 }
@@ -88,12 +118,18 @@ fn privileges() -> Finding {
     let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
         return Finding::bad("privileges", "cannot read /proc/self/status; is /proc mounted?");
     };
-    let missing: Vec<_> =
-        CAPABILITIES.iter().filter(|(bit, _)| mask & (1 << bit) == 0).map(|(_, name)| *name).collect();
+    let missing: Vec<_> = CAPABILITIES
+        .iter()
+        .filter(|(bit, _)| mask & (1 << bit) == 0)
+        .map(|(_, name)| *name)
+        .collect();
     if missing.is_empty() {
         Finding::good("privileges", "all capabilities that netstate uses")
     } else {
-        Finding::bad("privileges", format!("{} missing; run with sudo", missing.join(", ")))
+        Finding::bad(
+            "privileges",
+            format!("{} missing; run with sudo", missing.join(", ")),
+        )
     }
 }
 
@@ -121,7 +157,15 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         ),
     });
     let iterators = &mut tracer.iterators;
-    findings.push(walked("sockets", "iter/tcp", iterators, Job::Sockets { only: None, wanted: Vec::new() }));
+    findings.push(walked(
+        "sockets",
+        "iter/tcp",
+        iterators,
+        Job::Sockets {
+            only: None,
+            wanted: Vec::new(),
+        },
+    ));
     findings.push(walked("holders", "iter/task_file", iterators, Job::Holders));
     let tier = "TIME_WAIT and half-open connections by sweep of iter/tcp (their hooks are not used)";
     findings.push(Finding::good("minisocks", tier));
@@ -182,7 +226,10 @@ async fn daemon(socket: &Path) -> Finding {
         },
         Err(ClientError::Absent(path)) => Finding::good(
             "daemon",
-            format!("none at {}; `watch` and `list` work without, `netstate daemon` starts one", path.display()),
+            format!(
+                "none at {}; `watch` and `list` work without, `netstate daemon` starts one",
+                path.display()
+            ),
         ),
         Err(error) => Finding::bad("daemon", error.to_string()),
     }

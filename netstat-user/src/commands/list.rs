@@ -22,7 +22,10 @@ use crate::{
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
-    let query = RowQuery { netns: selection::netns(&args.netns)?, holders: args.programs || args.json };
+    let query = RowQuery {
+        netns: selection::netns(&args.netns)?,
+        holders: args.programs || args.json,
+    };
     let mut rows = match ask_daemon(socket, args, query).await? {
         Some(rows) => rows,
         None => snapshot(query).await?,
@@ -52,7 +55,8 @@ async fn ask_daemon(
 /// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
 async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
     let walk = tokio::task::spawn_blocking(move || walk(query));
-    walk.await.context("the walk over the kernel's sockets broke off")?
+    walk.await
+        .context("the walk over the kernel's sockets broke off")?
 }
 
 fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
@@ -65,7 +69,10 @@ fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
-    let sockets = Job::Sockets { only: query.netns, wanted: query.netns.into_iter().collect() };
+    let sockets = Job::Sockets {
+        only: query.netns,
+        wanted: query.netns.into_iter().collect(),
+    };
     sweeper::run(&mut iterators, sockets, &mut fold);
     if query.holders {
         sweeper::run(&mut iterators, Job::Holders, &mut fold);

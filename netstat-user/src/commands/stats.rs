@@ -1,9 +1,6 @@
 //! `netstate stats`: the daemon's counts.
 
-use std::{
-    fmt::Write as _,
-    path::Path,
-};
+use std::{fmt::Write as _, path::Path};
 
 use crate::{
     cli::StatsArgs,
@@ -23,24 +20,46 @@ pub(super) async fn run(socket: &Path, args: StatsArgs) -> anyhow::Result<()> {
 }
 
 fn text(stats: &Stats) -> String {
-    let mut text = format!("netstate {}, tracing for {}\n\n", stats.version, Short(stats.uptime));
+    let mut text = format!(
+        "netstate {}, tracing for {}\n\n",
+        stats.version,
+        Short(stats.uptime)
+    );
     let rows: usize = stats.by_state.iter().sum();
     let mut add = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<14}{value}");
     };
-    add("Sockets", format!("{rows} in {} network namespace(s)", stats.namespaces));
+    add(
+        "Sockets",
+        format!("{rows} in {} network namespace(s)", stats.namespaces),
+    );
     for state in TcpState::ALL {
         let count = stats.by_state[state.index()];
         if count > 0 {
             add("", format!("{count:>8} {state}"));
         }
     }
-    add("Events", format!("{}, {:.1}/s; {} transitions", stats.events, stats.events_per_second, stats.transitions));
+    add(
+        "Events",
+        format!(
+            "{}, {:.1}/s; {} transitions",
+            stats.events, stats.events_per_second, stats.transitions
+        ),
+    );
     add("Lost", lost(stats));
     add("Sweeps", sweeps(stats));
-    add("Unsettled", format!("{} waiting for a sweep, {} minisocks and half-open", stats.urgent, stats.lingering));
-    add("Sources", "tp_btf/inet_sock_set_state, iter/tcp, iter/task_file; minisocks by sweep".to_owned());
+    add(
+        "Unsettled",
+        format!(
+            "{} waiting for a sweep, {} minisocks and half-open",
+            stats.urgent, stats.lingering
+        ),
+    );
+    add(
+        "Sources",
+        "tp_btf/inet_sock_set_state, iter/tcp, iter/task_file; minisocks by sweep".to_owned(),
+    );
     add("Ring", format!("{} KiB", stats.ring_bytes / 1024));
     add("Watching", format!("{} reader(s)", stats.subscribers));
     text
@@ -49,7 +68,11 @@ fn text(stats: &Stats) -> String {
 fn lost(stats: &Stats) -> String {
     let mut text = format!("{}", stats.lost());
     if stats.lost() > 0 {
-        let _ = write!(text, ": {} interrupted, ring full by CPU {:?}", stats.lost_recursion, stats.lost_ring_full);
+        let _ = write!(
+            text,
+            ": {} interrupted, ring full by CPU {:?}",
+            stats.lost_recursion, stats.lost_ring_full
+        );
     }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);
@@ -59,7 +82,11 @@ fn lost(stats: &Stats) -> String {
 
 fn sweeps(stats: &Stats) -> String {
     let share = stats.sweep_cost_total.as_secs_f64() / stats.uptime.as_secs_f64().max(f64::MIN_POSITIVE);
-    let void = if stats.sweeps_void > 0 { format!(" ({} void)", stats.sweeps_void) } else { String::new() };
+    let void = if stats.sweeps_void > 0 {
+        format!(" ({} void)", stats.sweeps_void)
+    } else {
+        String::new()
+    };
     format!(
         "{}{void}, the last took {} of processor time, all {:.2} % of one processor",
         stats.sweeps,

@@ -52,7 +52,11 @@ impl Stop {
     /// Comes with SIGINT, SIGTERM or SIGHUP.
     pub(super) fn on_signals() -> anyhow::Result<Self> {
         let stop = Self(watch::Sender::new(false));
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
             let mut signals = signal(kind).context("cannot listen for signals")?;
             let stop = stop.clone();
             tokio::spawn(async move {

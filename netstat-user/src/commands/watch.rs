@@ -39,9 +39,17 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     running.finish().await
 }
 
-async fn from_daemon(mut client: Client, mut printer: Printer, socket: &Path, stop: Stop) -> anyhow::Result<()> {
+async fn from_daemon(
+    mut client: Client,
+    mut printer: Printer,
+    socket: &Path,
+    stop: Stop,
+) -> anyhow::Result<()> {
     client.watch().await?;
-    eprintln!("netstate: connected to the daemon at {}; Ctrl-C ends", socket.display());
+    eprintln!(
+        "netstate: connected to the daemon at {}; Ctrl-C ends",
+        socket.display()
+    );
     printer.begin()?;
     let mut stopped = std::pin::pin!(stop.requested());
     loop {
@@ -84,11 +92,18 @@ impl Printer {
     pub(super) fn new(args: &StreamArgs) -> anyhow::Result<Self> {
         let own = selection::own()?;
         let lines = (!args.json).then(|| Lines::new(Palette::new(args.color), Some(own)));
-        Ok(Self { out: output::stdout(), lines, netns: selection::netns(&args.netns)? })
+        Ok(Self {
+            out: output::stdout(),
+            lines,
+            netns: selection::netns(&args.netns)?,
+        })
     }
 
     fn begin(&mut self) -> anyhow::Result<()> {
-        let result = self.lines.as_ref().map_or(Ok(()), |lines| lines.header(&mut self.out));
+        let result = self
+            .lines
+            .as_ref()
+            .map_or(Ok(()), |lines| lines.header(&mut self.out));
         output::written(result.and_then(|()| self.out.flush()))
     }
 

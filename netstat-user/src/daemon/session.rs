@@ -37,7 +37,9 @@ pub(super) enum SessionError {
 pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), SessionError> {
     let mut frames = protocol::frames(stream, LONGEST_QUESTION);
     frames.send(protocol::greeting()).await?;
-    let Some(greeting) = next(&mut frames).await? else { return Ok(()) };
+    let Some(greeting) = next(&mut frames).await? else {
+        return Ok(());
+    };
     protocol::check_greeting(&greeting)?;
     while let Some(frame) = next(&mut frames).await? {
         match protocol::decode(&frame)? {
@@ -53,7 +55,10 @@ pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), Sess
 }
 
 async fn next(frames: &mut Frames) -> Result<Option<Bytes>, SessionError> {
-    let frame = timeout(PATIENCE, std::future::poll_fn(|context| poll_frame(frames, context)));
+    let frame = timeout(
+        PATIENCE,
+        std::future::poll_fn(|context| poll_frame(frames, context)),
+    );
     match frame.await {
         Ok(Some(frame)) => Ok(Some(frame?)),
         Ok(None) => Ok(None),
@@ -66,7 +71,9 @@ fn poll_frame(
     context: &mut std::task::Context<'_>,
 ) -> std::task::Poll<Option<io::Result<Bytes>>> {
     use futures_util::Stream;
-    std::pin::Pin::new(frames).poll_next(context).map_ok(tokio_util::bytes::BytesMut::freeze)
+    std::pin::Pin::new(frames)
+        .poll_next(context)
+        .map_ok(tokio_util::bytes::BytesMut::freeze)
 }
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
@@ -109,7 +116,10 @@ async fn answer(frames: &mut Frames, answer: &Answer) -> Result<(), SessionError
 fn gone_is_fine(result: Result<(), SessionError>) -> Result<(), SessionError> {
     match result {
         Err(SessionError::Io(error))
-            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            ) =>
         {
             Ok(())
         }

@@ -47,14 +47,27 @@ impl Claim {
     ///
     /// [`ListenError`].
     pub fn new(path: &Path) -> Result<Self, ListenError> {
-        let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
+        let io = |action| {
+            move |source| ListenError::Io {
+                path: path.to_owned(),
+                action,
+                source,
+            }
+        };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             let folder_error = io("cannot make its folder");
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(folder_error)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(folder)
+                .map_err(folder_error)?;
         }
         let lock = lock(path)?;
         remove_stale(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Makes the socket.
@@ -64,11 +77,20 @@ impl Claim {
     /// [`ListenError`].
     pub fn listen(self) -> Result<Listener, ListenError> {
         let path = &self.path;
-        let io = |action| move |source| ListenError::Io { path: path.clone(), action, source };
+        let io = |action| {
+            move |source| ListenError::Io {
+                path: path.clone(),
+                action,
+                source,
+            }
+        };
         let listener = UnixListener::bind(&self.path).map_err(io("cannot bind"))?;
         let mode = Permissions::from_mode(0o660);
         fs::set_permissions(&self.path, mode).map_err(io("cannot set its mode"))?;
-        Ok(Listener { listener, claim: self })
+        Ok(Listener {
+            listener,
+            claim: self,
+        })
     }
 }
 
@@ -95,8 +117,19 @@ impl Drop for Listener {
 fn lock(path: &Path) -> Result<File, ListenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
-    let file = File::options().create(true).write(true).truncate(false).open(&name).map_err(io("cannot open its lock"))?;
+    let io = |action| {
+        move |source| ListenError::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    };
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&name)
+        .map_err(io("cannot open its lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ListenError::InUse(path.to_owned())),
@@ -105,7 +138,13 @@ fn lock(path: &Path) -> Result<File, ListenError> {
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
-    let io = |action| move |source| ListenError::Io { path: path.to_owned(), action, source };
+    let io = |action| {
+        move |source| ListenError::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    };
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             fs::remove_file(path).map_err(io("cannot remove the socket of a daemon that is gone"))

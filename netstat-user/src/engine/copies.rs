@@ -2,12 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use crate::{
-    clock::Ktime,
-    connection::Netns,
-    table::Table,
-    view::RowView,
-};
+use crate::{clock::Ktime, connection::Netns, table::Table, view::RowView};
 
 /// Places of the table copied at once: a fraction of a millisecond.
 const PART: usize = 4096;
@@ -32,7 +27,12 @@ impl Copies {
     }
 
     pub(super) fn add(&mut self, netns: Option<Netns>, reply: oneshot::Sender<Result<Vec<RowView>, String>>) {
-        self.0.push(Copy { netns, at: 0, rows: Vec::new(), reply });
+        self.0.push(Copy {
+            netns,
+            at: 0,
+            rows: Vec::new(),
+            reply,
+        });
     }
 
     /// Copies one part for each; hands over those that are complete.

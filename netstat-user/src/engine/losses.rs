@@ -33,7 +33,12 @@ pub(super) struct LossWatch {
 
 impl LossWatch {
     pub(super) fn new(counters: LossCounters, now: Ktime) -> Self {
-        Self { counters, known: Losses::default(), looked: now, due: None }
+        Self {
+            counters,
+            known: Losses::default(),
+            looked: now,
+            due: None,
+        }
     }
 
     pub(super) fn events_came(&mut self, now: Instant) {

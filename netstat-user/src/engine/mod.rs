@@ -10,13 +10,7 @@ mod handle;
 mod losses;
 mod sweeps;
 
-use std::{
-    future::Future,
-    io,
-    pin::pin,
-    sync::mpsc as jobs,
-    time::Instant,
-};
+use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
 
 use tokio::{
     io::unix::AsyncFd,
@@ -154,7 +148,9 @@ impl Engine {
             }
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
-                let stats = self.counters.stats(&self.table, self.losses.total(), self.stream.receiver_count());
+                let stats =
+                    self.counters
+                        .stats(&self.table, self.losses.total(), self.stream.receiver_count());
                 // Whoever asked may have gone since.
                 let _ = reply.send(stats);
             }
@@ -170,11 +166,19 @@ impl Engine {
     }
 
     fn check_losses(&mut self) -> Result<(), EngineError> {
-        let Some(lost) = self.losses.check(Ktime::now())? else { return Ok(()) };
+        let Some(lost) = self.losses.check(Ktime::now())? else {
+            return Ok(());
+        };
         if lost.events > 0 {
             self.sweeps.damaged(Instant::now());
-            log::warn!("{} state changes were lost; sweeping to repair the table", lost.events);
-            self.send(StreamItem::Lost { events: lost.events, since: lost.since });
+            log::warn!(
+                "{} state changes were lost; sweeping to repair the table",
+                lost.events
+            );
+            self.send(StreamItem::Lost {
+                events: lost.events,
+                since: lost.since,
+            });
         }
         Ok(())
     }

@@ -73,7 +73,11 @@ impl Sweeps {
 
     /// When the next one is due: at once if somebody waits for it.
     pub(super) fn due(&self) -> Instant {
-        if self.waiting.is_empty() { self.schedule.due() } else { Instant::now() }
+        if self.waiting.is_empty() {
+            self.schedule.due()
+        } else {
+            Instant::now()
+        }
     }
 
     pub(super) fn want(&mut self, query: RowQuery, reply: Reply) {
@@ -119,15 +123,26 @@ impl Sweeps {
 impl Engine {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
         let scheduled = self.sweeps.schedule.due() <= Instant::now();
-        let only = if scheduled || !self.sweeps.seeded { None } else { self.sweeps.scope() };
+        let only = if scheduled || !self.sweeps.seeded {
+            None
+        } else {
+            self.sweeps.scope()
+        };
         if std::mem::take(&mut self.sweeps.holders_wanted) {
-            self.jobs.send(Job::Holders).map_err(|_| EngineError::SweeperGone)?;
+            self.jobs
+                .send(Job::Holders)
+                .map_err(|_| EngineError::SweeperGone)?;
         }
         let wanted = self.table.namespaces().collect();
-        self.jobs.send(Job::Sockets { only, wanted }).map_err(|_| EngineError::SweeperGone)?;
+        self.jobs
+            .send(Job::Sockets { only, wanted })
+            .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
         let questions = std::mem::take(&mut self.sweeps.waiting);
-        self.sweeps.running = Some(Running { questions, ..Running::default() });
+        self.sweeps.running = Some(Running {
+            questions,
+            ..Running::default()
+        });
         Ok(())
     }
 
@@ -154,14 +169,26 @@ impl Engine {
 
     /// Folds the sweeps whose fence has come out of the ring, and ends the walk when all are.
     pub(super) fn fold_fenced(&mut self) {
-        let Some(running) = &mut self.sweeps.running else { return };
+        let Some(running) = &mut self.sweeps.running else {
+            return;
+        };
         let passed = &mut self.sweeps.passed;
-        let ready: Vec<_> = running.unfenced.extract_if(|session, _| passed.remove(session)).collect();
+        let ready: Vec<_> = running
+            .unfenced
+            .extract_if(|session, _| passed.remove(session))
+            .collect();
         let over = running.unfenced.is_empty() && running.done.is_some();
         for (_, sweep) in ready {
             self.table.apply_sweep(&sweep, &mut self.fresh);
         }
-        if over && let Some(Running { done: Some(done), questions, void, .. }) = self.sweeps.running.take() {
+        if over
+            && let Some(Running {
+                done: Some(done),
+                questions,
+                void,
+                ..
+            }) = self.sweeps.running.take()
+        {
             self.finish_sweep(done, questions, void);
         }
         self.publish();

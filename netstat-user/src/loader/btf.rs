@@ -19,9 +19,12 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// [`LoadError::NoBtf`] when the kernel has no BTF, [`LoadError::BadBtf`] when it makes no sense, and
 /// [`LoadError::MissingField`] when it lacks a field that netstate cannot do without.
 pub(super) fn offsets() -> Result<Offsets, LoadError> {
-    let bytes = std::fs::read(VMLINUX)
-        .map_err(|source| LoadError::NoBtf { path: PathBuf::from(VMLINUX), source })?;
-    let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| LoadError::BadBtf(format!("{error:?}")))?;
+    let bytes = std::fs::read(VMLINUX).map_err(|source| LoadError::NoBtf {
+        path: PathBuf::from(VMLINUX),
+        source,
+    })?;
+    let types =
+        TypeInformation::new(&Bytes(bytes)).map_err(|error| LoadError::BadBtf(format!("{error:?}")))?;
     Offsets::resolve(|field| resolve(&types, field))
 }
 
@@ -35,15 +38,22 @@ pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
     let (offsets, _) = offsets.as_bytes().as_chunks::<4>();
     let fields = Offsets::FIELDS.iter().zip(offsets);
     let absent = fields.filter(|(_, offset)| u32::from_ne_bytes(**offset) == ABSENT);
-    Ok(absent.map(|(field, _)| format!("{}.{}", field.owner, field.path)).collect())
+    Ok(absent
+        .map(|(field, _)| format!("{}.{}", field.owner, field.path))
+        .collect())
 }
 
 fn resolve(types: &TypeInformation, field: &'static KernelField) -> Result<u32, LoadError> {
-    let offset = types.id_of(field.owner).and_then(|owner| types.offset_of(owner, field.path).ok());
+    let offset = types
+        .id_of(field.owner)
+        .and_then(|owner| types.offset_of(owner, field.path).ok());
     match offset {
         Some((_, Offset::ByteOffset(offset))) => Ok(offset),
         _ if !field.required => Ok(ABSENT),
-        _ => Err(LoadError::MissingField { owner: field.owner, path: field.path }),
+        _ => Err(LoadError::MissingField {
+            owner: field.owner,
+            path: field.path,
+        }),
     }
 }
 
@@ -72,11 +82,21 @@ mod tests {
             return; // A kernel without BTF: the error for that is tested from outside.
         };
         let types = TypeInformation::new(&Bytes(bytes)).unwrap();
-        let missing = KernelField { owner: "sock", path: "sk_no_such_field", required: true };
+        let missing = KernelField {
+            owner: "sock",
+            path: "sk_no_such_field",
+            required: true,
+        };
         let missing: &'static KernelField = Box::leak(Box::new(missing));
         let message = resolve(&types, missing).unwrap_err().to_string();
-        assert!(message.contains("sock") && message.contains("sk_no_such_field"), "{message}");
-        let optional: &'static KernelField = Box::leak(Box::new(KernelField { required: false, ..*missing }));
+        assert!(
+            message.contains("sock") && message.contains("sk_no_such_field"),
+            "{message}"
+        );
+        let optional: &'static KernelField = Box::leak(Box::new(KernelField {
+            required: false,
+            ..*missing
+        }));
         assert_eq!(resolve(&types, optional).unwrap(), ABSENT);
     }
 

@@ -2,10 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use aya::{
-    EbpfError,
-    programs::ProgramError,
-};
+use aya::{EbpfError, programs::ProgramError};
 
 /// Loading or attaching failed. Nothing is left behind: what was loaded goes with the file descriptors.
 #[derive(Debug, thiserror::Error)]
@@ -79,25 +76,40 @@ impl LoadError {
     /// An error of one program.
     pub(super) fn program(program: &'static str, error: ProgramError) -> Self {
         match error {
-            ProgramError::LoadError { io_error, verifier_log } => {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => {
                 if is_refusal_of_privilege(&io_error) && verifier_log.to_string().trim().is_empty() {
-                    return Self::NotPermitted { action: format!("cannot load the BPF program `{program}`") };
+                    return Self::NotPermitted {
+                        action: format!("cannot load the BPF program `{program}`"),
+                    };
                 }
-                Self::Refused { program, source: io_error, log: last_lines(&verifier_log.to_string()) }
+                Self::Refused {
+                    program,
+                    source: io_error,
+                    log: last_lines(&verifier_log.to_string()),
+                }
             }
             error => Self::from_chain(format!("cannot attach the BPF program `{program}`"), &error),
         }
     }
 
     pub(super) fn other(action: &str, message: impl ToString) -> Self {
-        Self::Other { action: action.to_owned(), message: message.to_string() }
+        Self::Other {
+            action: action.to_owned(),
+            message: message.to_string(),
+        }
     }
 
     fn from_chain(action: String, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut message = error.to_string();
         let mut cause = Some(error);
         while let Some(error) = cause {
-            if error.downcast_ref::<io::Error>().is_some_and(is_refusal_of_privilege) {
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(is_refusal_of_privilege)
+            {
                 return Self::NotPermitted { action };
             }
             let text = error.to_string();
@@ -117,5 +129,10 @@ fn is_refusal_of_privilege(error: &io::Error) -> bool {
 fn last_lines(log: &str) -> String {
     let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(LOG_LINES);
-    lines[from..].iter().map(|line| format!("    {line}\n")).collect::<String>().trim_end().to_owned()
+    lines[from..]
+        .iter()
+        .map(|line| format!("    {line}\n"))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }

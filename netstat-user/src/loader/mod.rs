@@ -56,7 +56,8 @@ pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
     load_iterators(&mut ebpf, &btf)?;
     let counters = ebpf.take_map("LOST").ok_or_else(|| missing("map", "LOST"))?;
-    let counters = PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", e))?;
+    let counters =
+        PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", e))?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
     let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", e))?;
     let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", e))?;
@@ -107,7 +108,9 @@ fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
 fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
     for (name, iterator) in [SOCKETS, FILES] {
         let program: &mut Iter = program(ebpf, name)?;
-        program.load(iterator, btf).map_err(|error| LoadError::program(name, error))?;
+        program
+            .load(iterator, btf)
+            .map_err(|error| LoadError::program(name, error))?;
     }
     Ok(())
 }
@@ -117,7 +120,11 @@ fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadErro
     let error = |error| LoadError::program(STATE_CHANGE, error);
     program.load(STATE_CHANGE, btf).map_err(error)?;
     program.attach().map_err(error)?;
-    program.fd().map_err(error)?.try_clone().map_err(|e| LoadError::other("cannot keep the program", e))
+    program
+        .fd()
+        .map_err(error)?
+        .try_clone()
+        .map_err(|e| LoadError::other("cannot keep the program", e))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
@@ -125,7 +132,9 @@ where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
     let program = ebpf.program_mut(name).ok_or_else(|| missing("program", name))?;
-    program.try_into().map_err(|error| LoadError::program(name, error))
+    program
+        .try_into()
+        .map_err(|error| LoadError::program(name, error))
 }
 
 fn missing(what: &str, name: &str) -> LoadError {
@@ -190,7 +199,8 @@ impl Iterators {
         let program: &mut Iter = program(&mut self.ebpf, name)?;
         let link = program.attach().map_err(error)?;
         let link = program.take_link(link).map_err(error)?;
-        link.into_file().map_err(|e| LoadError::other("cannot open the iterator", e))
+        link.into_file()
+            .map_err(|e| LoadError::other("cannot open the iterator", e))
     }
 }
 
@@ -229,7 +239,11 @@ impl LossCounters {
     pub fn read(&self) -> io::Result<Losses> {
         let ring_full = self.counter(lost::STATE_CHANGE)?;
         let fences = self.counter(lost::SWEEP_END)?.iter().sum();
-        Ok(Losses { ring_full, recursion: self.recursion_misses()?, fences })
+        Ok(Losses {
+            ring_full,
+            recursion: self.recursion_misses()?,
+            fences,
+        })
     }
 
     fn counter(&self, index: u32) -> io::Result<Vec<u64>> {
@@ -241,7 +255,9 @@ impl LossCounters {
     fn recursion_misses(&self) -> io::Result<u64> {
         let fd = self.program.as_fd().as_raw_fd();
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-        let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"));
         Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
     }
 }

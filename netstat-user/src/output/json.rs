@@ -21,18 +21,24 @@ use crate::{
 ///
 /// What `out` returns.
 pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<()> {
-    line(out, &Row {
-        identity: Identity::of(&row.connection),
-        state: row.state.name(),
-        since: clock.timestamp(row.since).to_string(),
-        in_state_ms: row.in_state.as_millis(),
-        at_least: row.at_least,
-        recv_q: row.queues.map(|queues| queues.recv),
-        send_q: row.queues.map(|queues| queues.send),
-        backlog: row.queues.filter(|_| row.state == TcpState::Listen).map(|queues| queues.backlog),
-        holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
-        inode: row.inode,
-    })
+    line(
+        out,
+        &Row {
+            identity: Identity::of(&row.connection),
+            state: row.state.name(),
+            since: clock.timestamp(row.since).to_string(),
+            in_state_ms: row.in_state.as_millis(),
+            at_least: row.at_least,
+            recv_q: row.queues.map(|queues| queues.recv),
+            send_q: row.queues.map(|queues| queues.send),
+            backlog: row
+                .queues
+                .filter(|_| row.state == TcpState::Listen)
+                .map(|queues| queues.backlog),
+            holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
+            inode: row.inode,
+        },
+    )
 }
 
 /// Writes one item of the stream.
@@ -43,9 +49,13 @@ pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<
 pub fn item(out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
     match item {
         StreamItem::Transition(transition) => line(out, &Step::of(transition, clock)),
-        StreamItem::Lost { events, since } => {
-            line(out, &Lost { lost: *events, since: clock.timestamp(*since).to_string() })
-        }
+        StreamItem::Lost { events, since } => line(
+            out,
+            &Lost {
+                lost: *events,
+                since: clock.timestamp(*since).to_string(),
+            },
+        ),
         StreamItem::Missed { items } => line(out, &Missed { missed: *items }),
     }
 }
@@ -60,28 +70,31 @@ pub fn stats(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
         .iter()
         .map(|state| (state.name().to_owned(), stats.by_state[state.index()].into()))
         .collect();
-    line(out, &serde_json::json!({
-        "version": stats.version,
-        "uptime_s": stats.uptime.as_secs(),
-        "rows": stats.by_state.iter().sum::<usize>(),
-        "by_state": by_state,
-        "namespaces": stats.namespaces,
-        "events": stats.events,
-        "events_per_second": stats.events_per_second,
-        "transitions": stats.transitions,
-        "lost": stats.lost(),
-        "lost_ring_full_by_cpu": stats.lost_ring_full,
-        "lost_recursion": stats.lost_recursion,
-        "undecodable": stats.undecodable,
-        "ring_bytes": stats.ring_bytes,
-        "sweeps": stats.sweeps,
-        "sweeps_void": stats.sweeps_void,
-        "sweep_cost_us": micros(stats.sweep_cost),
-        "sweep_cost_total_us": micros(stats.sweep_cost_total),
-        "urgent": stats.urgent,
-        "lingering": stats.lingering,
-        "subscribers": stats.subscribers,
-    }))
+    line(
+        out,
+        &serde_json::json!({
+            "version": stats.version,
+            "uptime_s": stats.uptime.as_secs(),
+            "rows": stats.by_state.iter().sum::<usize>(),
+            "by_state": by_state,
+            "namespaces": stats.namespaces,
+            "events": stats.events,
+            "events_per_second": stats.events_per_second,
+            "transitions": stats.transitions,
+            "lost": stats.lost(),
+            "lost_ring_full_by_cpu": stats.lost_ring_full,
+            "lost_recursion": stats.lost_recursion,
+            "undecodable": stats.undecodable,
+            "ring_bytes": stats.ring_bytes,
+            "sweeps": stats.sweeps,
+            "sweeps_void": stats.sweeps_void,
+            "sweep_cost_us": micros(stats.sweep_cost),
+            "sweep_cost_total_us": micros(stats.sweep_cost_total),
+            "urgent": stats.urgent,
+            "lingering": stats.lingering,
+            "subscribers": stats.subscribers,
+        }),
+    )
 }
 
 /// Writes any value as one line.

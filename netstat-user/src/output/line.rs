@@ -29,7 +29,11 @@ impl Lines {
     /// Lines in the host's time zone; `own` is the namespace that is not named in them.
     #[must_use]
     pub fn new(palette: Palette, own: Option<Netns>) -> Self {
-        Self { palette, zone: TimeZone::system(), own }
+        Self {
+            palette,
+            zone: TimeZone::system(),
+            own,
+        }
     }
 
     /// The line above all others.
@@ -65,7 +69,10 @@ impl Lines {
                 )
             }
             StreamItem::Missed { items } => {
-                writeln!(out, "{alarm}-- {items} lines missed: the output is slower than the events --{reset}")
+                writeln!(
+                    out,
+                    "{alarm}-- {items} lines missed: the output is slower than the events --{reset}"
+                )
             }
         }
     }
@@ -90,7 +97,11 @@ impl Lines {
     fn palettes(&self, transition: &Transition) -> Palettes {
         let reset = self.palette.reset();
         let from = transition.from.map_or(reset, |state| self.palette.state(state));
-        Palettes { from, to: self.palette.state(transition.to), reset }
+        Palettes {
+            from,
+            to: self.palette.state(transition.to),
+            reset,
+        }
     }
 
     fn remarks(&self, transition: &Transition) -> String {

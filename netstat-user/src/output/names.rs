@@ -22,7 +22,9 @@ pub fn services(file: &Path) -> HashMap<u16, String> {
     let mut services = HashMap::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let (Some(name), Some(place)) = (words.next(), words.next()) else { continue };
+        let (Some(name), Some(place)) = (words.next(), words.next()) else {
+            continue;
+        };
         if let Some(port) = place.strip_suffix("/tcp").and_then(|port| port.parse().ok()) {
             // As getservbyport: the first line wins.
             services.entry(port).or_insert_with(|| name.to_owned());
@@ -96,7 +98,10 @@ mod tests {
         assert_eq!(services(&file), HashMap::from([(80, "http".to_owned())]));
         let file = folder.join("passwd");
         fs::write(&file, "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:33::/:\n").unwrap();
-        assert_eq!(users(&file), HashMap::from([(0, "root".to_owned()), (33, "www".to_owned())]));
+        assert_eq!(
+            users(&file),
+            HashMap::from([(0, "root".to_owned()), (33, "www".to_owned())])
+        );
         assert!(services(Path::new("/nonexistent")).is_empty());
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -72,9 +72,16 @@ const PROGRAM_LENGTH: usize = 19;
 ///
 /// What `out` returns.
 pub fn table(out: &mut impl Write, rows: &[RowView], which: Which, columns: Columns) -> io::Result<()> {
-    let names = if columns.numeric { Names::default() } else { Names::of(rows) };
+    let names = if columns.numeric {
+        Names::default()
+    } else {
+        Names::of(rows)
+    };
     writeln!(out, "Active Internet connections ({})", which.title())?;
-    write!(out, "Proto Recv-Q Send-Q Local Address           Foreign Address         State      ")?;
+    write!(
+        out,
+        "Proto Recv-Q Send-Q Local Address           Foreign Address         State      "
+    )?;
     if columns.extend {
         write!(out, " User       Inode     ")?;
     }
@@ -92,7 +99,12 @@ pub fn table(out: &mut impl Write, rows: &[RowView], which: Which, columns: Colu
 pub fn sort(rows: &mut [RowView]) {
     rows.sort_by_key(|row| {
         let connection = &row.connection;
-        (connection.family, row.state != TcpState::Listen, connection.local, connection.remote)
+        (
+            connection.family,
+            row.state != TcpState::Listen,
+            connection.local,
+            connection.remote,
+        )
     });
 }
 
@@ -127,9 +139,15 @@ fn number(number: Option<u32>) -> String {
 }
 
 fn program(row: &RowView, wide: bool) -> String {
-    let Some(owner) = &row.owner else { return "-".to_owned() };
+    let Some(owner) = &row.owner else {
+        return "-".to_owned();
+    };
     let text = format!("{}/{}", owner.pid, owner.comm);
-    if wide { text } else { text.chars().take(PROGRAM_LENGTH).collect() }
+    if wide {
+        text
+    } else {
+        text.chars().take(PROGRAM_LENGTH).collect()
+    }
 }
 
 /// Names for the numbers of a table.
@@ -174,7 +192,11 @@ impl Names {
     fn end(&self, connection: &Connection, end: Endpoint, wide: bool) -> String {
         let address = self.address(end.addr(connection.family));
         let port = match end.port() {
-            Some(port) => self.services.get(&port).cloned().unwrap_or_else(|| port.to_string()),
+            Some(port) => self
+                .services
+                .get(&port)
+                .cloned()
+                .unwrap_or_else(|| port.to_string()),
             None => "*".to_owned(),
         };
         if wide || address.len() + port.len() <= ADDRESS_LENGTH {

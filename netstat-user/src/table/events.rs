@@ -16,7 +16,7 @@ use crate::{
     connection::{Cookie, Owner},
     facts::{Form, StateEvent},
     reason::Reason,
-    tcp::TcpState::{self, Close, Closing, FinWait2, Listen, SynRecv, TimeWait},
+    tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
 };
 
 /// More children than this are never between their first event and their second.
@@ -109,8 +109,20 @@ impl Table {
         describe(&mut row, event);
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
-        out.push(Transition { in_state: None, at_least: false, ..transition });
-        row.enter(Step { time: born, from: Some(Listen), to: SynRecv, source: Source::Event }, false);
+        out.push(Transition {
+            in_state: None,
+            at_least: false,
+            ..transition
+        });
+        row.enter(
+            Step {
+                time: born,
+                from: Some(Listen),
+                to: SynRecv,
+                source: Source::Event,
+            },
+            false,
+        );
         self.store.insert(row);
     }
 
@@ -124,14 +136,22 @@ impl Table {
             && let Some(old) = self.store.minisock(&tuple)
             && old != event.connection.cookie
         {
-            let end = End { time: event.time, source: Source::Inferred, reason: Some(Reason::Reused) };
+            let end = End {
+                time: event.time,
+                source: Source::Inferred,
+                reason: Some(Reason::Reused),
+            };
             self.end(old, end, out);
         }
     }
 
     /// The first that is heard of a socket.
     fn first(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        if self.departed.get(&event.connection.cookie).is_some_and(|&gone| gone > event.time) {
+        if self
+            .departed
+            .get(&event.connection.cookie)
+            .is_some_and(|&gone| gone > event.time)
+        {
             // What is older than the row's end has nothing to add.
             return;
         }
@@ -139,13 +159,21 @@ impl Table {
         // Nobody knows how long it was in the state that it leaves.
         row.at_least = true;
         self.store.insert(row);
-        self.step_with(event, out, |transition| Transition { in_state: None, at_least: false, ..transition });
+        self.step_with(event, out, |transition| Transition {
+            in_state: None,
+            at_least: false,
+            ..transition
+        });
     }
 
     /// A socket that has been disconnected and is used again: the row that it still has is of a connection
     /// before, whose minisock shares its cookie.
     fn begin_again(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        let end = End { time: event.time, source: Source::Inferred, reason: None };
+        let end = End {
+            time: event.time,
+            source: Source::Inferred,
+            reason: None,
+        };
         self.end(event.connection.cookie, end, out);
         self.first(event, out);
     }
@@ -178,7 +206,15 @@ impl Table {
                 row.inode = None;
             }
             if row.state != to {
-                row.enter(Step { time: event.time, from: Some(event.from), to, source }, false);
+                row.enter(
+                    Step {
+                        time: event.time,
+                        from: Some(event.from),
+                        to,
+                        source,
+                    },
+                    false,
+                );
             }
             transition
         });
@@ -189,17 +225,60 @@ impl Table {
         }
         if to == Close {
             self.depart(cookie, event.time);
+            self.other_end_closed(event, out);
         }
+    }
+
+    /// Where both ends are in one namespace: LAST_ACK that ends without an error has had its FIN acknowledged,
+    /// so the other end, a minisock in FIN_WAIT2, has received it and is in TIME_WAIT by now
+    /// (`tcp_timewait_state_process`).
+    fn other_end_closed(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if event.from != LastAck || event.error.is_some() {
+            return;
+        }
+        let other = event
+            .connection
+            .tuple()
+            .and_then(|tuple| self.store.minisock(&tuple.mirrored()));
+        let transition = other.and_then(|other| {
+            self.store.change(other, |row| {
+                if row.state != FinWait2 || row.last_fact > event.time {
+                    return None;
+                }
+                let step = Step {
+                    time: event.time,
+                    from: Some(FinWait2),
+                    to: TimeWait,
+                    source: Source::Inferred,
+                };
+                let transition =
+                    super::transition(row, event.time, Some(FinWait2), TimeWait, Source::Inferred);
+                row.last_fact = event.time;
+                row.confirmed = false;
+                row.enter(step, false);
+                Some(transition)
+            })
+        });
+        out.extend(transition.flatten());
     }
 
     /// An event that is older than what is already known.
     fn late(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        let step = Step { time: event.time, from: Some(event.from), to: event.to, source: Source::Event };
+        let step = Step {
+            time: event.time,
+            from: Some(event.from),
+            to: event.to,
+            source: Source::Event,
+        };
         let transition = self.store.change(event.connection.cookie, |row| {
             row.record(step);
             super::transition(row, event.time, Some(event.from), event.to, Source::Event)
         });
-        out.extend(transition.map(|late| Transition { in_state: None, at_least: false, ..late }));
+        out.extend(transition.map(|late| Transition {
+            in_state: None,
+            at_least: false,
+            ..late
+        }));
     }
 
     fn depart(&mut self, cookie: Cookie, time: Ktime) {
@@ -214,7 +293,10 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.uid = Some(event.uid);
     row.cgroup = event.cgroup.or(row.cgroup);
     if let Some(owner) = event.owner {
-        let fd = row.owner.filter(|known| known.pid == owner.pid).and_then(|known| known.fd);
+        let fd = row
+            .owner
+            .filter(|known| known.pid == owner.pid)
+            .and_then(|known| known.fd);
         row.owner = Some(Owner { fd, ..owner });
     }
 }

@@ -121,7 +121,9 @@ impl Table {
 
     /// Ends a row: reports its last step and forgets it.
     fn end(&mut self, cookie: Cookie, step: End, out: &mut Vec<Transition>) {
-        let Some(row) = self.store.remove(cookie) else { return };
+        let Some(row) = self.store.remove(cookie) else {
+            return;
+        };
         let transition = Transition {
             reason: step.reason,
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)

@@ -31,9 +31,9 @@ pub struct Step {
 pub enum Settlement {
     /// Every change will be announced.
     Settled,
-    /// A minisock or a request sock: its end, and a minisock's step to TIME_WAIT, come unannounced.
+    /// A minisock in TIME_WAIT, or a request sock: its end comes unannounced, but not soon.
     Lingering,
-    /// Something is missing that only a sweep can tell.
+    /// Something is missing, or will be in a moment, that only a sweep can tell.
     Urgent,
 }
 
@@ -169,7 +169,9 @@ impl Row {
     pub fn settlement(&self) -> Settlement {
         let no_port = self.state == TcpState::SynSent && self.connection.local.port().is_none();
         let assumed = self.form == Form::Minisock && !self.confirmed;
-        if no_port || assumed || self.doubtful() {
+        // Most peers close too: the step to TIME_WAIT is only a round trip away.
+        let closing = self.form == Form::Minisock && self.state == TcpState::FinWait2;
+        if no_port || assumed || closing || self.doubtful() {
             Settlement::Urgent
         } else if self.form == Form::Full {
             Settlement::Settled

@@ -156,7 +156,13 @@ struct Listing {
 
 impl Listing {
     fn of(row: &Row) -> Self {
-        let minisock = (row.form == Form::Minisock).then(|| row.connection.tuple()).flatten();
-        Self { state: row.state, settlement: row.settlement(), minisock }
+        let minisock = (row.form == Form::Minisock)
+            .then(|| row.connection.tuple())
+            .flatten();
+        Self {
+            state: row.state,
+            settlement: row.settlement(),
+            minisock,
+        }
     }
 }

@@ -75,7 +75,10 @@ impl Table {
 
     fn sight(&mut self, seen: &Sighting, netns: Netns, out: &mut Vec<Transition>) {
         let cookie = seen.connection.cookie;
-        let gone = self.departed.get(&cookie).is_some_and(|&departed| departed >= seen.time);
+        let gone = self
+            .departed
+            .get(&cookie)
+            .is_some_and(|&departed| departed >= seen.time);
         if gone || seen.state == Close || seen.connection.netns != netns {
             return;
         }
@@ -93,8 +96,17 @@ impl Table {
             // A request sock comes out of its listener without a word; anything else has been missed.
             let from = (seen.form == Form::Request).then_some(Listen);
             let transition = super::transition(&row, seen.time, from, seen.state, Source::Sweep);
-            out.push(Transition { in_state: None, at_least: false, ..transition });
-            row.record(Step { time: seen.time, from, to: seen.state, source: Source::Sweep });
+            out.push(Transition {
+                in_state: None,
+                at_least: false,
+                ..transition
+            });
+            row.record(Step {
+                time: seen.time,
+                from,
+                to: seen.state,
+                source: Source::Sweep,
+            });
         }
         self.store.insert(row);
     }
@@ -115,7 +127,15 @@ impl Table {
                 row.missed > 1 || is_expected_to_end(row, start)
             });
             if gone == Some(true) {
-                self.end(cookie, End { time: end, source: Source::Sweep, reason: None }, out);
+                self.end(
+                    cookie,
+                    End {
+                        time: end,
+                        source: Source::Sweep,
+                        reason: None,
+                    },
+                    out,
+                );
             }
         }
     }
@@ -124,7 +144,9 @@ impl Table {
 /// Brings a row up to date with a sighting.
 fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition> {
     // A socket that is used again shares its cookie with the minisock of its connection before.
-    let other = seen.form == Form::Minisock && row.form == Form::Full && !same_ends(&row.connection, &seen.connection);
+    let other = seen.form == Form::Minisock
+        && row.form == Form::Full
+        && !same_ends(&row.connection, &seen.connection);
     if seen.time <= row.last_fact || other {
         row.passed(generation);
         return None;
@@ -132,12 +154,26 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
     let from = row.state;
     let mut transition = None;
     if from != seen.state {
-        let step = Step { time: seen.time, from: Some(from), to: seen.state, source: Source::Sweep };
-        transition = Some(super::transition(row, seen.time, Some(from), seen.state, Source::Sweep));
+        let step = Step {
+            time: seen.time,
+            from: Some(from),
+            to: seen.state,
+            source: Source::Sweep,
+        };
+        transition = Some(super::transition(
+            row,
+            seen.time,
+            Some(from),
+            seen.state,
+            Source::Sweep,
+        ));
         row.enter(step, true);
     }
     row.see(seen, generation);
-    transition.map(|found: Transition| Transition { connection: row.connection, ..found })
+    transition.map(|found: Transition| Transition {
+        connection: row.connection,
+        ..found
+    })
 }
 
 /// Whether a row that a sweep did not find was due to end: a minisock that was only assumed, or is old enough.

@@ -7,12 +7,15 @@ use netstat_tests::{
     Daemon, Namespace, Watch,
     sockets::{self, LOOPBACK, Pair, cookie, reset, wait_for_reset},
 };
+use socket2::SockRef;
 
 crate::tests![
     client_resets,
     server_resets,
     unread_data_resets,
-    connection_refused
+    connection_refused,
+    killed_from_outside,
+    disconnected_and_used_again,
 ];
 
 fn scene() -> Result<(Namespace, Daemon, Watch)> {
@@ -116,5 +119,51 @@ fn nothing_but_the_listener(daemon: &Daemon, namespace: &Namespace) -> Result<()
         rows.len() == 1 && rows[0].state == "LISTEN",
         "left behind: {rows:?}"
     );
+    Ok(())
+}
+
+fn killed_from_outside() -> Result<()> {
+    let (namespace, daemon, watch) = scene()?;
+    let Pair {
+        listener: _listener,
+        client,
+        server: _server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let (near, port) = (cookie(&client)?, client.local_addr()?.port());
+    namespace.run("ss", &format!("--kill --tcp sport = :{port}"))?;
+    let path = watch.wait_for_path(near, &["CLOSE", "SYN_SENT", "ESTABLISHED", "CLOSE"])?;
+    let end = path.last().context("no transition")?;
+    ensure!(
+        end.reason.as_deref() == Some("aborted"),
+        "killed by ss, but {end:?}"
+    );
+    nothing_but_the_listener(&daemon, &namespace)
+}
+
+/// A socket that is disconnected keeps its cookie, and may connect again.
+fn disconnected_and_used_again() -> Result<()> {
+    let (namespace, daemon, watch) = scene()?;
+    let Pair {
+        listener,
+        client,
+        server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let near = cookie(&client)?;
+    rustix::net::connect_unspec(&client)?;
+    wait_for_reset(&server)?;
+    watch.wait_for_path(near, &["CLOSE", "SYN_SENT", "ESTABLISHED", "CLOSE"])?;
+    nothing_but_the_listener(&daemon, &namespace)?;
+    SockRef::from(&client).connect(&listener.local_addr()?.into())?;
+    let _server = sockets::accept(&listener)?;
+    let again = [
+        "CLOSE",
+        "SYN_SENT",
+        "ESTABLISHED",
+        "CLOSE",
+        "SYN_SENT",
+        "ESTABLISHED",
+    ];
+    watch.wait_for_path(near, &again)?;
+    ensure!(daemon.agrees(&namespace)?.len() == 3, "a listener and two ends");
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! A listener and the connections that come through it.
 
-use anyhow::{Result, ensure};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Peer,
-    sockets::{LOOPBACK, accept, connect, cookie, listen},
+    sockets::{LOOPBACK, accept, connect, cookie, listen, socket_for},
 };
 
 crate::tests![
     listener_and_children_are_apart,
     child_is_never_the_clients,
-    not_yet_accepted
+    not_yet_accepted,
+    a_listener_that_never_was,
+    a_listener_used_again
 ];
 
 fn listener_and_children_are_apart() -> Result<()> {
@@ -106,5 +110,49 @@ fn not_yet_accepted() -> Result<()> {
         listening.is_some_and(|row| row.recv_q == Some(2)),
         "the accept queue is not shown: {listening:?}"
     );
+    Ok(())
+}
+
+/// The kernel announces LISTEN before it finds that the port is taken.
+fn a_listener_that_never_was() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let address: SocketAddr = LOOPBACK.parse()?;
+    let first = socket_for(&namespace, address)?;
+    first.set_reuse_address(true)?;
+    first.bind(&address.into())?;
+    let second = socket_for(&namespace, address)?;
+    second.set_reuse_address(true)?;
+    second.bind(&first.local_addr()?)?;
+    first.listen(1)?;
+    let refused = second.listen(1).err().context("two sockets listen on one port")?;
+    ensure!(
+        refused.kind() == std::io::ErrorKind::AddrInUse,
+        "listen: {refused}"
+    );
+    watch.wait_for_path(cookie(&second)?, &["CLOSE", "LISTEN", "CLOSE"])?;
+    ensure!(
+        daemon.agrees(&namespace)?.len() == 1,
+        "one listens, and one does not"
+    );
+    Ok(())
+}
+
+/// A listener that is shut down keeps its cookie, and may listen again.
+fn a_listener_used_again() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let address: SocketAddr = LOOPBACK.parse()?;
+    let socket = socket_for(&namespace, address)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)?;
+    daemon.agrees(&namespace)?;
+    socket.shutdown(std::net::Shutdown::Both)?;
+    daemon.agrees(&namespace)?;
+    socket.listen(1)?;
+    watch.wait_for_path(cookie(&socket)?, &["CLOSE", "LISTEN", "CLOSE", "LISTEN"])?;
+    ensure!(daemon.agrees(&namespace)?.len() == 1, "one listener");
     Ok(())
 }

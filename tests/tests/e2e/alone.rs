@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use netstat_tests::{
     Namespace, Watch, binary,
     daemon::{STOP, directory},
@@ -74,10 +74,14 @@ fn list_alone() -> Result<()> {
         rows.iter().all(|row| row.at_least),
         "one look cannot tell an age: {rows:?}"
     );
-    let near = cookie(&pair.client)?;
-    let row = rows.iter().find(|row| row.cookie == near).context("no row")?;
-    ensure!(row.pid == Some(std::process::id()), "whose is it? {row:?}");
-    Ok(())
+    let (near, own) = (cookie(&pair.client)?, std::process::id());
+    wait_for("the client's end to be shown as this process's", SOON, || {
+        let rows = snapshot::list(&namespace, &absent)?;
+        Ok(rows
+            .iter()
+            .any(|row| row.cookie == near && row.pid == Some(own))
+            .then_some(()))
+    })
 }
 
 /// As with `netstate watch | head -1`.

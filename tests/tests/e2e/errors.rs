@@ -70,7 +70,7 @@ fn tracing_not_permitted() -> Result<()> {
     let socket = own.join("netstate.sock");
     for arguments in ["list -an", "watch", "daemon --quiet"] {
         let output = as_nobody(&directory, &socket, arguments)?.output()?;
-        fails(&output, arguments, &["CAP_BPF", "sudo"])?;
+        fails(&output, arguments, &["sudo", "cap_bpf"])?;
         ensure!(output.stdout.is_empty(), "{arguments}: half an answer");
         ensure!(!socket.exists(), "{arguments}: a socket is left");
     }
@@ -83,7 +83,7 @@ fn socket_not_permitted() -> Result<()> {
     let daemon = Daemon::start_at(&socket)?;
     for arguments in ["stats", "list -an", "watch"] {
         let output = as_nobody(&directory, daemon.socket(), arguments)?.output()?;
-        fails(&output, arguments, &[&socket.display().to_string(), "ermission"])?;
+        fails(&output, arguments, &[&socket.display().to_string(), "permitted"])?;
     }
     Ok(())
 }
@@ -106,7 +106,10 @@ fn wrong_usage() -> Result<()> {
             "netstate {arguments}: {}, not 2: {said}",
             output.status
         );
-        ensure!(said.contains("Usage"), "netstate {arguments}: no usage: {said}");
+        ensure!(
+            said.contains("--help"),
+            "netstate {arguments}: does not say where to read on: {said}"
+        );
         ensure!(
             output.stdout.is_empty(),
             "netstate {arguments}: usage belongs on stderr"

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace,
+    requirements::CannotRun,
     sockets::{LOOPBACK6, Pair, accept, connect, cookie, wait_for_fin},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-crate::tests![ipv6, dual_stack];
+crate::tests![ipv6, dual_stack, mptcp];
 
 fn ipv6() -> Result<()> {
     let namespace = Namespace::new()?;
@@ -101,4 +102,44 @@ fn dual_stack() -> Result<()> {
     })?;
     daemon.agrees(&namespace)?;
     Ok(())
+}
+
+/// MPTCP announces its own states beside those of its TCP subflows; only the latter are TCP sockets.
+fn mptcp() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let any: SocketAddr = "127.0.0.1:0".parse()?;
+    let make = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
+    let Ok(listener) = namespace.enter(make) else {
+        return Err(CannotRun("needs a kernel with MPTCP (CONFIG_MPTCP)").into());
+    };
+    listener.bind(&any.into())?;
+    listener.listen(8)?;
+    let client = namespace.enter(make)?;
+    client.connect(&listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(rows.len() == 3, "a listener and two subflows, but {rows:?}");
+    let near = rows
+        .iter()
+        .find(|row| row.remote_port == listener_port(&listener))
+        .context("no client")?;
+    watch.wait_for_path(near.cookie, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;
+    ensure!(
+        watch.count_in(namespace.inode()) <= 6,
+        "more is told than of three TCP sockets"
+    );
+    drop((client, server));
+    drop(listener);
+    daemon.agrees(&namespace)?;
+    Ok(())
+}
+
+fn listener_port(listener: &Socket) -> Option<u16> {
+    listener
+        .local_addr()
+        .ok()?
+        .as_socket()
+        .map(|address| address.port())
 }

@@ -188,6 +188,7 @@ fn client_gives_up(command: &str, answer: Vec<u8>) -> Result<String> {
         let (mut stream, _) = listener.accept()?;
         // The client may hang up before it has read everything.
         let _ = stream.write_all(&answer);
+        let _ = stream.read_to_end(&mut Vec::new());
         Ok(())
     });
     let status = process::wait_for_end(&mut client, "netstate", SOON);

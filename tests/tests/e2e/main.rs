@@ -22,8 +22,11 @@ mod time_wait;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use netstat_tests::{binary, peer, requirements};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use netstat_tests::{
+    binary, peer,
+    requirements::{self, CannotRun},
+};
 use {libc as _, serde as _};
 
 /// A test: its name and what it does.
@@ -81,21 +84,37 @@ fn trials(missing: Option<&str>) -> Vec<Trial> {
             .iter()
             .map(move |(name, test)| (format!("{group}::{name}"), *test))
     };
-    let trial = |(name, test): (String, fn() -> anyhow::Result<()>)| match missing {
-        None => Trial::test(name, move || test().map_err(|error| format!("{error:?}").into())),
-        Some(reason) => cannot_run(name, reason),
+    let trial = |(name, test): (String, fn() -> anyhow::Result<()>)| {
+        let missing = missing.map(str::to_owned);
+        Trial::ignorable_test(name, move || match missing {
+            None => run(test),
+            Some(reason) => cannot_run(&reason),
+        })
     };
     GROUPS.iter().flat_map(named).map(trial).collect()
 }
 
-/// A test that says why it cannot run here, which is a failure only where all must.
-fn cannot_run(name: String, reason: &str) -> Trial {
-    let reason = reason.to_owned();
-    Trial::ignorable_test(name, move || {
-        if requirements::all_required() {
-            let switch = requirements::REQUIRE_ALL;
-            return Err(format!("{reason}; {switch}=1 makes this a failure").into());
-        }
-        Ok(Completion::ignored_with(reason))
-    })
+fn run(test: fn() -> anyhow::Result<()>) -> Result<Completion, Failed> {
+    match test() {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<CannotRun>() {
+            Some(CannotRun(reason)) => cannot_run(reason),
+            // The chain without the backtrace, which shows nothing of what happened in other processes.
+            None => Err(error
+                .chain()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+                .into()),
+        },
+    }
+}
+
+/// A test that cannot run here says why; that is a failure only where all must.
+fn cannot_run(reason: &str) -> Result<Completion, Failed> {
+    if requirements::all_required() {
+        let switch = requirements::REQUIRE_ALL;
+        return Err(format!("{reason}; {switch}=1 makes this a failure").into());
+    }
+    Ok(Completion::ignored_with(reason))
 }

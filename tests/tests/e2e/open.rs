@@ -4,12 +4,19 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Link,
+    Daemon, Link, Namespace,
     link::Way,
-    sockets::{accept, cookie, listen, start_connecting},
+    sockets::{LOOPBACK, Pair, accept, cookie, listen, socket_for, start_connecting},
+    watch::states,
 };
 
-crate::tests![syn_without_answer, syn_without_answer_gives_up, half_open];
+crate::tests![
+    syn_without_answer,
+    syn_without_answer_gives_up,
+    half_open,
+    simultaneous_open,
+    syn_cookies
+];
 
 /// No event tells which port a hanging SYN_SENT got; the row has it all the same.
 fn syn_without_answer() -> Result<()> {
@@ -39,7 +46,10 @@ fn syn_without_answer() -> Result<()> {
         row.state == "SYN_SENT" && row.local_port == Some(port),
         "not SYN_SENT from port {port}: {row:?}"
     );
-    ensure!(row.pid == Some(std::process::id()), "whose is it? {row:?}");
+    let own = std::process::id();
+    daemon.wait_for_row(&link.left, "SYN_SENT, and held", |row| {
+        row.cookie == hanging && row.pid == Some(own)
+    })?;
     link.restore(Way::ToRight)?;
     let path = watch.wait_for_path(hanging, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;
     ensure!(
@@ -96,5 +106,44 @@ fn half_open() -> Result<()> {
         seen.cookie == row.cookie && seen.to == "ESTABLISHED"
     })?;
     daemon.agrees(&link.right)?;
+    Ok(())
+}
+
+/// A socket that connects to itself: its SYN meets its own SYN.
+fn simultaneous_open() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let socket = socket_for(&namespace, LOOPBACK.parse()?)?;
+    socket.bind(&LOOPBACK.parse::<SocketAddr>()?.into())?;
+    let own = socket.local_addr()?;
+    socket.connect(&own)?;
+    let cookie = cookie(&socket)?;
+    watch.wait_for_path(cookie, &["CLOSE", "SYN_SENT", "SYN_RECV", "ESTABLISHED"])?;
+    ensure!(
+        daemon.agrees(&namespace)?.len() == 1,
+        "one socket has several rows"
+    );
+    drop(socket);
+    watch.wait("the end", |seen| {
+        seen.cookie == cookie && ["TIME_WAIT", "CLOSE"].contains(&&*seen.to)
+    })?;
+    states(&watch.of(cookie))?;
+    daemon.agrees(&namespace)?;
+    Ok(())
+}
+
+/// With SYN cookies there is no request sock: the child comes out of the last ACK.
+fn syn_cookies() -> Result<()> {
+    let namespace = Namespace::new()?;
+    namespace.set_parameter("ipv4/tcp_syncookies", "2")?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    let child = cookie(&pair.server)?;
+    watch.wait("the child established", |seen| {
+        seen.cookie == child && seen.to == "ESTABLISHED"
+    })?;
+    ensure!(daemon.agrees(&namespace)?.len() == 3, "a listener and two ends");
     Ok(())
 }

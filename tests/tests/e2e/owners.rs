@@ -15,7 +15,8 @@ crate::tests![
     owners_of_new_sockets,
     owners_of_older_sockets,
     owners_without_a_daemon,
-    owner_gone
+    owner_gone,
+    a_hostile_name,
 ];
 
 /// A server and a client, each a process of its own.
@@ -145,5 +146,31 @@ fn owner_gone() -> Result<()> {
         shown == Some("-"),
         "netstat shows no program for TIME_WAIT: {line}"
     );
+    Ok(())
+}
+
+/// A process chooses its name: it must not get to write to anybody's terminal.
+fn a_hostile_name() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let name = "\u{1b}[31mx\u{9b}1m\u{7}\ny";
+    let (_server, target) = Peer::listen(&namespace, name, LOOPBACK)?;
+    let (_client, _) = Peer::connect(&namespace, "e2e-client", target)?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(
+        rows.iter()
+            .any(|row| row.comm.as_deref().is_some_and(|comm| comm.contains('x'))),
+        "{rows:?}"
+    );
+    let text = run_in(&namespace, daemon.socket(), "list -tanp")?;
+    let harmless = text.chars().all(|c| c == '\n' || !c.is_control());
+    ensure!(
+        harmless && text.lines().count() == 2 + rows.len(),
+        "reaches the terminal: {text:?}"
+    );
+    watch.wait("the listener", |seen| {
+        seen.local_port == Some(target.port()) && seen.to == "LISTEN"
+    })?;
     Ok(())
 }

@@ -7,13 +7,14 @@ use netstat_tests::{
     Daemon, Namespace,
     daemon::directory,
     snapshot,
-    sockets::{LOOPBACK, Pair, accept, cookie, socket_for, wait_for_fin},
-    wait::wait_for,
+    sockets::{LOOPBACK, Pair, accept, cookie, listen, socket_for, wait_for_fin},
+    wait::{SOON, wait_for},
 };
 
 crate::tests![
     runs_out,
     port_pair_is_reused,
+    port_pair_is_reused_by_its_owner,
     is_killed,
     namespace_goes,
     no_room_for_it
@@ -77,6 +78,46 @@ fn port_pair_is_reused() -> Result<()> {
         "still there: {rows:?}"
     );
     ensure!(rows.len() == 3, "a listener and two ends, but {rows:?}");
+    Ok(())
+}
+
+/// The same from the side that waits: its own `connect` takes the port pair, and that event has no port yet.
+fn port_pair_is_reused_by_its_owner() -> Result<()> {
+    let namespace = Namespace::new()?;
+    namespace.set_parameter("ipv4/tcp_tw_reuse", "1")?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let client = socket_for(&namespace, target)?;
+    // Only a port that was shared can be had again.
+    client.set_reuse_address(true)?;
+    client.connect(&target.into())?;
+    let (address, closed) = (client.local_addr()?, cookie(&client)?);
+    let server = accept(&listener)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    drop(server);
+    daemon.wait_for_row(&namespace, "TIME_WAIT", |row| {
+        row.cookie == closed && row.state == "TIME_WAIT"
+    })?;
+    // The kernel refuses until TIME_WAIT is a second old.
+    let again = wait_for("the kernel to give the port pair again", SOON, || {
+        let again = socket_for(&namespace, target)?;
+        again.set_reuse_address(true)?;
+        again.bind(&address)?;
+        match again.connect(&target.into()) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => Ok(None),
+            connected => Ok(connected.map(|()| Some(again))?),
+        }
+    })?;
+    let _accepted = accept(&listener)?;
+    watch.wait("TIME_WAIT's end", |seen| {
+        seen.cookie == closed && seen.from.as_deref() == Some("TIME_WAIT")
+    })?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(rows.len() == 3, "a listener and two ends, but {rows:?}");
+    drop(again);
     Ok(())
 }
 
