@@ -131,7 +131,7 @@ impl Client {
     pub async fn stats(&mut self) -> Result<Stats, ClientError> {
         self.ask(&Question::Stats).await?;
         match self.answer().await? {
-            Answer::Stats(stats) => Ok(stats),
+            Answer::Stats(stats) => Ok(*stats),
             _ => Err(ClientError::Unexpected(self.path.clone())),
         }
     }

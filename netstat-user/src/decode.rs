@@ -40,10 +40,6 @@ pub enum DecodeError {
 
 /// A record of the event ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one call; a box would cost more"
-)]
 pub enum RingRecord {
     /// A socket changed its state.
     State(StateEvent),
@@ -53,10 +49,6 @@ pub enum RingRecord {
 
 /// A record of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one call; a box would cost more"
-)]
 pub enum SweepRecord {
     /// A socket.
     Seen(Sighting),

@@ -46,7 +46,7 @@ pub enum Answer {
     /// What has happened.
     Items(Vec<StreamItem>),
     /// The counts.
-    Stats(Stats),
+    Stats(Box<Stats>),
     /// No more rows.
     End,
     /// The question cannot be answered, and why.

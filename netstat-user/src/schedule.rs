@@ -9,13 +9,13 @@ use crate::table::Unsettled;
 const FIRST: Duration = Duration::from_millis(20);
 /// The longest wait while something is missing, and the wait while minisocks or request socks linger.
 const LINGERING: Duration = Duration::from_secs(1);
-/// The wait while nothing is missing: half-open connections are announced by nobody.
-const IDLE: Duration = Duration::from_secs(5);
+/// The wait between looks at all namespaces: half-open connections are announced by nobody.
+const FULL: Duration = Duration::from_secs(5);
 
 /// Sweeps take at most one part in this many of one processor while something is missing.
 const BUDGET: u32 = 100;
-/// The same while nothing is.
-const IDLE_BUDGET: u32 = 1000;
+/// Looks at all namespaces, needed or not, take at most one part in this many.
+const FULL_BUDGET: u32 = 1000;
 
 /// Decides when the next sweep is due.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Schedule {
     due: Instant,
     earliest: Instant,
     wait: Duration,
+    full: Instant,
 }
 
 impl Schedule {
@@ -33,6 +34,7 @@ impl Schedule {
             due: now,
             earliest: now,
             wait: FIRST,
+            full: now,
         }
     }
 
@@ -40,6 +42,12 @@ impl Schedule {
     #[must_use]
     pub fn due(&self) -> Instant {
         self.due
+    }
+
+    /// Whether it is time to look at all namespaces.
+    #[must_use]
+    pub fn is_full_due(&self, now: Instant) -> bool {
+        self.full <= now
     }
 
     /// Something has come up that only a sweep can tell.
@@ -51,20 +59,24 @@ impl Schedule {
     /// Events were lost, or a sweep came to nothing: budget or not, the table is not right without one.
     pub fn damaged(&mut self, now: Instant) {
         self.due = self.due.min(now + FIRST);
+        self.full = self.full.min(now);
     }
 
-    /// A sweep is over that took `cost` of processor time and left `unsettled`.
-    pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled) {
+    /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
+    /// `unsettled`.
+    pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
         self.earliest = now + cost * BUDGET;
-        let wait = if unsettled.urgent > 0 {
+        if full {
+            self.full = now + FULL.max(cost * FULL_BUDGET);
+        }
+        self.due = if unsettled.urgent > 0 {
             self.wait = (self.wait * 2).min(LINGERING);
-            self.wait
+            (now + self.wait).max(self.earliest)
         } else if unsettled.lingering > 0 {
-            LINGERING
+            (now + LINGERING).max(self.earliest)
         } else {
-            IDLE.max(cost * IDLE_BUDGET)
+            self.full.max(self.earliest)
         };
-        self.due = (now + wait).max(self.earliest);
     }
 }
 
@@ -83,7 +95,7 @@ mod tests {
         let mut schedule = Schedule::new(now);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            schedule.swept(now, Duration::ZERO, URGENT);
+            schedule.swept(now, Duration::ZERO, URGENT, false);
             waits.push(schedule.due() - now);
         }
         assert!(waits.is_sorted());
@@ -97,10 +109,12 @@ mod tests {
     fn an_expensive_sweep_is_not_repeated_before_its_cost_is_a_hundredth() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
-        schedule.swept(now, Duration::from_millis(125), URGENT);
+        schedule.swept(now, Duration::from_millis(125), URGENT, true);
         schedule.unsettled(now + Duration::from_millis(1));
         assert_eq!(schedule.due() - now, Duration::from_millis(12_500));
+        assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, FIRST);
+        assert!(schedule.is_full_due(now));
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
@@ -27,15 +28,19 @@ use crate::{
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// Walk the sockets of the host's namespaces, or of one.
-    Sockets {
-        /// The only namespace of interest; `None` for all.
-        only: Option<Netns>,
-        /// Namespaces that have rows: looked for harder than others.
-        wanted: Vec<Netns>,
-    },
+    /// Walk the sockets of network namespaces.
+    Sockets(Scope),
     /// Walk all open files for those that hold sockets.
     Holders,
+}
+
+/// Which namespaces to walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All that can be found. Those named here are looked for harder than others.
+    All(Vec<Netns>),
+    /// These, as far as they are still there.
+    Only(Vec<Netns>),
 }
 
 /// What came of it.
@@ -52,7 +57,7 @@ pub enum Outcome {
 /// How a walk over the namespaces went.
 #[derive(Debug)]
 pub struct SweepDone {
-    /// The namespaces that are there; `None` when only one was asked for.
+    /// The namespaces that are there; `None` when only some were asked for.
     pub found: Option<Vec<Netns>>,
     /// When it began.
     pub start: Ktime,
@@ -98,9 +103,9 @@ pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Un
     let (jobs, inbox) = mpsc::channel();
     let (outbox, outcomes) = channel::unbounded_channel();
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
-        let mut iterators = iterators;
+        let mut walker = Walker::new(iterators);
         while let Ok(job) = inbox.recv() {
-            run(&mut iterators, job, |outcome| {
+            walker.run(job, |outcome| {
                 // Nobody listens any more: the program is about to end.
                 let _ = outbox.send(outcome);
             });
@@ -109,53 +114,92 @@ pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Un
     Ok((jobs, outcomes))
 }
 
-/// Does one job on the calling thread, which is in another namespace afterwards.
-pub fn run(iterators: &mut Iterators, job: Job, mut report: impl FnMut(Outcome)) {
-    match job {
-        Job::Sockets { only, wanted } => sockets(iterators, only, &wanted, &mut report),
-        Job::Holders => report(Outcome::Holders(holders(iterators))),
-    }
+/// Walks on the calling thread, which is in another namespace afterwards.
+#[derive(Debug)]
+pub struct Walker {
+    iterators: Iterators,
+    /// Where namespaces were at the last search.
+    known: namespaces::Found,
 }
 
-fn sockets(
-    iterators: &mut Iterators,
-    only: Option<Netns>,
-    wanted: &[Netns],
-    report: &mut impl FnMut(Outcome),
-) {
-    let start = Ktime::now();
-    let cpu = processor_time();
-    let mut failed = Vec::new();
-    let mut found = namespaces::discover(only.as_ref().map_or(wanted, std::slice::from_ref));
-    found.retain(|netns, _| only.is_none_or(|only| only == *netns));
-    for (&netns, path) in &found {
-        let start = Ktime::now();
-        match namespace(iterators, netns, path) {
-            Ok((sightings, fence)) => {
-                let sweep = NamespaceSweep {
-                    netns,
-                    start,
-                    end: fence.time,
-                    sightings,
-                };
-                report(Outcome::Namespace(sweep, fence));
-            }
-            Err(error) => failed.push((netns, error)),
+impl Walker {
+    /// A walker that has not looked anywhere yet.
+    #[must_use]
+    pub fn new(iterators: Iterators) -> Self {
+        Self {
+            iterators,
+            known: namespaces::Found::new(),
         }
     }
-    report(Outcome::SocketsDone(SweepDone {
-        found: only.is_none().then(|| found.into_keys().collect()),
-        start,
-        end: Ktime::now(),
-        cost: processor_time().saturating_sub(cpu),
-        failed,
-    }));
+
+    /// Does one job.
+    pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
+        match job {
+            Job::Sockets(scope) => self.sockets(&scope, &mut report),
+            Job::Holders => report(Outcome::Holders(holders(&mut self.iterators))),
+        }
+    }
+
+    fn sockets(&mut self, scope: &Scope, report: &mut impl FnMut(Outcome)) {
+        let start = Ktime::now();
+        let cpu = processor_time();
+        let mut failed = Vec::new();
+        let found = self.find(scope);
+        for (netns, path) in &found {
+            let start = Ktime::now();
+            match namespace(&mut self.iterators, *netns, path) {
+                Ok((sightings, fence)) => {
+                    let sweep = NamespaceSweep {
+                        netns: *netns,
+                        start,
+                        end: fence.time,
+                        sightings,
+                    };
+                    report(Outcome::Namespace(sweep, fence));
+                }
+                Err(error) => failed.push((*netns, error)),
+            }
+        }
+        let all = matches!(scope, Scope::All(_));
+        report(Outcome::SocketsDone(SweepDone {
+            found: all.then(|| found.into_iter().map(|(netns, _)| netns).collect()),
+            start,
+            end: Ktime::now(),
+            cost: processor_time().saturating_sub(cpu),
+            failed,
+        }));
+    }
+
+    /// The ways into the namespaces of `scope`.
+    fn find(&mut self, scope: &Scope) -> Vec<(Netns, PathBuf)> {
+        let wanted = match scope {
+            Scope::All(wanted) => {
+                self.known = namespaces::discover(wanted);
+                return self.known.clone().into_iter().collect();
+            }
+            Scope::Only(wanted) => wanted,
+        };
+        let known = |netns: &Netns| {
+            let path = self.known.get(netns)?;
+            namespaces::identify(path)
+                .is_ok_and(|found| found == *netns)
+                .then(|| (*netns, path.clone()))
+        };
+        if let Some(found) = wanted.iter().map(known).collect() {
+            return found;
+        }
+        self.known = namespaces::discover(wanted);
+        wanted
+            .iter()
+            .filter_map(|netns| Some((*netns, self.known.get(netns)?.clone())))
+            .collect()
+    }
 }
 
 fn namespace(
     iterators: &mut Iterators,
     netns: Netns,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<(Vec<Sighting>, Fence), SweepError> {
     // Entering the namespace that the thread is in already needs no privilege.
     let here = namespaces::identify("/proc/thread-self/ns/net".as_ref()).is_ok_and(|here| here == netns);

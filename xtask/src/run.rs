@@ -20,18 +20,18 @@ pub(crate) struct Args {
 }
 
 /// How cargo builds the binary `netstate`.
-pub(crate) const BUILD: [&str; 6] = [
+pub(crate) const BUILD: &[&str] = &[
     "build",
     "--release",
-    "--package",
-    "netstat-user",
+    "--locked",
+    "--package=netstat-user",
     "--bin",
     NETSTATE,
 ];
 pub(crate) const NETSTATE: &str = "netstate";
 
 pub(crate) fn main(workspace: &Workspace, args: Args) -> Result<ExitCode> {
-    let netstate = workspace.build(NETSTATE, &BUILD, None)?;
+    let netstate = workspace.build(NETSTATE, BUILD, None)?;
     let Some(mut command) = process::as_root(&netstate, &[]) else {
         bail!(
             "netstate loads BPF programs, which takes root, and there is no sudo here: run {} as root",

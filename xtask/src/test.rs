@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -28,8 +28,27 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("ps", "procps"),
 ];
 
-/// The package of the end-to-end tests, and the test in it.
-const END_TO_END: (&str, &str) = ("netstat-tests", "e2e");
+/// All tests but those end to end, which take root and are built and run by themselves.
+const UNIT_TESTS: &[&str] = &[
+    "test",
+    "--workspace",
+    "--exclude=netstat-tests",
+    "--locked",
+    "--no-fail-fast",
+    "--",
+    "--quiet",
+];
+
+/// How cargo builds the end-to-end tests.
+const BUILD_END_TO_END: &[&str] = &[
+    "test",
+    "--no-run",
+    "--locked",
+    "--package=netstat-tests",
+    "--test",
+    END_TO_END,
+];
+const END_TO_END: &str = "e2e";
 
 /// Rebuilds the BPF object and compares it, and runs all tests, those on the kernel as root.
 ///
@@ -39,26 +58,31 @@ pub(crate) struct Args {
     /// Count what cannot run here as failed; CI=true in the environment says the same.
     #[arg(long)]
     require_all: bool,
+    /// Run the end-to-end tests alone, with these arguments: a part of their names, or what
+    /// `cargo test -- --help` tells.
+    #[arg(value_name = "ARGS", last = true)]
+    only: Vec<OsString>,
 }
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> ExitCode {
     let require_all = args.require_all || env::var_os("CI").is_some_and(|ci| ci == "true");
+    let end_to_end = EndToEnd {
+        workspace,
+        require_all,
+        arguments: &args.only,
+    };
     let mut report = Report::new(require_all);
     report.step("programs", || Ok(install_programs()));
-    let mut rebuilt = None;
-    report.step("bytecode", || {
-        let (outcome, object) = check_bytecode(workspace)?;
-        rebuilt = object;
-        Ok(outcome)
-    });
-    report.step("unit tests", || unit_tests(workspace));
-    // The checked-in object comes last, so that the binary that stays is the users' one.
-    if let Some(object) = rebuilt {
-        report.step("end to end, rebuilt object", || {
-            end_to_end(workspace, Some(&object), require_all)
-        });
+    if args.only.is_empty() {
+        let mut rebuilt = None;
+        report.step("bytecode", || check_bytecode(workspace, &mut rebuilt));
+        report.step("unit tests", || count(workspace.cargo().args(UNIT_TESTS)));
+        // The checked-in object comes last, so that the binary that stays is the users' one.
+        if let Some(object) = rebuilt {
+            report.step("end to end, rebuilt object", || end_to_end.run(Some(&object)));
+        }
     }
-    report.step("end to end", || end_to_end(workspace, None, require_all));
+    report.step("end to end", || end_to_end.run(None));
     report.finish()
 }
 
@@ -77,61 +101,49 @@ fn install_programs() -> Outcome {
     }
 }
 
-/// Compares the object with what its sources compile to here; returns that too if it proves nothing.
-fn check_bytecode(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
+/// Compares the object with what its sources compile to here, and hands that over if it proves nothing.
+fn check_bytecode(workspace: &Workspace, rebuilt: &mut Option<PathBuf>) -> Result<Outcome> {
     let manifest = Manifest::read(&workspace.root)?;
     let toolchain = match Toolchain::find(workspace, Some(&manifest.toolchain)) {
         Ok(toolchain) => toolchain,
-        Err(error) => return Ok((Outcome::Skipped(format!("{error:#}")), None)),
+        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
     };
     let found = build_ebpf::check(workspace, &manifest, &toolchain)?;
     let outcome = Outcome::Done(found.describe());
-    Ok(match found {
-        Check::Identical => (outcome, None),
-        Check::OtherToolchain { path, .. } => (outcome, Some(path)),
-    })
-}
-
-fn unit_tests(workspace: &Workspace) -> Result<Outcome> {
-    let mut test = workspace.cargo();
-    test.args([
-        "test",
-        "--workspace",
-        "--exclude",
-        END_TO_END.0,
-        "--locked",
-        "--no-fail-fast",
-        "--",
-        "--quiet",
-    ]);
-    count(&mut test)
-}
-
-/// Runs the end-to-end tests on a netstate that embeds `object`, or the checked-in object.
-fn end_to_end(workspace: &Workspace, object: Option<&Path>, require_all: bool) -> Result<Outcome> {
-    let netstate = workspace.build(run::NETSTATE, &run::BUILD, object)?;
-    let (package, name) = END_TO_END;
-    let build = [
-        "test",
-        "--no-run",
-        "--locked",
-        "--package",
-        package,
-        "--test",
-        name,
-    ];
-    let tests = workspace.build(name, &build, None)?;
-    let mut environment = vec![("NETSTATE_BIN", netstate.as_os_str())];
-    if require_all {
-        environment.push(("NETSTATE_REQUIRE_ALL", OsStr::new("1")));
+    if let Check::OtherToolchain { path, .. } = found {
+        *rebuilt = Some(path);
     }
-    // Without root the tests say themselves that they could not run.
-    let mut command = process::as_root(&tests, &environment).unwrap_or_else(|| {
-        let mut command = Command::new(&tests);
-        command.envs(environment.iter().copied());
-        command
-    });
-    count(command.current_dir(workspace.root.join("tests")))
+    Ok(outcome)
+}
+
+/// The end-to-end tests, and how to run them.
+struct EndToEnd<'a> {
+    workspace: &'a Workspace,
+    require_all: bool,
+    arguments: &'a [OsString],
+}
+
+impl EndToEnd<'_> {
+    /// Runs the tests on a netstate that embeds `object`, or the checked-in object.
+    fn run(&self, object: Option<&Path>) -> Result<Outcome> {
+        let netstate = self.workspace.build(run::NETSTATE, run::BUILD, object)?;
+        let tests = self.workspace.build(END_TO_END, BUILD_END_TO_END, None)?;
+        let mut environment = vec![("NETSTATE_BIN", netstate.as_os_str())];
+        if self.require_all {
+            environment.push(("NETSTATE_REQUIRE_ALL", OsStr::new("1")));
+        }
+        // Without root the tests say themselves that they could not run.
+        let mut command = process::as_root(&tests, &environment).unwrap_or_else(|| {
+            let mut command = Command::new(&tests);
+            command.envs(environment.iter().copied());
+            command
+        });
+        count(
+            command
+                .args(self.arguments)
+                .current_dir(self.workspace.root.join("tests")),
+        )
+    }
 }
 
 /// Runs tests, shows what they print, and adds up the results in it.

@@ -32,12 +32,11 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
         stop.clone().requested(),
     ));
     eprintln!("netstate: tracing; queries at {}", socket.display());
-    if let Some(printer) = printer {
-        let printed = watch::print(&mut stream, printer, stop.clone()).await;
-        if let Err(error) = printed {
-            // Nobody reads the lines any more; the table and its clients go on.
-            log::warn!("prints no more transitions: {error:#}");
-        }
+    if let Some(printer) = printer
+        && let Err(error) = watch::print(&mut stream, printer, stop.clone()).await
+    {
+        // Nobody reads the lines any more; the table and its clients go on.
+        log::warn!("prints no more transitions: {error:#}");
     }
     drop(stream);
     // The engine ends with the wish to stop, or by itself when it breaks down.

@@ -16,7 +16,7 @@ use crate::{
     decode::RingRecord,
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
-    sweeper::{self, Job, Outcome},
+    sweeper::{Job, Outcome, Scope, Walker},
     tcp::TcpState,
 };
 
@@ -156,17 +156,14 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
              please report this with the output of `uname -a`",
         ),
     });
-    let iterators = &mut tracer.iterators;
+    let mut walker = Walker::new(tracer.iterators);
     findings.push(walked(
         "sockets",
         "iter/tcp",
-        iterators,
-        Job::Sockets {
-            only: None,
-            wanted: Vec::new(),
-        },
+        &mut walker,
+        Job::Sockets(Scope::All(Vec::new())),
     ));
-    findings.push(walked("holders", "iter/task_file", iterators, Job::Holders));
+    findings.push(walked("holders", "iter/task_file", &mut walker, Job::Holders));
     let tier = "TIME_WAIT and half-open connections by sweep of iter/tcp (their hooks are not used)";
     findings.push(Finding::good("minisocks", tier));
     findings
@@ -180,7 +177,7 @@ fn listen_once() -> std::io::Result<u16> {
 fn announced(tracer: &mut Tracer, port: u16) -> bool {
     let limit = Instant::now() + Duration::from_secs(1);
     while Instant::now() < limit {
-        match tracer.events.next() {
+        match tracer.events.take() {
             Some(Ok(RingRecord::State(event)))
                 if event.to == TcpState::Listen && event.connection.local.port() == Some(port) =>
             {
@@ -193,13 +190,13 @@ fn announced(tracer: &mut Tracer, port: u16) -> bool {
     false
 }
 
-fn walked(check: &'static str, iterator: &str, iterators: &mut loader::Iterators, job: Job) -> Finding {
+fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) -> Finding {
     let mut count = 0;
     let mut failures = Vec::new();
     // Walking enters other namespaces: on a thread of its own, which ends with the walk.
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            sweeper::run(iterators, job, |outcome| match outcome {
+            walker.run(job, |outcome| match outcome {
                 Outcome::Namespace(sweep, _) => count += sweep.sightings.len(),
                 Outcome::SocketsDone(done) => {
                     failures.extend(done.failed.iter().map(|(_, error)| error.to_string()));

@@ -15,7 +15,7 @@ use crate::{
     connection::{Family, Netns},
     loader,
     output::{self, json, netstat},
-    sweeper::{self, Job, Outcome},
+    sweeper::{Job, Outcome, Scope, SweepError, Walker},
     table::Table,
     view::{RowQuery, RowView},
 };
@@ -60,7 +60,7 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
 }
 
 fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
-    let mut iterators = loader::iterators()?;
+    let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new();
     let mut failure = None;
     let mut fold = |outcome| match outcome {
@@ -69,13 +69,12 @@ fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
-    let sockets = Job::Sockets {
-        only: query.netns,
-        wanted: query.netns.into_iter().collect(),
-    };
-    sweeper::run(&mut iterators, sockets, &mut fold);
+    let scope = query
+        .netns
+        .map_or(Scope::All(Vec::new()), |netns| Scope::Only(vec![netns]));
+    walker.run(Job::Sockets(scope), &mut fold);
     if query.holders {
-        sweeper::run(&mut iterators, Job::Holders, &mut fold);
+        walker.run(Job::Holders, &mut fold);
     }
     if let Some((netns, error)) = failure {
         report(query.netns, netns, error)?;
@@ -85,7 +84,7 @@ fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
 }
 
 /// A namespace that could not be walked is an error when it was the one asked for.
-fn report(wanted: Option<Netns>, netns: Netns, error: sweeper::SweepError) -> anyhow::Result<()> {
+fn report(wanted: Option<Netns>, netns: Netns, error: SweepError) -> anyhow::Result<()> {
     if wanted == Some(netns) {
         return Err(anyhow!(error));
     }

@@ -46,7 +46,7 @@ pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), Sess
             Question::Rows(query) => rows(&mut frames, &handle, query).await?,
             Question::Stats => {
                 let stats = handle.stats().await?;
-                answer(&mut frames, &Answer::Stats(stats)).await?;
+                answer(&mut frames, &Answer::Stats(Box::new(stats))).await?;
             }
             Question::Watch => return gone_is_fine(watch(&mut frames, handle.subscribe()).await),
         }

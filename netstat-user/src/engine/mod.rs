@@ -22,7 +22,7 @@ pub use handle::{EngineGone, Handle, Subscription};
 
 use crate::{
     clock::Ktime,
-    decode::RingRecord,
+    decode::{DecodeError, RingRecord},
     loader::{EventRing, KernelLog, LoadError, Tracer},
     sweeper::{self, Job, Outcome},
     table::{Table, Transition},
@@ -38,6 +38,8 @@ use sweeps::Sweeps;
 const BATCH: usize = 4096;
 /// Items that a reader of the stream may fall behind.
 const STREAM: usize = 16_384;
+/// Questions that wait for the engine.
+const REQUESTS: usize = 64;
 
 /// The engine could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -53,20 +55,25 @@ pub enum EngineError {
     SweeperGone,
 }
 
-/// The tracer, its table and what drives them.
+/// Waits for whatever comes next, and has it done.
 pub struct Engine {
     ring: AsyncFd<EventRing>,
     log: AsyncFd<KernelLog>,
-    table: Table,
-    jobs: jobs::Sender<Job>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     requests: mpsc::Receiver<Request>,
+    core: Core,
+}
+
+/// The table and what drives it.
+struct Core {
+    table: Table,
+    jobs: jobs::Sender<Job>,
     stream: broadcast::Sender<StreamItem>,
     sweeps: Sweeps,
     copies: Copies,
     losses: LossWatch,
     counters: Counters,
-    /// Transitions of the record at hand, kept for its memory.
+    /// Transitions that are not yet in the stream.
     fresh: Vec<Transition>,
 }
 
@@ -78,16 +85,12 @@ impl Engine {
     /// When a thread or a descriptor cannot be had.
     pub fn new(tracer: Tracer, ring_bytes: u32) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
-        let (asking, requests) = mpsc::channel(64);
+        let (asking, requests) = mpsc::channel(REQUESTS);
         let (stream, _) = broadcast::channel(STREAM);
         let handle = Handle::new(asking, stream.clone());
-        let engine = Self {
-            ring: tracer.events.readable()?,
-            log: tracer.log.readable()?,
+        let core = Core {
             table: Table::new(),
             jobs,
-            outcomes,
-            requests,
             stream,
             sweeps: Sweeps::new(Instant::now()),
             copies: Copies::default(),
@@ -95,7 +98,18 @@ impl Engine {
             counters: Counters::new(ring_bytes),
             fresh: Vec::new(),
         };
-        Ok((engine, handle))
+        let ring = tracer.events.readable()?;
+        let log = tracer.log.readable()?;
+        Ok((
+            Self {
+                ring,
+                log,
+                outcomes,
+                requests,
+                core,
+            },
+            handle,
+        ))
     }
 
     /// Runs until `stop` completes, then detaches everything.
@@ -105,76 +119,87 @@ impl Engine {
     /// When the tracer breaks down.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), EngineError> {
         let mut stop = pin!(stop);
+        let core = &mut self.core;
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 ready = self.ring.readable_mut() => {
                     let mut ready = ready?;
-                    if !drain(ready.get_inner_mut(), &mut self.table, &mut self.counters, &mut self.sweeps, &mut self.fresh) {
+                    if !core.drain(ready.get_inner_mut()) {
                         ready.clear_ready();
                     }
-                    self.after_events();
                 }
-                outcome = self.outcomes.recv() => self.outcome(outcome.ok_or(EngineError::SweeperGone)?),
-                request = self.requests.recv() => {
-                    // Without anybody to ask, there is still the stream.
-                    match request {
-                        Some(request) => self.request(request),
-                        None => return Ok(()),
-                    }
-                }
-                () = sleep_until(self.losses.due().into()), if self.losses.is_due() => self.check_losses()?,
-                () = sleep_until(self.sweeps.due().into()), if self.sweeps.idle() => self.start_sweep()?,
+                outcome = self.outcomes.recv() => core.outcome(outcome.ok_or(EngineError::SweeperGone)?),
+                request = self.requests.recv() => match request {
+                    Some(request) => core.request(request),
+                    // Every handle is gone: nobody listens and nobody can ask.
+                    None => return Ok(()),
+                },
+                () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses()?,
+                () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() => core.start_sweep()?,
                 ready = self.log.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
                     ready.clear_ready();
                 }
-                () = std::future::ready(()), if self.copies.pending() => {
-                    self.copies.advance(&self.table, Ktime::now());
+                () = std::future::ready(()), if core.copies.pending() => {
+                    core.copies.advance(&core.table, Ktime::now());
                     tokio::task::yield_now().await;
                 }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Folds what waits in the ring, at most [`BATCH`] records. Returns whether more may wait.
+    fn drain(&mut self, ring: &mut EventRing) -> bool {
+        let mut read = 0;
+        while read < BATCH
+            && let Some(record) = ring.take()
+        {
+            read += 1;
+            self.fold(record);
+        }
+        self.publish();
+        let now = Instant::now();
+        self.losses.events_came(now);
+        self.sweeps.noticed(now, self.table.unsettled());
+        self.fold_fenced();
+        read == BATCH
+    }
+
+    fn fold(&mut self, record: Result<RingRecord, DecodeError>) {
+        match record {
+            Ok(RingRecord::State(event)) => {
+                self.counters.events += 1;
+                self.table.apply_event(&event, &mut self.fresh);
+            }
+            Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
+            Err(error) => {
+                self.counters.undecodable += 1;
+                log::warn!("a record of the event ring: {error}");
             }
         }
     }
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Rows(query, reply) => {
-                if query.holders {
-                    self.sweeps.want_holders();
-                }
-                self.sweeps.want(query, reply);
-            }
+            Request::Rows(query, reply) => self.sweeps.want(query, reply),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
-                let stats =
-                    self.counters
-                        .stats(&self.table, self.losses.total(), self.stream.receiver_count());
+                let readers = self.stream.receiver_count();
                 // Whoever asked may have gone since.
-                let _ = reply.send(stats);
+                let _ = reply.send(self.counters.stats(&self.table, self.losses.total(), readers));
             }
         }
     }
 
-    /// Events have been folded: what they leave open decides when to look again.
-    fn after_events(&mut self) {
-        let now = Instant::now();
-        self.losses.events_came(now);
-        self.sweeps.noticed(now, self.table.unsettled());
-        self.fold_fenced();
-    }
-
     fn check_losses(&mut self) -> Result<(), EngineError> {
-        let Some(lost) = self.losses.check(Ktime::now())? else {
-            return Ok(());
-        };
-        if lost.events > 0 {
+        if let Some(lost) = self.losses.check(Ktime::now())?
+            && lost.events > 0
+        {
             self.sweeps.damaged(Instant::now());
-            log::warn!(
-                "{} state changes were lost; sweeping to repair the table",
-                lost.events
-            );
             self.send(StreamItem::Lost {
                 events: lost.events,
                 since: lost.since,
@@ -185,8 +210,8 @@ impl Engine {
 
     fn publish(&mut self) {
         self.counters.transitions += self.fresh.len() as u64;
-        for transition in std::mem::take(&mut self.fresh) {
-            self.send(StreamItem::Transition(transition));
+        for step in std::mem::take(&mut self.fresh) {
+            self.send(StreamItem::Transition(step));
         }
     }
 
@@ -194,29 +219,4 @@ impl Engine {
         // An error says that nobody reads.
         let _ = self.stream.send(item);
     }
-}
-
-/// Folds what waits in the ring, at most [`BATCH`] records. Returns whether more may wait.
-fn drain(
-    ring: &mut EventRing,
-    table: &mut Table,
-    counters: &mut Counters,
-    sweeps: &mut Sweeps,
-    fresh: &mut Vec<Transition>,
-) -> bool {
-    for _ in 0..BATCH {
-        match ring.next() {
-            None => return false,
-            Some(Ok(RingRecord::State(event))) => {
-                counters.events += 1;
-                table.apply_event(&event, fresh);
-            }
-            Some(Ok(RingRecord::Fence(fence))) => sweeps.fence_passed(fence),
-            Some(Err(error)) => {
-                counters.undecodable += 1;
-                log::warn!("a record of the event ring: {error}");
-            }
-        }
-    }
-    true
 }

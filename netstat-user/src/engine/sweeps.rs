@@ -8,12 +8,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Engine, EngineError};
+use super::{Core, EngineError};
 use crate::{
     connection::Netns,
     facts::Fence,
     schedule::Schedule,
-    sweeper::{Job, Outcome, SweepDone},
+    sweeper::{Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
     view::{RowQuery, RowView},
 };
@@ -46,7 +46,6 @@ pub(super) struct Sweeps {
     /// Fences that came out of the ring before the sweeper reported their sweep.
     passed: HashSet<u64>,
     waiting: Vec<Question>,
-    holders_wanted: bool,
     urgent: usize,
     seeded: bool,
     not_ready: Vec<oneshot::Sender<()>>,
@@ -59,7 +58,6 @@ impl Sweeps {
             running: None,
             passed: HashSet::new(),
             waiting: Vec::new(),
-            holders_wanted: false,
             urgent: 0,
             seeded: false,
             not_ready: Vec::new(),
@@ -82,10 +80,6 @@ impl Sweeps {
 
     pub(super) fn want(&mut self, query: RowQuery, reply: Reply) {
         self.waiting.push(Question { query, reply });
-    }
-
-    pub(super) fn want_holders(&mut self) {
-        self.holders_wanted = true;
     }
 
     pub(super) fn when_seeded(&mut self, reply: oneshot::Sender<()>) {
@@ -111,39 +105,43 @@ impl Sweeps {
     pub(super) fn damaged(&mut self, now: Instant) {
         self.schedule.damaged(now);
     }
-
-    /// The one namespace that all waiting questions are about; a scheduled sweep is about all.
-    fn scope(&self) -> Option<Netns> {
-        let mut questions = self.waiting.iter().map(|question| question.query.netns);
-        let first = questions.next()??;
-        questions.all(|netns| netns == Some(first)).then_some(first)
-    }
 }
 
-impl Engine {
+impl Core {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
-        let scheduled = self.sweeps.schedule.due() <= Instant::now();
-        let only = if scheduled || !self.sweeps.seeded {
-            None
-        } else {
-            self.sweeps.scope()
-        };
-        if std::mem::take(&mut self.sweeps.holders_wanted) {
+        let questions = std::mem::take(&mut self.sweeps.waiting);
+        if questions.iter().any(|question| question.query.holders) {
             self.jobs
                 .send(Job::Holders)
                 .map_err(|_| EngineError::SweeperGone)?;
         }
-        let wanted = self.table.namespaces().collect();
+        let scope = self.scope(&questions, Instant::now());
         self.jobs
-            .send(Job::Sockets { only, wanted })
+            .send(Job::Sockets(scope))
             .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
-        let questions = std::mem::take(&mut self.sweeps.waiting);
         self.sweeps.running = Some(Running {
             questions,
             ..Running::default()
         });
         Ok(())
+    }
+
+    /// Where to look: everywhere when that is due or asked for, else where something is open or asked about.
+    fn scope(&self, questions: &[Question], now: Instant) -> Scope {
+        let asked: Option<Vec<Netns>> = questions.iter().map(|question| question.query.netns).collect();
+        let everywhere = self.sweeps.schedule.is_full_due(now);
+        match asked {
+            Some(mut namespaces) if !everywhere => {
+                if self.sweeps.schedule.due() <= now {
+                    namespaces.extend(self.table.unsettled_namespaces());
+                }
+                namespaces.sort_unstable();
+                namespaces.dedup();
+                Scope::Only(namespaces)
+            }
+            _ => Scope::All(self.table.namespaces().collect()),
+        }
     }
 
     pub(super) fn outcome(&mut self, outcome: Outcome) {
@@ -189,12 +187,12 @@ impl Engine {
                 ..
             }) = self.sweeps.running.take()
         {
-            self.finish_sweep(done, questions, void);
+            self.finish_sweep(&done, questions, void);
         }
         self.publish();
     }
 
-    fn finish_sweep(&mut self, done: SweepDone, questions: Vec<Question>, void: bool) {
+    fn finish_sweep(&mut self, done: &SweepDone, questions: Vec<Question>, void: bool) {
         for (netns, error) in &done.failed {
             log::debug!("network namespace {} was not swept: {error}", netns.0);
         }
@@ -207,9 +205,9 @@ impl Engine {
         self.counters.swept(done.cost, void);
         let unsettled = self.table.unsettled();
         self.sweeps.urgent = unsettled.urgent;
-        if done.found.is_some() {
-            self.sweeps.schedule.swept(now, done.cost, unsettled);
-        }
+        self.sweeps
+            .schedule
+            .swept(now, done.cost, unsettled, done.found.is_some());
         if void {
             self.sweeps.schedule.damaged(now);
             self.sweeps.waiting.extend(questions);
@@ -221,7 +219,7 @@ impl Engine {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &done);
+        self.answer(questions, done);
     }
 
     fn answer(&mut self, questions: Vec<Question>, done: &SweepDone) {

@@ -95,7 +95,7 @@ impl LoadError {
         }
     }
 
-    pub(super) fn other(action: &str, message: impl ToString) -> Self {
+    pub(super) fn other(action: &str, message: &impl ToString) -> Self {
         Self::Other {
             action: action.to_owned(),
             message: message.to_string(),
@@ -131,8 +131,7 @@ fn last_lines(log: &str) -> String {
     let from = lines.len().saturating_sub(LOG_LINES);
     lines[from..]
         .iter()
-        .map(|line| format!("    {line}\n"))
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

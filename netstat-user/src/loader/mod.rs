@@ -57,10 +57,10 @@ pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
     load_iterators(&mut ebpf, &btf)?;
     let counters = ebpf.take_map("LOST").ok_or_else(|| missing("map", "LOST"))?;
     let counters =
-        PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", e))?;
+        PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", &e))?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
-    let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", e))?;
-    let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", e))?;
+    let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", &e))?;
+    let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", &e))?;
     let program = attach_state_change(&mut ebpf, &btf)?;
     Ok(Tracer {
         events: EventRing(ring),
@@ -124,7 +124,7 @@ fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadErro
         .fd()
         .map_err(error)?
         .try_clone()
-        .map_err(|e| LoadError::other("cannot keep the program", e))
+        .map_err(|e| LoadError::other("cannot keep the program", &e))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
@@ -138,7 +138,10 @@ where
 }
 
 fn missing(what: &str, name: &str) -> LoadError {
-    LoadError::other("cannot load the BPF object", format!("it has no {what} `{name}`"))
+    LoadError::other(
+        "cannot load the BPF object",
+        &format!("it has no {what} `{name}`"),
+    )
 }
 
 /// The ring of events. Its descriptor is readable while it holds any.
@@ -146,7 +149,7 @@ pub struct EventRing(RingBuf<MapData>);
 
 impl EventRing {
     /// Takes the next record; `None` when the ring is empty.
-    pub fn next(&mut self) -> Option<Result<RingRecord, DecodeError>> {
+    pub fn take(&mut self) -> Option<Result<RingRecord, DecodeError>> {
         self.0.next().map(|record| decode::ring_record(&record))
     }
 
@@ -200,7 +203,7 @@ impl Iterators {
         let link = program.attach().map_err(error)?;
         let link = program.take_link(link).map_err(error)?;
         link.into_file()
-            .map_err(|e| LoadError::other("cannot open the iterator", e))
+            .map_err(|e| LoadError::other("cannot open the iterator", &e))
     }
 }
 

@@ -45,8 +45,8 @@ impl Lines {
         let (faint, reset) = (self.palette.faint(), self.palette.reset());
         writeln!(
             out,
-            "{faint}{:<15} {:>11}   {:<11} {:<23} {:<23} {:>10}  {}{reset}",
-            "Time", "From", "To", "Local Address", "Foreign Address", "In state", "Owner"
+            "{faint}{:<15} {:>11}   {:<11} {:<23} {:<23} {:>10}  Owner{reset}",
+            "Time", "From", "To", "Local Address", "Foreign Address", "In state"
         )
     }
 

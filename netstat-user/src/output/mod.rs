@@ -88,7 +88,7 @@ mod tests {
             (Duration::from_micros(1_234), "1.2 ms"),
             (Duration::from_millis(60_010), "1m00s"),
             (Duration::from_millis(2_350), "2.35 s"),
-            (Duration::from_secs(3_720), "1h02m"),
+            (Duration::from_mins(62), "1h02m"),
             (Duration::from_secs(100_000), "1d03h"),
         ];
         for (duration, text) in cases {

@@ -50,8 +50,9 @@ pub fn users(file: &Path) -> HashMap<u32, String> {
 /// Asks the resolver for the names of `addresses`, several at once, and returns those that it has told within
 /// [`PATIENCE`]. A resolver that answers later does so to nobody.
 #[must_use]
-pub fn hosts(addresses: HashSet<IpAddr>) -> HashMap<IpAddr, String> {
+pub fn hosts(addresses: impl IntoIterator<Item = IpAddr>) -> HashMap<IpAddr, String> {
     let deadline = Instant::now() + PATIENCE;
+    let addresses: HashSet<_> = addresses.into_iter().collect();
     let workers = addresses.len().min(WORKERS);
     let queue = Arc::new(Mutex::new(addresses.into_iter().collect::<Vec<_>>()));
     let (found, names) = mpsc::channel();

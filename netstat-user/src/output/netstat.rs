@@ -1,7 +1,7 @@
 //! Rows in netstat's columns: what `netstat` of net-tools 2.10 prints, to the byte.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io::{self, Write},
     net::IpAddr,
     path::Path,
@@ -165,11 +165,10 @@ impl Names {
             let connection = &row.connection;
             [connection.local, connection.remote].map(|end| end.addr(connection.family))
         });
-        let addresses: HashSet<_> = ends.filter(|address| !address.is_unspecified()).collect();
         Self {
             services: names::services(Path::new("/etc/services")),
             users: names::users(Path::new("/etc/passwd")),
-            hosts: names::hosts(addresses),
+            hosts: names::hosts(ends.filter(|address| !address.is_unspecified())),
             in_words: true,
         }
     }

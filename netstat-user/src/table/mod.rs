@@ -102,6 +102,11 @@ impl Table {
         self.store.namespaces()
     }
 
+    /// The namespaces in which something waits for a sweep.
+    pub fn unsettled_namespaces(&self) -> impl Iterator<Item = Netns> {
+        self.store.unsettled_namespaces()
+    }
+
     /// Folds a scan for holders. Of several holders of one socket the row keeps the one that it knows, or
     /// takes the first; a row that none holds keeps the last that did.
     pub fn apply_holders(&mut self, holders: impl IntoIterator<Item = Holder>) {

@@ -185,7 +185,7 @@ impl World {
     fn advance(&mut self, socket: Socket, choice: u8) {
         let choice = choice % 4;
         match (socket.form, socket.state, choice) {
-            (Form::Request, _, 0) | (Form::Minisock, TimeWait, _) | (Form::Minisock, _, 0) => {
+            (Form::Request | Form::Minisock, _, 0) | (Form::Minisock, TimeWait, _) => {
                 self.sockets.remove(&socket.connection.cookie);
             }
             (Form::Request, ..) => self.accept(socket),
@@ -408,6 +408,9 @@ proptest! {
                 prop_assert_eq!(table.by_state()[state.index()], rows);
             }
             let waiting = |what| table.rows().filter(|row| row.settlement() == what).count();
+            prop_assert_eq!(table.namespaces().count(), usize::from(!table.is_empty()));
+            let unsettled = table.rows().any(|row| row.settlement() != Settlement::Settled);
+            prop_assert_eq!(table.unsettled_namespaces().count(), usize::from(unsettled));
             prop_assert_eq!(table.unsettled().urgent, waiting(Settlement::Urgent));
             prop_assert_eq!(table.unsettled().lingering, waiting(Settlement::Lingering));
             let mut parts = 0;

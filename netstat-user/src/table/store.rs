@@ -21,6 +21,13 @@ pub struct Unsettled {
     pub lingering: usize,
 }
 
+/// What is counted of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Population {
+    rows: usize,
+    unsettled: usize,
+}
+
 /// Rows by place, cookie and, for minisocks, by their ends; with counts kept as they change.
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -28,7 +35,7 @@ pub(super) struct Store {
     places: FxHashMap<Cookie, usize>,
     /// Ends come from the network: hashed with a secret, unlike cookies, which the kernel deals out.
     minisocks: HashMap<Tuple, Cookie>,
-    namespaces: FxHashMap<Netns, usize>,
+    namespaces: FxHashMap<Netns, Population>,
     by_state: [usize; TcpState::ALL.len()],
     unsettled: Unsettled,
 }
@@ -64,6 +71,14 @@ impl Store {
         self.namespaces.keys().copied()
     }
 
+    pub(super) fn unsettled_namespaces(&self) -> impl Iterator<Item = Netns> {
+        let unsettled = self
+            .namespaces
+            .iter()
+            .filter(|(_, population)| population.unsettled > 0);
+        unsettled.map(|(netns, _)| *netns)
+    }
+
     /// The minisock that has these ends.
     pub(super) fn minisock(&self, tuple: &Tuple) -> Option<Cookie> {
         self.minisocks.get(tuple).copied()
@@ -92,8 +107,9 @@ impl Store {
         let result = change(row);
         let after = Listing::of(row);
         if before != after {
-            self.count(before, usize::wrapping_sub);
-            self.count(after, usize::wrapping_add);
+            let netns = row.connection.netns;
+            self.count(netns, before, usize::wrapping_sub);
+            self.count(netns, after, usize::wrapping_add);
             if before.minisock != after.minisock {
                 self.unlist_minisock(before.minisock, cookie);
                 self.list_minisock(after.minisock, cookie);
@@ -104,30 +120,33 @@ impl Store {
 
     fn enlist(&mut self, row: &Row) {
         let listing = Listing::of(row);
-        self.count(listing, usize::wrapping_add);
+        self.namespaces.entry(row.connection.netns).or_default().rows += 1;
+        self.count(row.connection.netns, listing, usize::wrapping_add);
         self.list_minisock(listing.minisock, row.connection.cookie);
-        *self.namespaces.entry(row.connection.netns).or_default() += 1;
     }
 
     fn delist(&mut self, row: &Row) {
         let listing = Listing::of(row);
-        self.count(listing, usize::wrapping_sub);
+        self.count(row.connection.netns, listing, usize::wrapping_sub);
         self.unlist_minisock(listing.minisock, row.connection.cookie);
-        if let Some(rows) = self.namespaces.get_mut(&row.connection.netns) {
-            *rows -= 1;
-            if *rows == 0 {
+        if let Some(population) = self.namespaces.get_mut(&row.connection.netns) {
+            population.rows -= 1;
+            if population.rows == 0 {
                 self.namespaces.remove(&row.connection.netns);
             }
         }
     }
 
-    fn count(&mut self, listing: Listing, by_one: impl Fn(usize, usize) -> usize) {
+    fn count(&mut self, netns: Netns, listing: Listing, by_one: impl Fn(usize, usize) -> usize) {
         let by_state = &mut self.by_state[listing.state.index()];
         *by_state = by_one(*by_state, 1);
         match listing.settlement {
-            Settlement::Settled => {}
+            Settlement::Settled => return,
             Settlement::Lingering => self.unsettled.lingering = by_one(self.unsettled.lingering, 1),
             Settlement::Urgent => self.unsettled.urgent = by_one(self.unsettled.urgent, 1),
+        }
+        if let Some(population) = self.namespaces.get_mut(&netns) {
+            population.unsettled = by_one(population.unsettled, 1);
         }
     }
 

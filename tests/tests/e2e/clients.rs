@@ -37,9 +37,10 @@ fn two_clients_see_the_same() -> Result<()> {
         watch.wait("CLOSE", |seen| seen.cookie == ends[1] && seen.to == "CLOSE")?;
     }
     for end in ends {
+        let [first, second] = [0, 1].map(|client: usize| watches[client].of(end));
         ensure!(
-            watches[0].of(end) == watches[1].of(end),
-            "two clients were told different things"
+            first == second,
+            "two clients were told different things: {first:#?}\n{second:#?}"
         );
     }
     Ok(())

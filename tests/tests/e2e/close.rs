@@ -1,6 +1,6 @@
 //! Connections that end in order.
 
-use std::net::Shutdown;
+use std::{net::Shutdown, time::Duration};
 
 use anyhow::{Result, ensure};
 use netstat_tests::{
@@ -12,6 +12,7 @@ use netstat_tests::{
 };
 
 crate::tests![
+    told_at_once,
     client_closes_first,
     server_closes_first,
     shutdown_from_both_ends,
@@ -55,6 +56,25 @@ fn listed_in(daemon: &Daemon, namespace: &Namespace, cookie: u64, state: &str) -
         row.is_some_and(|row| row.state == state),
         "expected {state}, listed {row:?}"
     );
+    Ok(())
+}
+
+/// Nothing else happens here, so nothing but the event itself can bring the line.
+fn told_at_once() -> Result<()> {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    let Scene {
+        namespace,
+        daemon: _daemon,
+        watch,
+        ..
+    } = Scene::new()?;
+    for _ in 0..3 {
+        let pair = Pair::new(&namespace, LOOPBACK)?;
+        let client = cookie(&pair.client)?;
+        wait_for("SYN_SENT → ESTABLISHED to be printed", AT_ONCE, || {
+            Ok(watch.of(client).get(1).map(drop))
+        })?;
+    }
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, Watch,
-    sockets::{LOOPBACK, Pair, cookie, set_linger2, wait_for_fin},
+    Daemon, Link, Namespace, Watch,
+    link::Way,
+    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, set_linger2, wait_for_fin},
 };
 
 crate::tests![orphan_is_closed_by_the_peer, orphan_times_out, orphan_not_wanted];
@@ -18,17 +19,21 @@ fn scene() -> Result<(Namespace, Daemon, Watch)> {
 }
 
 fn orphan_is_closed_by_the_peer() -> Result<()> {
-    let (namespace, daemon, watch) = scene()?;
-    let Pair {
-        listener: _listener,
-        client,
-        server,
-    } = Pair::new(&namespace, LOOPBACK)?;
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let client = connect(&link.left, listener.local_addr()?)?;
+    let server = accept(&listener)?;
     let orphan = cookie(&client)?;
+    // The ACK of the FIN comes when `close` has long returned. Within it, the kernel can keep a full socket,
+    // whose TIME_WAIT has an event.
+    link.lose(Way::ToLeft)?;
     drop(client);
     wait_for_fin(&server)?;
+    link.restore(Way::ToLeft)?;
     watch.wait_for_path(orphan, &PATH)?;
-    let rows = daemon.agrees(&namespace)?;
+    let rows = daemon.agrees(&link.left)?;
     let row = rows.iter().find(|row| row.cookie == orphan);
     ensure!(
         row.is_some_and(|row| row.state == "FIN_WAIT2"),
@@ -46,7 +51,7 @@ fn orphan_is_closed_by_the_peer() -> Result<()> {
         last.source == "sweep",
         "the kernel announces this to no one, but {last:?}"
     );
-    let rows = daemon.agrees(&namespace)?;
+    let rows = daemon.agrees(&link.left)?;
     let row = rows.iter().find(|row| row.cookie == orphan);
     ensure!(
         row.is_some_and(|row| row.state == "TIME_WAIT"),
