@@ -27,23 +27,23 @@ pub enum ClientError {
     #[error("not permitted to use {0}; run with sudo, or have the socket's group changed to one of yours")]
     NotPermitted(PathBuf),
     /// Somebody else is there, or another release.
-    #[error("cannot talk to the daemon at {path}: {source}")]
+    #[error("cannot talk to the daemon at {path}: {error}")]
     Greeting {
         /// The socket.
         path: PathBuf,
         /// What is wrong.
-        source: BadGreeting,
+        error: BadGreeting,
     },
     /// It does not answer.
     #[error("the daemon at {0} does not answer; it may be stopped or overloaded: see to it, or restart it")]
     Silent(PathBuf),
     /// The connection broke.
-    #[error("the connection to the daemon at {path} broke: {source}")]
+    #[error("the connection to the daemon at {path} broke: {error}")]
     Io {
         /// The socket.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It answered something else.
     #[error("the daemon at {0} answered with something that was not asked for")]
@@ -80,14 +80,14 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path)
             .await
-            .map_err(|source| match source.kind() {
+            .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     ClientError::Absent(path.to_owned())
                 }
                 io::ErrorKind::PermissionDenied => ClientError::NotPermitted(path.to_owned()),
                 _ => ClientError::Io {
                     path: path.to_owned(),
-                    source,
+                    error,
                 },
             })?;
         let mut client = Self {
@@ -99,9 +99,9 @@ impl Client {
         let greeting = greeting
             .await
             .map_err(|_| ClientError::Silent(path.to_owned()))??;
-        protocol::check_greeting(&greeting).map_err(|source| ClientError::Greeting {
+        protocol::check_greeting(&greeting).map_err(|error| ClientError::Greeting {
             path: path.to_owned(),
-            source,
+            error,
         })?;
         Ok(client)
     }
@@ -187,10 +187,10 @@ impl Client {
         }
     }
 
-    fn broken(&self, source: io::Error) -> ClientError {
+    fn broken(&self, error: io::Error) -> ClientError {
         ClientError::Io {
             path: self.path.clone(),
-            source,
+            error,
         }
     }
 }

@@ -62,6 +62,12 @@ impl Schedule {
         self.full = self.full.min(now);
     }
 
+    /// A namespace is gone: the next sweep, when it is due, is about all of them.
+    pub fn look_everywhere(&mut self, now: Instant) {
+        self.full = self.full.min(now);
+        self.due = self.due.min((now + FIRST).max(self.earliest));
+    }
+
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {

@@ -73,13 +73,16 @@ pub struct SweepDone {
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The namespace could not be entered.
-    #[error("cannot enter network namespace {}: {source}", netns.0)]
+    #[error("cannot enter network namespace {}: {error}", netns.0)]
     Enter {
         /// The namespace.
         netns: Netns,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
+    /// No way leads into the namespace: it is gone, or nothing but open files keeps it.
+    #[error("there is no network namespace {}, or no process is in it", .0.0)]
+    Absent(Netns),
     /// The kernel refused the iterator.
     #[error(transparent)]
     Open(#[from] LoadError),
@@ -160,6 +163,12 @@ impl Walker {
                 Err(error) => failed.push((*netns, error)),
             }
         }
+        if let Scope::Only(wanted) = scope {
+            let absent = wanted
+                .iter()
+                .filter(|netns| !found.iter().any(|(found, _)| found == *netns));
+            failed.extend(absent.map(|netns| (*netns, SweepError::Absent(*netns))));
+        }
         let all = matches!(scope, Scope::All(_));
         report(Outcome::SocketsDone(SweepDone {
             found: all.then(|| found.into_iter().map(|(netns, _)| netns).collect()),
@@ -204,7 +213,7 @@ fn namespace(
     // Entering the namespace that the thread is in already needs no privilege.
     let here = namespaces::identify("/proc/thread-self/ns/net".as_ref()).is_ok_and(|here| here == netns);
     if !here {
-        namespaces::enter(netns, path).map_err(|source| SweepError::Enter { netns, source })?;
+        namespaces::enter(netns, path).map_err(|error| SweepError::Enter { netns, error })?;
     }
     let mut sightings = Vec::new();
     let mut end = None;

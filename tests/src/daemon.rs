@@ -54,7 +54,17 @@ impl Daemon {
     pub fn start() -> Result<Self> {
         let directory = directory()?;
         let socket = directory.path().join("netstate.sock");
-        Self::start_with(directory, socket)
+        Self::launch(directory, socket, &[])
+    }
+
+    /// Starts a daemon with these flags and a socket of its own, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with(flags: &[&str]) -> Result<Self> {
+        let directory = directory()?;
+        let socket = directory.path().join("netstate.sock");
+        Self::launch(directory, socket, flags)
     }
 
     /// Starts a daemon on `socket`, a path of the test's own, and waits until it is ready.
@@ -62,11 +72,12 @@ impl Daemon {
     /// # Errors
     /// When it does not become ready.
     pub fn start_at(socket: &Path) -> Result<Self> {
-        Self::start_with(directory()?, socket.to_owned())
+        Self::launch(directory()?, socket.to_owned(), &[])
     }
 
-    fn start_with(directory: TempDir, socket: PathBuf) -> Result<Self> {
+    fn launch(directory: TempDir, socket: PathBuf, flags: &[&str]) -> Result<Self> {
         let child = command(&socket, directory.path())?
+            .args(flags)
             .spawn()
             .context("cannot start netstate daemon")?;
         let mut daemon = Self {
@@ -147,6 +158,14 @@ impl Daemon {
             Ok(last.iter().find(|row| wanted(row)).cloned())
         });
         found.with_context(|| format!("listed last: {last:#?}"))
+    }
+
+    /// Sends `signal`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(&self.child, signal)
     }
 
     /// Sends `signal` and waits for the end, no longer than [`STOP`].

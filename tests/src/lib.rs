@@ -19,7 +19,7 @@ pub mod wait;
 pub mod watch;
 
 #[cfg(test)]
-use libtest_mimic as _;
+use {jiff as _, libtest_mimic as _};
 
 pub use daemon::Daemon;
 pub use link::Link;

@@ -50,12 +50,32 @@ impl Peer {
         Ok((peer, address))
     }
 
+    /// Starts a process called `name` that listens on `address` in a network namespace of its own, which no
+    /// file names.
+    ///
+    /// # Errors
+    /// When it cannot be started or cannot listen.
+    pub fn listen_apart(name: &str, address: &str) -> Result<(Self, SocketAddr)> {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+        command
+            .arg(std::env::current_exe()?)
+            .args([ROLE, name, "listen", address]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let peer = Self::follow(command.spawn().context("cannot start unshare")?, name)?;
+        let address = peer.next_address()?;
+        Ok((peer, address))
+    }
+
     fn start(namespace: &Namespace, name: &str, action: &str, address: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         // Both names that a process has are set: netstat prints argv[0], the kernel knows comm.
         command.arg0(name).args([ROLE, name, action, address]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = namespace.spawn(&mut command)?;
+        Self::follow(namespace.spawn(&mut command)?, name)
+    }
+
+    fn follow(mut child: Child, name: &str) -> Result<Self> {
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().context("no stdout")?);
         let (tell, said) = channel();
         thread::spawn(move || {

@@ -148,16 +148,16 @@ pub fn wait_for_reset(mut stream: &TcpStream) -> Result<()> {
     }
 }
 
-/// Sets `TCP_LINGER2`: how many seconds an orphan may stay in FIN_WAIT2, not at all when negative.
+/// Sets an option of `IPPROTO_TCP` that neither the standard library nor socket2 knows.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn set_linger2(socket: impl AsFd, seconds: i32) -> io::Result<()> {
+pub fn set_tcp_option(socket: impl AsFd, option: i32, value: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let (fd, value) = (socket.as_fd().as_raw_fd(), (&raw const seconds).cast());
-    let length = libc::socklen_t::try_from(size_of_val(&seconds)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is borrowed for the call, and `value` points to `length` readable bytes.
-    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_LINGER2, value, length) };
+    let (fd, pointer) = (socket.as_fd().as_raw_fd(), (&raw const value).cast());
+    let length = libc::socklen_t::try_from(size_of::<i32>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is borrowed for the call, and `pointer` is to `length` readable bytes.
+    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, pointer, length) };
     if result == 0 {
         Ok(())
     } else {

@@ -155,7 +155,20 @@ impl Watch {
     /// # Errors
     /// When there is none within [`SOON`].
     pub fn wait(&self, what: &str, wanted: impl Fn(&Transition) -> bool) -> Result<Transition> {
-        wait_for(&format!("netstate watch to print {what}"), SOON, || {
+        self.wait_within(SOON, what, wanted)
+    }
+
+    /// Waits for a transition that satisfies `wanted`.
+    ///
+    /// # Errors
+    /// When there is none within `limit`.
+    pub fn wait_within(
+        &self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Transition) -> bool,
+    ) -> Result<Transition> {
+        let found = wait_for(&format!("netstate watch to print {what}"), limit, || {
             let seen = self.seen();
             seen.is_sound()?;
             Ok(seen
@@ -164,7 +177,8 @@ impl Watch {
                 .flatten()
                 .find(|transition| wanted(transition))
                 .cloned())
-        })
+        });
+        found.with_context(|| format!("stderr of netstate watch: {:?}", self.stderr()))
     }
 
     /// Waits until the connection has gone through exactly these states; returns the transitions.

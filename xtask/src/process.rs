@@ -39,15 +39,16 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as one would type it.
+/// The command as one would type it, without the folder of its program.
 fn line(command: &Command) -> String {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let words = program.file_name().into_iter().chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// The words for a command that did not even start.
 pub(crate) fn cannot_start(command: &Command) -> String {
-    format!("cannot run `{}`", line(command))
+    format!("cannot start {}", Path::new(command.get_program()).display())
 }
 
 /// The program `name` on `PATH`, or in the folders of the system that a user's `PATH` can lack.

@@ -16,7 +16,7 @@ use crate::{
     decode::RingRecord,
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
-    sweeper::{Job, Outcome, Scope, Walker},
+    sweeper::{Job, Outcome, Scope, SweepError, Walker},
     tcp::TcpState,
 };
 
@@ -103,14 +103,10 @@ fn btf() -> Finding {
     }
 }
 
-/// The capabilities that the parts of netstate use (`include/uapi/linux/capability.h`).
-const CAPABILITIES: [(u32, &str); 5] = [
-    (12, "CAP_NET_ADMIN"),
-    (19, "CAP_SYS_PTRACE"),
-    (21, "CAP_SYS_ADMIN"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
+/// Capabilities by their bits (`include/uapi/linux/capability.h`): those that tracing takes, and those that
+/// the sweeps of other network namespaces take besides.
+const TO_TRACE: [(u32, &str); 2] = [(38, "CAP_PERFMON"), (39, "CAP_BPF")];
+const TO_ENTER: [(u32, &str); 2] = [(19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN")];
 
 fn privileges() -> Finding {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -118,18 +114,19 @@ fn privileges() -> Finding {
     let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
         return Finding::bad("privileges", "cannot read /proc/self/status; is /proc mounted?");
     };
-    let missing: Vec<_> = CAPABILITIES
-        .iter()
-        .filter(|(bit, _)| mask & (1 << bit) == 0)
-        .map(|(_, name)| *name)
-        .collect();
-    if missing.is_empty() {
-        Finding::good("privileges", "all capabilities that netstate uses")
-    } else {
-        Finding::bad(
+    let missing = |wanted: &[(u32, &'static str)]| {
+        let missing = wanted.iter().filter(|(bit, _)| mask & (1 << bit) == 0);
+        missing.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    };
+    match (missing(&TO_TRACE), missing(&TO_ENTER)) {
+        (none, nor) if none.is_empty() && nor.is_empty() => {
+            Finding::good("privileges", "all capabilities that netstate uses")
+        }
+        (none, enter) if none.is_empty() => Finding::good(
             "privileges",
-            format!("{} missing; run with sudo", missing.join(", ")),
-        )
+            format!("enough for this network namespace; the sweeps of others need {enter}: run with sudo"),
+        ),
+        (trace, _) => Finding::bad("privileges", format!("{trace} missing: run with sudo")),
     }
 }
 
@@ -198,17 +195,19 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
         scope.spawn(|| {
             walker.run(job, |outcome| match outcome {
                 Outcome::Namespace(sweep, _) => count += sweep.sightings.len(),
-                Outcome::SocketsDone(done) => {
-                    failures.extend(done.failed.iter().map(|(_, error)| error.to_string()));
-                }
+                Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
                 Outcome::Holders(Ok(holders)) => count += holders.len(),
-                Outcome::Holders(Err(error)) => failures.push(error.to_string()),
+                Outcome::Holders(Err(error)) => failures.push(error),
             });
         });
     });
-    match failures.first() {
-        None => Finding::good(check, format!("{iterator} finds {count}")),
-        Some(failure) => Finding::bad(check, format!("{iterator}: {failure}")),
+    let fatal = failures
+        .iter()
+        .find(|failure| !matches!(failure, SweepError::Enter { .. }));
+    match (fatal, failures.first()) {
+        (Some(failure), _) => Finding::bad(check, format!("{iterator}: {failure}")),
+        (None, Some(failure)) => Finding::good(check, format!("{iterator} finds {count}; {failure}")),
+        (None, None) => Finding::good(check, format!("{iterator} finds {count}")),
     }
 }
 

@@ -21,14 +21,14 @@ pub enum ListenError {
     #[error("{0} is there and is no socket; remove it, or give another --socket")]
     NotASocket(PathBuf),
     /// The system refused.
-    #[error("cannot listen at {path}: {action}: {source}; give a --socket in a folder that you may write to")]
+    #[error("cannot listen at {path}: {action}: {error}; give a --socket in a folder that you may write to")]
     Io {
         /// The socket.
         path: PathBuf,
         /// What failed.
         action: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -48,10 +48,10 @@ impl Claim {
     /// [`ListenError`].
     pub fn new(path: &Path) -> Result<Self, ListenError> {
         let io = |action| {
-            move |source| ListenError::Io {
+            move |error| ListenError::Io {
                 path: path.to_owned(),
                 action,
-                source,
+                error,
             }
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -78,10 +78,10 @@ impl Claim {
     pub fn listen(self) -> Result<Listener, ListenError> {
         let path = &self.path;
         let io = |action| {
-            move |source| ListenError::Io {
+            move |error| ListenError::Io {
                 path: path.clone(),
                 action,
-                source,
+                error,
             }
         };
         let listener = UnixListener::bind(&self.path).map_err(io("cannot bind"))?;
@@ -118,10 +118,10 @@ fn lock(path: &Path) -> Result<File, ListenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let io = |action| {
-        move |source| ListenError::Io {
+        move |error| ListenError::Io {
             path: path.to_owned(),
             action,
-            source,
+            error,
         }
     };
     let file = File::options()
@@ -133,16 +133,16 @@ fn lock(path: &Path) -> Result<File, ListenError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ListenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io("cannot lock it")(source)),
+        Err(TryLockError::Error(error)) => Err(io("cannot lock it")(error)),
     }
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let io = |action| {
-        move |source| ListenError::Io {
+        move |error| ListenError::Io {
             path: path.to_owned(),
             action,
-            source,
+            error,
         }
     };
     match fs::symlink_metadata(path) {

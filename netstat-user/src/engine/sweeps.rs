@@ -13,7 +13,7 @@ use crate::{
     connection::Netns,
     facts::Fence,
     schedule::Schedule,
-    sweeper::{Job, Outcome, Scope, SweepDone},
+    sweeper::{Job, Outcome, Scope, SweepDone, SweepError},
     table::{NamespaceSweep, Unsettled},
     view::{RowQuery, RowView},
 };
@@ -208,6 +208,13 @@ impl Core {
         self.sweeps
             .schedule
             .swept(now, done.cost, unsettled, done.found.is_some());
+        if done
+            .failed
+            .iter()
+            .any(|(_, error)| matches!(error, SweepError::Absent(_)))
+        {
+            self.sweeps.schedule.look_everywhere(now);
+        }
         if void {
             self.sweeps.schedule.damaged(now);
             self.sweeps.waiting.extend(questions);

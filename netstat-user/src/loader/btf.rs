@@ -19,12 +19,12 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// [`LoadError::NoBtf`] when the kernel has no BTF, [`LoadError::BadBtf`] when it makes no sense, and
 /// [`LoadError::MissingField`] when it lacks a field that netstate cannot do without.
 pub(super) fn offsets() -> Result<Offsets, LoadError> {
-    let bytes = std::fs::read(VMLINUX).map_err(|source| LoadError::NoBtf {
+    let bytes = std::fs::read(VMLINUX).map_err(|error| LoadError::NoBtf {
         path: PathBuf::from(VMLINUX),
-        source,
+        error,
     })?;
-    let types =
-        TypeInformation::new(&Bytes(bytes)).map_err(|error| LoadError::BadBtf(format!("{error:?}")))?;
+    let types = TypeInformation::new(&Bytes(bytes))
+        .map_err(|error| LoadError::BadBtf(format!("{:?}", error.kind())))?;
     Offsets::resolve(|field| resolve(&types, field))
 }
 

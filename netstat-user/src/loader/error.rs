@@ -10,7 +10,7 @@ pub enum LoadError {
     /// The kernel refused for want of privileges.
     #[error(
         "{action}: not permitted; run with sudo, or grant the binary its capabilities: \
-         setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,cap_sys_ptrace+ep netstate"
+         setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep netstate"
     )]
     NotPermitted {
         /// What was tried.
@@ -18,14 +18,14 @@ pub enum LoadError {
     },
     /// The kernel shows no BTF.
     #[error(
-        "cannot read {path}: {source}; netstate needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF=y, the \
+        "cannot read {path}: {error}; netstate needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF=y, the \
          default of current distributions): boot such a kernel"
     )]
     NoBtf {
         /// Where it should be.
         path: PathBuf,
         /// Why it could not be read.
-        source: io::Error,
+        error: io::Error,
     },
     /// The kernel's BTF cannot be parsed.
     #[error("the kernel's BTF makes no sense: {0}; please report this with the output of `uname -a`")]
@@ -43,14 +43,14 @@ pub enum LoadError {
     },
     /// The verifier refused a program.
     #[error(
-        "the kernel refused the BPF program `{program}` ({source}); the verifier's last words:\n{log}\n\
+        "the kernel refused the BPF program `{program}` ({error}); the verifier's last words:\n{log}\n\
          please report this with the output of `uname -a`"
     )]
     Refused {
         /// The program.
         program: &'static str,
         /// What the system call said.
-        source: io::Error,
+        error: io::Error,
         /// The end of the verifier's log.
         log: String,
     },
@@ -87,7 +87,7 @@ impl LoadError {
                 }
                 Self::Refused {
                     program,
-                    source: io_error,
+                    error: io_error,
                     log: last_lines(&verifier_log.to_string()),
                 }
             }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Peer,
-    sockets::{LOOPBACK, accept, connect, cookie, listen, socket_for},
+    sockets::{LOOPBACK, accept, connect, cookie, listen, socket_for, wait_for_reset},
 };
 
 crate::tests![
     listener_and_children_are_apart,
     child_is_never_the_clients,
     not_yet_accepted,
+    never_accepted,
     a_listener_that_never_was,
-    a_listener_used_again
+    a_listener_used_again,
 ];
 
 fn listener_and_children_are_apart() -> Result<()> {
@@ -154,5 +155,27 @@ fn a_listener_used_again() -> Result<()> {
     socket.listen(1)?;
     watch.wait_for_path(cookie(&socket)?, &["CLOSE", "LISTEN", "CLOSE", "LISTEN"])?;
     ensure!(daemon.agrees(&namespace)?.len() == 1, "one listener");
+    Ok(())
+}
+
+/// A listener takes the connections in its queue with it.
+fn never_accepted() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let client = connect(&namespace, target)?;
+    let rows = daemon.agrees(&namespace)?;
+    let child = rows
+        .iter()
+        .find(|row| row.local() == target.into() && row.state == "ESTABLISHED");
+    let child = child.context("nothing waits to be accepted")?.cookie;
+    drop(listener);
+    wait_for_reset(&client)?;
+    watch.wait("the child's end", |seen| {
+        seen.cookie == child && seen.to == "CLOSE"
+    })?;
+    ensure!(daemon.agrees(&namespace)?.is_empty(), "a row is left");
     Ok(())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, binary,
     daemon::directory,
-    process,
+    process, snapshot,
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
     wait::SOON,
 };
@@ -28,6 +28,7 @@ crate::tests![
     second_daemon_is_refused,
     socket_is_private,
     prints_unless_quiet,
+    goes_on_without_its_reader,
 ];
 
 fn signals_stop_it() -> Result<()> {
@@ -199,5 +200,33 @@ fn prints_unless_quiet() -> Result<()> {
         !line.contains('\u{1b}'),
         "colour on what is no terminal: {line:?}"
     );
+    Ok(())
+}
+
+/// Whoever read its lines may leave: the table and its clients stay.
+fn goes_on_without_its_reader() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let directory = directory()?;
+    let socket = directory.path().join("netstate.sock");
+    let mut command = binary::netstate(&socket)?;
+    command
+        .arg("daemon")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    drop(child.stdout.take());
+    let answer = || Ok(binary::run(&socket, "stats")?.status.success().then_some(()));
+    let agreed = netstat_tests::wait::wait_for("the daemon to answer", SOON, answer).and_then(|()| {
+        let first = Pair::new(&namespace, LOOPBACK)?;
+        snapshot::agreement(&namespace, &socket, SOON)?;
+        let second = Pair::new(&namespace, LOOPBACK)?;
+        let rows = snapshot::agreement(&namespace, &socket, SOON)?;
+        drop((first, second));
+        Ok(rows)
+    });
+    process::end(&mut child, "netstate daemon");
+    let rows = agreed?;
+    ensure!(rows.len() == 6, "two listeners with two ends each, but {rows:?}");
     Ok(())
 }

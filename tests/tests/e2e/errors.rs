@@ -20,6 +20,7 @@ crate::tests![
     socket_cannot_be_made,
     doctor_finds_nothing,
     stats_are_shown,
+    output_cannot_be_written,
 ];
 
 /// `nobody`, on every Linux.
@@ -50,7 +51,10 @@ fn as_nobody(directory: &TempDir, socket: &Path, arguments: &str) -> Result<Comm
     let copy = directory.path().join("netstate");
     if !copy.exists() {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        fs::copy(binary::path()?, &copy)?;
+        // Not by this process: a child that another test starts meanwhile would hold the copy open for
+        // writing, and what is open for writing cannot be executed.
+        let copied = Command::new("cp").arg(binary::path()?).arg(&copy).status()?;
+        ensure!(copied.success(), "cp: {copied}");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     }
     let mut command = Command::new(copy);
@@ -200,4 +204,32 @@ fn stats_are_shown() -> Result<()> {
     );
     drop(pair);
     Ok(())
+}
+
+fn output_cannot_be_written() -> Result<()> {
+    let daemon = Daemon::start()?;
+    for arguments in ["list -an", "list -an --json", "stats", "stats --json", "doctor"] {
+        let mut command = binary::netstate(daemon.socket())?;
+        command
+            .args(arguments.split_whitespace())
+            .stdout(fs::File::options().write(true).open("/dev/full")?);
+        fails(&command.output()?, arguments, &["No space left"])?;
+        let mut command = binary::netstate(daemon.socket())?;
+        command.args(arguments.split_whitespace());
+        let output = with_closed_stdout(command)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && said.is_empty(),
+            "{arguments}, closed pipe: {}: {said}",
+            output.status
+        );
+    }
+    Ok(())
+}
+
+/// Runs `command` with a pipe for stdout that nobody reads.
+fn with_closed_stdout(mut command: Command) -> Result<Output> {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    Ok(command.stdout(writer).output()?)
 }

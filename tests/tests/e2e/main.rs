@@ -8,12 +8,15 @@ mod accept;
 mod alone;
 mod before;
 mod clients;
+mod clock;
 mod close;
 mod daemon;
 mod errors;
 mod family;
 mod hostile;
+mod losses;
 mod many;
+mod namespaces;
 mod open;
 mod orphan;
 mod output;
@@ -43,6 +46,7 @@ pub(crate) use tests;
 const GROUPS: &[(&str, &[Test])] = &[
     // The slowest first, so that none of them is left to run alone at the end.
     ("time_wait", time_wait::TESTS),
+    ("namespaces", namespaces::TESTS),
     ("orphan", orphan::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
@@ -50,11 +54,13 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("alone", alone::TESTS),
     ("before", before::TESTS),
     ("clients", clients::TESTS),
+    ("clock", clock::TESTS),
     ("close", close::TESTS),
     ("daemon", daemon::TESTS),
     ("errors", errors::TESTS),
     ("family", family::TESTS),
     ("hostile", hostile::TESTS),
+    ("losses", losses::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),

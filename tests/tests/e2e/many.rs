@@ -3,11 +3,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use netstat_tests::{Daemon, Link, mixture::Mixture, snapshot};
+use netstat_tests::{
+    Daemon, Link, Namespace,
+    mixture::Mixture,
+    snapshot,
+    sockets::{LOOPBACK, accept, connect, listen, wait_for_fin},
+    wait::SOON,
+};
 
 crate::tests![
     all_rows_are_right_two_seconds_after_the_last_change,
-    a_snapshot_without_a_daemon_is_right
+    a_snapshot_without_a_daemon_is_right,
+    a_large_table_is_listed,
 ];
 
 /// The promise: this long after the last change the table is the kernel's.
@@ -61,5 +68,22 @@ fn a_snapshot_without_a_daemon_is_right() -> Result<()> {
         let rows = snapshot::agreement(namespace, &absent, Duration::ZERO)?;
         ensure!(!rows.is_empty(), "no rows");
     }
+    Ok(())
+}
+
+/// More rows than go into one message between daemon and client.
+fn a_large_table_is_listed() -> Result<()> {
+    const CONNECTIONS: usize = 6_000;
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    for _ in 0..CONNECTIONS {
+        let client = connect(&namespace, listener.local_addr()?)?;
+        let server = accept(&listener)?;
+        drop(client);
+        wait_for_fin(&server)?;
+    }
+    let rows = snapshot::agreement(&namespace, daemon.socket(), SOON)?;
+    ensure!(rows.len() > CONNECTIONS, "{} rows", rows.len());
     Ok(())
 }

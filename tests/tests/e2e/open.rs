@@ -6,16 +6,18 @@ use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Link, Namespace,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, cookie, listen, socket_for, start_connecting},
+    sockets::{LOOPBACK, Pair, accept, cookie, listen, set_tcp_option, socket_for, start_connecting},
     watch::states,
 };
 
 crate::tests![
     syn_without_answer,
     syn_without_answer_gives_up,
+    given_up_by_its_owner,
     half_open,
     simultaneous_open,
-    syn_cookies
+    syn_cookies,
+    fast_open,
 ];
 
 /// No event tells which port a hanging SYN_SENT got; the row has it all the same.
@@ -145,5 +147,61 @@ fn syn_cookies() -> Result<()> {
         seen.cookie == child && seen.to == "ESTABLISHED"
     })?;
     ensure!(daemon.agrees(&namespace)?.len() == 3, "a listener and two ends");
+    Ok(())
+}
+
+fn given_up_by_its_owner() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    link.lose(Way::ToRight)?;
+    let socket = start_connecting(&link.left, SocketAddr::new(Link::RIGHT.parse()?, 80))?;
+    let hanging = cookie(&socket)?;
+    ensure!(daemon.agrees(&link.left)?.len() == 1, "SYN_SENT alone");
+    drop(socket);
+    watch.wait_for_path(hanging, &["CLOSE", "SYN_SENT", "CLOSE"])?;
+    ensure!(daemon.agrees(&link.left)?.is_empty(), "a row is left");
+    Ok(())
+}
+
+/// With TCP Fast Open the child is a full socket while it is in SYN_RECV, and has data before it is
+/// established.
+fn fast_open() -> Result<()> {
+    use std::io::Write;
+    /// For clients and servers, without a cookie: `TFO_CLIENT_NO_COOKIE`, `TFO_SERVER_COOKIE_NOT_REQD` of
+    /// the kernel's `include/net/tcp.h`.
+    const WITHOUT_COOKIE: &str = "519";
+    let link = Link::new()?;
+    link.left.set_parameter("ipv4/tcp_fastopen", WITHOUT_COOKIE)?;
+    link.right.set_parameter("ipv4/tcp_fastopen", WITHOUT_COOKIE)?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    set_tcp_option(&listener, libc::TCP_FASTOPEN, 8)?;
+    let target = listener.local_addr()?;
+    let client = socket_for(&link.left, target)?;
+    set_tcp_option(&client, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    client.set_nonblocking(true)?;
+    client.connect(&target.into())?;
+    link.lose(Way::ToLeft)?;
+    // The data goes with the SYN; the answer is lost.
+    (&client)
+        .write_all(b"early")
+        .context("the data does not go with the SYN")?;
+    let server = accept(&listener)?;
+    let child = cookie(&server)?;
+    let rows = daemon.agrees(&link.right)?;
+    let row = rows.iter().find(|row| row.cookie == child);
+    ensure!(
+        row.is_some_and(|row| row.state == "SYN_RECV"),
+        "accepted before it is established: {row:?}"
+    );
+    link.restore(Way::ToLeft)?;
+    watch.wait("the child established", |seen| {
+        seen.cookie == child && seen.to == "ESTABLISHED"
+    })?;
+    watch.wait_for_path(cookie(&client)?, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;
+    daemon.agrees(&link.right)?;
+    daemon.agrees(&link.left)?;
     Ok(())
 }

@@ -4,10 +4,17 @@ use anyhow::{Result, ensure};
 use netstat_tests::{
     Daemon, Link, Namespace, Watch,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, set_linger2, wait_for_fin},
+    snapshot::Listed,
+    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, set_tcp_option, wait_for_fin},
 };
 
-crate::tests![orphan_is_closed_by_the_peer, orphan_times_out, orphan_not_wanted];
+crate::tests![
+    orphan_is_closed_by_the_peer,
+    orphan_times_out,
+    orphan_not_wanted,
+    orphan_gets_data,
+    orphans_without_an_ack,
+];
 
 /// Up to FIN_WAIT2, as the client closes first.
 const PATH: [&str; 5] = ["CLOSE", "SYN_SENT", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2"];
@@ -93,7 +100,7 @@ fn orphan_not_wanted() -> Result<()> {
         server,
     } = Pair::new(&namespace, LOOPBACK)?;
     let orphan = cookie(&client)?;
-    set_linger2(&client, -1)?;
+    set_tcp_option(&client, libc::TCP_LINGER2, -1)?;
     drop(client);
     watch.wait("the orphan's end", |seen| {
         seen.cookie == orphan && seen.to == "CLOSE"
@@ -104,5 +111,49 @@ fn orphan_not_wanted() -> Result<()> {
         "the orphan is still there: {rows:?}"
     );
     drop(server);
+    Ok(())
+}
+
+/// The peer goes on writing: the kernel answers with a RST, and the orphan is gone without an event.
+fn orphan_gets_data() -> Result<()> {
+    use std::io::Write;
+    let (namespace, daemon, watch) = scene()?;
+    let Pair {
+        listener: _listener,
+        client,
+        mut server,
+    } = Pair::new(&namespace, LOOPBACK)?;
+    let orphan = cookie(&client)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    daemon.wait_for_row(&namespace, "FIN_WAIT2", |row| {
+        row.cookie == orphan && row.state == "FIN_WAIT2"
+    })?;
+    server.write_all(b"too late")?;
+    watch.wait_for_path(orphan, &[&PATH[..], &["CLOSE"]].concat())?;
+    let rows = daemon.agrees(&namespace)?;
+    ensure!(rows.len() == 1, "the listener alone is left, but {rows:?}");
+    Ok(())
+}
+
+/// Closed by their processes, and still waiting for the ACK of their FIN: nobody holds them, and they are
+/// full sockets all the same.
+fn orphans_without_an_ack() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let active = connect(&link.left, listener.local_addr()?)?;
+    let _far = accept(&listener)?;
+    let passive = connect(&link.left, listener.local_addr()?)?;
+    drop(accept(&listener)?);
+    wait_for_fin(&passive)?;
+    link.lose(Way::ToRight)?;
+    let orphans = [(cookie(&active)?, "FIN_WAIT1"), (cookie(&passive)?, "LAST_ACK")];
+    drop((active, passive));
+    for (cookie, state) in orphans {
+        let gone = |row: &Listed| row.cookie == cookie && row.state == state && row.inode.is_none();
+        daemon.wait_for_row(&link.left, state, gone)?;
+    }
+    daemon.agrees(&link.left)?;
     Ok(())
 }

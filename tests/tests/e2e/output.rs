@@ -35,6 +35,9 @@ fn columns() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
     let _sockets = Mixture::new(&link, 1)?;
+    let other = listen(&link.left, LOOPBACK)?;
+    // One socket of another user, who has a name on every Linux.
+    std::os::unix::fs::fchown(&other, Some(65_534), None)?;
     let flags = [
         "-tan", "-tn", "-tln", "-tn -4", "-tan -4", "-tan -6", "-tln -6", "-tanW", "-tane", "-tlne",
     ];

@@ -1,0 +1,121 @@
+//! Network namespaces: chosen, without a name, and without any way in.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::MetadataExt,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use netstat_tests::{
+    Daemon, Namespace, Peer, Watch,
+    binary::run_in,
+    sockets::{LOOPBACK, Pair, cookie},
+    wait::{SOON, wait_for},
+};
+
+crate::tests![nobody_can_get_in, namespaces_can_be_chosen, no_file_names_it];
+
+fn namespaces_can_be_chosen() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    let daemon = Daemon::start()?;
+    let own = Watch::start_in(&here, daemon.socket(), "self")?;
+    let named = Watch::start_in(&here, daemon.socket(), there.name())?;
+    let numbered = Watch::start_in(&here, daemon.socket(), &there.inode().to_string())?;
+    let pairs = [Pair::new(&here, LOOPBACK)?, Pair::new(&there, LOOPBACK)?];
+    let ends = [cookie(&pairs[0].client)?, cookie(&pairs[1].client)?];
+    for (watch, seen, unseen) in [
+        (&own, ends[0], ends[1]),
+        (&named, ends[1], ends[0]),
+        (&numbered, ends[1], ends[0]),
+    ] {
+        watch.wait("its own namespace's", |told| {
+            told.cookie == seen && told.to == "ESTABLISHED"
+        })?;
+        ensure!(
+            watch.of(unseen).is_empty(),
+            "told of another namespace: {:?}",
+            watch.of(unseen)
+        );
+    }
+    daemon.agrees(&there)?;
+    let by_name = format!("list -an --json --netns {}", there.name());
+    let by_number = format!("list -an --json --netns {}", there.inode());
+    for arguments in [by_name, by_number] {
+        let rows = run_in(&here, daemon.socket(), &arguments)?;
+        ensure!(rows.lines().count() == 3, "netstate {arguments}: {rows}");
+        ensure!(
+            !rows.contains(&format!("\"netns\":{}", here.inode())),
+            "not of there: {rows}"
+        );
+    }
+    let all = run_in(&here, daemon.socket(), "list -an --json --netns all")?;
+    for namespace in [&here, &there] {
+        let mine = all
+            .lines()
+            .filter(|line| line.contains(&format!("\"netns\":{}", namespace.inode())));
+        ensure!(
+            mine.count() == 3,
+            "--netns all does not show all of {}: {all}",
+            namespace.name()
+        );
+    }
+    Ok(())
+}
+
+/// A namespace that only a process keeps alive, as those of containers are.
+fn no_file_names_it() -> Result<()> {
+    let outside = Namespace::new()?;
+    let (older, _) = Peer::listen_apart("e2e-older", LOOPBACK)?;
+    let daemon = Daemon::start()?;
+    let (younger, _) = Peer::listen_apart("e2e-younger", LOOPBACK)?;
+    for peer in [&older, &younger] {
+        let inode = fs::metadata(format!("/proc/{}/ns/net", peer.pid()))?.ino();
+        let arguments = format!("list -an --json --netns {inode}");
+        wait_for("the listener of a namespace without a name", SOON, || {
+            let rows = run_in(&outside, daemon.socket(), &arguments)?;
+            let row = rows
+                .lines()
+                .find(|row| row.contains(&format!("\"pid\":{}", peer.pid())));
+            Ok(row.filter(|row| row.contains("\"LISTEN\"")).map(drop))
+        })?;
+    }
+    Ok(())
+}
+
+/// A namespace that only a socket keeps alive: no path leads into it, so no sweep can tell that the socket is
+/// gone, and it is not.
+fn nobody_can_get_in() -> Result<()> {
+    /// More than two of the sweeps that look at all namespaces.
+    const LONG: Duration = Duration::from_secs(20);
+    let outside = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let inside = Namespace::new()?;
+    let mut pair = Pair::new(&inside, LOOPBACK)?;
+    let near = cookie(&pair.client)?;
+    drop(inside);
+    let open = ["CLOSE", "SYN_SENT", "ESTABLISHED"];
+    watch.wait_for_path(near, &open)?;
+    let ended = watch.wait_within(LONG, "an end", |seen| seen.cookie == near && seen.to == "CLOSE");
+    pair.client.write_all(b"alive")?;
+    pair.server
+        .read_exact(&mut [0; 5])
+        .context("the connection is dead")?;
+    ensure!(
+        ended.is_err(),
+        "the connection works, and is said to have ended: {ended:?}"
+    );
+    let rows = run_in(&outside, daemon.socket(), "list -an --json --netns all")?;
+    let row = rows
+        .lines()
+        .find(|row| row.contains(&format!("\"cookie\":{near},")));
+    ensure!(
+        row.is_some_and(|row| row.contains("ESTABLISHED")),
+        "the connection works, and is listed as {row:?}"
+    );
+    drop(pair.client);
+    watch.wait("FIN_WAIT1", |seen| seen.cookie == near && seen.to == "FIN_WAIT1")?;
+    Ok(())
+}
