@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
-    protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, Question},
+    clock::WallClock,
+    protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
     view::{RowQuery, RowView, Stats, StreamItem},
 };
 
@@ -91,7 +91,7 @@ impl Client {
                 },
             })?;
         let mut client = Self {
-            frames: protocol::frames(stream, LONGEST_ANSWER),
+            frames: Frames::new(stream, LONGEST_ANSWER, LONGEST_QUESTION),
             path: path.to_owned(),
         };
         client.send(protocol::greeting()).await?;
@@ -111,13 +111,13 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn rows(&mut self, query: RowQuery) -> Result<Vec<RowView>, ClientError> {
+    pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Vec<RowView>), ClientError> {
         self.ask(&Question::Rows(query)).await?;
         let mut rows = Vec::new();
         loop {
             match self.answer().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End => return Ok(rows),
+                Answer::End(clock) => return Ok((clock, rows)),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }
@@ -154,9 +154,9 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn items(&mut self) -> Result<Vec<StreamItem>, ClientError> {
+    pub async fn items(&mut self) -> Result<(WallClock, Vec<StreamItem>), ClientError> {
         match self.answer().await? {
-            Answer::Items(items) => Ok(items),
+            Answer::Items(clock, items) => Ok((clock, items)),
             _ => Err(ClientError::Unexpected(self.path.clone())),
         }
     }
@@ -180,10 +180,10 @@ impl Client {
     }
 
     async fn frame(&mut self) -> Result<bytes::BytesMut, ClientError> {
-        match self.frames.next().await {
-            Some(Ok(frame)) => Ok(frame),
-            Some(Err(error)) => Err(self.broken(error)),
-            None => Err(ClientError::Stopped(self.path.clone())),
+        match self.frames.receive().await {
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) => Err(ClientError::Stopped(self.path.clone())),
+            Err(error) => Err(self.broken(error)),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The kernel's clock, and how to show it as the time of day.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -42,7 +45,7 @@ impl Ktime {
 /// Where `CLOCK_BOOTTIME` lies in the time of day, as it was when [`WallClock::read`] looked.
 ///
 /// The time of day can be set while a program runs; read it anew for each answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WallClock {
     boot: i128,
 }
@@ -60,6 +63,43 @@ impl WallClock {
     #[must_use]
     pub fn timestamp(self, time: Ktime) -> Timestamp {
         Timestamp::from_nanosecond(self.boot + i128::from(time.0)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The wall clock as one program shows it to all: two readers of one event see the same time of day.
+#[derive(Debug)]
+pub struct SteadyClock {
+    kept: Mutex<WallClock>,
+}
+
+impl SteadyClock {
+    /// How far the time of day is off before it counts as set anew: far more than reading two clocks takes,
+    /// far less than matters.
+    const TOLERANCE: i128 = 1_000_000;
+
+    /// Begins with the time of day now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            kept: Mutex::new(WallClock::read()),
+        }
+    }
+
+    /// The clock: the same as last time, unless the time of day has been set since.
+    #[must_use]
+    pub fn read(&self) -> WallClock {
+        let now = WallClock::read();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if (now.boot - kept.boot).abs() > Self::TOLERANCE {
+            *kept = now;
+        }
+        *kept
+    }
+}
+
+impl Default for SteadyClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -4,11 +4,18 @@
 //! that two versions can tell that they do not fit. Everything after it is one value a frame, in postcard's
 //! encoding.
 
-use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use std::io;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::net::{
+    UnixStream,
+    unix::{OwnedReadHalf, OwnedWriteHalf},
+};
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+use crate::clock::WallClock;
 use crate::view::{RowQuery, RowView, Stats, StreamItem};
 
 /// The version that this program speaks. Any change of a message is another version.
@@ -43,25 +50,57 @@ pub enum Answer {
     Rows(Vec<RowView>),
     /// The stream has begun.
     Watching,
-    /// What has happened.
-    Items(Vec<StreamItem>),
+    /// What has happened, and the time of day that its times stand for.
+    Items(WallClock, Vec<StreamItem>),
     /// The counts.
     Stats(Box<Stats>),
-    /// No more rows.
-    End,
+    /// No more rows, and the time of day that their times stand for.
+    End(WallClock),
     /// The question cannot be answered, and why.
     Failed(String),
 }
 
 /// A connection, cut into frames.
-pub type Frames = Framed<UnixStream, LengthDelimitedCodec>;
+#[derive(Debug)]
+pub struct Frames {
+    incoming: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+    outgoing: FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
+}
 
-/// Cuts `stream` into frames of which incoming ones are at most `longest` bytes.
-#[must_use]
-pub fn frames(stream: UnixStream, longest: usize) -> Frames {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(longest)
-        .new_framed(stream)
+impl Frames {
+    /// Cuts `stream` into frames of at most so many bytes, each way. A longer one that comes in is an error
+    /// before it is read.
+    #[must_use]
+    pub fn new(stream: UnixStream, longest_incoming: usize, longest_outgoing: usize) -> Self {
+        let codec = |longest| {
+            LengthDelimitedCodec::builder()
+                .max_frame_length(longest)
+                .new_codec()
+        };
+        let (read, write) = stream.into_split();
+        Self {
+            incoming: FramedRead::new(read, codec(longest_incoming)),
+            outgoing: FramedWrite::new(write, codec(longest_outgoing)),
+        }
+    }
+
+    /// The next frame; `None` when the other side has closed.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or the frame is too long.
+    pub async fn receive(&mut self) -> io::Result<Option<BytesMut>> {
+        self.incoming.next().await.transpose()
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or the frame is too long.
+    pub async fn send(&mut self, frame: Bytes) -> io::Result<()> {
+        self.outgoing.send(frame).await
+    }
 }
 
 /// The first frame of either side.

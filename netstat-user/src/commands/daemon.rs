@@ -33,7 +33,7 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
     ));
     eprintln!("netstate: tracing; queries at {}", socket.display());
     if let Some(printer) = printer
-        && let Err(error) = watch::print(&mut stream, printer, stop.clone()).await
+        && let Err(error) = watch::print(&running.handle, &mut stream, printer, stop.clone()).await
     {
         // Nobody reads the lines any more; the table and its clients go on.
         log::warn!("prints no more transitions: {error:#}");

@@ -26,22 +26,22 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         netns: selection::netns(&args.netns)?,
         holders: args.programs || args.json,
     };
-    let mut rows = match ask_daemon(socket, args, query).await? {
-        Some(rows) => rows,
-        None => snapshot(query).await?,
+    let (clock, mut rows) = match ask_daemon(socket, args, query).await? {
+        Some(answer) => answer,
+        None => (WallClock::read(), snapshot(query).await?),
     };
     let which = which(args);
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);
     let mut out = output::stdout();
-    output::written(write(&mut out, &rows, which, args).and_then(|()| out.flush()))
+    output::written(write(&mut out, &rows, clock, which, args).and_then(|()| out.flush()))
 }
 
 async fn ask_daemon(
     socket: &Path,
     args: &ListArgs,
     query: RowQuery,
-) -> Result<Option<Vec<RowView>>, ClientError> {
+) -> Result<Option<(WallClock, Vec<RowView>)>, ClientError> {
     if args.alone {
         return Ok(None);
     }
@@ -108,9 +108,14 @@ fn wants_family(args: &ListArgs, family: Family) -> bool {
     }
 }
 
-fn write(out: &mut impl Write, rows: &[RowView], which: netstat::Which, args: &ListArgs) -> io::Result<()> {
+fn write(
+    out: &mut impl Write,
+    rows: &[RowView],
+    clock: WallClock,
+    which: netstat::Which,
+    args: &ListArgs,
+) -> io::Result<()> {
     if args.json {
-        let clock = WallClock::read();
         return rows.iter().try_for_each(|row| json::row(out, row, clock));
     }
     let columns = netstat::Columns {

@@ -1,6 +1,6 @@
 //! `netstate stats`: the daemon's counts.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, io::Write as _, path::Path};
 
 use crate::{
     cli::StatsArgs,
@@ -14,7 +14,8 @@ use crate::{
 pub(super) async fn run(socket: &Path, args: StatsArgs) -> anyhow::Result<()> {
     let stats = Client::connect(socket).await?.stats().await?;
     if args.json {
-        return output::written(json::stats(&mut output::stdout(), &stats));
+        let mut out = output::stdout();
+        return output::written(json::stats(&mut out, &stats).and_then(|()| out.flush()));
     }
     output::print(text(&stats))
 }

@@ -14,7 +14,7 @@ use crate::{
     client::{Client, ClientError},
     clock::WallClock,
     connection::Netns,
-    engine::Subscription,
+    engine::{Handle, Subscription},
     output::{self, color::Palette, json, line::Lines},
     view::StreamItem,
 };
@@ -34,7 +34,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let mut stream = running.handle.subscribe();
     if running.handle.ready().await.is_ok() {
         eprintln!("netstate: tracing; no daemon was asked, Ctrl-C ends");
-        print(&mut stream, printer, stop).await?;
+        print(&running.handle, &mut stream, printer, stop).await?;
     }
     running.finish().await
 }
@@ -57,12 +57,18 @@ async fn from_daemon(
             () = &mut stopped => return Ok(()),
             items = client.items() => items.map_err(|error: ClientError| anyhow::Error::from(error))?,
         };
-        printer.print(&items)?;
+        let (clock, items) = items;
+        printer.print(&items, clock)?;
     }
 }
 
 /// Prints the stream of an engine in this process until `stop` or the engine's end.
-pub(super) async fn print(stream: &mut Subscription, mut printer: Printer, stop: Stop) -> anyhow::Result<()> {
+pub(super) async fn print(
+    handle: &Handle,
+    stream: &mut Subscription,
+    mut printer: Printer,
+    stop: Stop,
+) -> anyhow::Result<()> {
     printer.begin()?;
     let mut stopped = std::pin::pin!(stop.requested());
     loop {
@@ -77,7 +83,7 @@ pub(super) async fn print(stream: &mut Subscription, mut printer: Printer, stop:
         {
             items.push(item);
         }
-        printer.print(&items)?;
+        printer.print(&items, handle.clock())?;
     }
 }
 
@@ -107,8 +113,7 @@ impl Printer {
         output::written(result.and_then(|()| self.out.flush()))
     }
 
-    fn print(&mut self, items: &[StreamItem]) -> anyhow::Result<()> {
-        let clock = WallClock::read();
+    fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
         let netns = self.netns;
         for item in items.iter().filter(|item| concerns(item, netns)) {
             output::written(match &self.lines {

@@ -2,15 +2,15 @@
 
 use std::{io, time::Duration};
 
-use futures_util::SinkExt;
+use bytes::BytesMut;
 use tokio::{net::UnixStream, time::timeout};
-use tokio_util::bytes::Bytes;
 
 use super::Handle;
 use crate::{
-    engine::{EngineGone, Subscription},
+    engine::EngineGone,
     protocol::{
-        self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_QUESTION, Question, ROWS_PER_FRAME,
+        self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
+        ROWS_PER_FRAME,
     },
     view::RowQuery,
 };
@@ -35,7 +35,7 @@ pub(super) enum SessionError {
 
 /// Serves one client until it leaves.
 pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), SessionError> {
-    let mut frames = protocol::frames(stream, LONGEST_QUESTION);
+    let mut frames = Frames::new(stream, LONGEST_QUESTION, LONGEST_ANSWER);
     frames.send(protocol::greeting()).await?;
     let Some(greeting) = next(&mut frames).await? else {
         return Ok(());
@@ -46,56 +46,50 @@ pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), Sess
             Question::Rows(query) => rows(&mut frames, &handle, query).await?,
             Question::Stats => {
                 let stats = handle.stats().await?;
-                answer(&mut frames, &Answer::Stats(Box::new(stats))).await?;
+                in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
-            Question::Watch => return gone_is_fine(watch(&mut frames, handle.subscribe()).await),
+            Question::Watch => return gone_is_fine(watch(&mut frames, &handle).await),
         }
     }
     Ok(())
 }
 
-async fn next(frames: &mut Frames) -> Result<Option<Bytes>, SessionError> {
-    let frame = timeout(
-        PATIENCE,
-        std::future::poll_fn(|context| poll_frame(frames, context)),
-    );
-    match frame.await {
-        Ok(Some(frame)) => Ok(Some(frame?)),
-        Ok(None) => Ok(None),
+/// The client's next frame; `None` when it has left.
+async fn next(frames: &mut Frames) -> Result<Option<BytesMut>, SessionError> {
+    match timeout(PATIENCE, frames.receive()).await {
+        Ok(frame) => Ok(frame?),
         Err(_) => Err(SessionError::Silent),
     }
-}
-
-fn poll_frame(
-    frames: &mut Frames,
-    context: &mut std::task::Context<'_>,
-) -> std::task::Poll<Option<io::Result<Bytes>>> {
-    use futures_util::Stream;
-    std::pin::Pin::new(frames)
-        .poll_next(context)
-        .map_ok(tokio_util::bytes::BytesMut::freeze)
 }
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     match handle.rows(query).await? {
         Ok(rows) => {
             for part in rows.chunks(ROWS_PER_FRAME) {
-                answer(frames, &Answer::Rows(part.to_vec())).await?;
+                in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            answer(frames, &Answer::End).await
+            in_time(answer(frames, &Answer::End(handle.clock()))).await
         }
-        Err(why) => answer(frames, &Answer::Failed(why)).await,
+        Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }
 }
 
+/// A client that has asked for something takes it, or is dropped: what waits for it takes memory.
+async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Result<(), SessionError> {
+    timeout(PATIENCE, sending)
+        .await
+        .unwrap_or(Err(SessionError::Silent))
+}
+
 /// Sends the stream, as many items at once as have come meanwhile.
-async fn watch(frames: &mut Frames, mut stream: Subscription) -> Result<(), SessionError> {
+async fn watch(frames: &mut Frames, handle: &Handle) -> Result<(), SessionError> {
+    let mut stream = handle.subscribe();
     answer(frames, &Answer::Watching).await?;
     loop {
         let first = tokio::select! {
             item = stream.next() => item,
             // A watching client says nothing more: whatever comes is its end.
-            _ = std::future::poll_fn(|context| poll_frame(frames, context)) => return Ok(()),
+            _ = frames.receive() => return Ok(()),
         };
         let Some(first) = first else { return Ok(()) };
         let mut items = vec![first];
@@ -104,7 +98,7 @@ async fn watch(frames: &mut Frames, mut stream: Subscription) -> Result<(), Sess
         {
             items.push(item);
         }
-        answer(frames, &Answer::Items(items)).await?;
+        answer(frames, &Answer::Items(handle.clock(), items)).await?;
     }
 }
 

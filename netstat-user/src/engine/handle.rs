@@ -1,7 +1,10 @@
 //! How others talk to the engine.
 
+use std::sync::Arc;
+
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::clock::{SteadyClock, WallClock};
 use crate::view::{RowQuery, RowView, Stats, StreamItem};
 
 /// What can be asked.
@@ -25,11 +28,16 @@ pub struct EngineGone;
 pub struct Handle {
     asking: mpsc::Sender<Request>,
     stream: broadcast::Sender<StreamItem>,
+    clock: Arc<SteadyClock>,
 }
 
 impl Handle {
     pub(super) fn new(asking: mpsc::Sender<Request>, stream: broadcast::Sender<StreamItem>) -> Self {
-        Self { asking, stream }
+        Self {
+            asking,
+            stream,
+            clock: Arc::new(SteadyClock::new()),
+        }
     }
 
     /// Waits until the table holds every socket that was there when the tracer was attached.
@@ -57,6 +65,12 @@ impl Handle {
     /// [`EngineGone`].
     pub async fn stats(&self) -> Result<Stats, EngineGone> {
         self.ask(Request::Stats).await
+    }
+
+    /// The time of day that the tracer's times stand for.
+    #[must_use]
+    pub fn clock(&self) -> WallClock {
+        self.clock.read()
     }
 
     /// Everything that happens from now on.

@@ -129,7 +129,7 @@ fn line(out: &mut impl Write, row: &RowView, columns: Columns, names: &Names) ->
         write!(out, " {user:<10} {:<10}", row.inode.unwrap_or(0))?;
     }
     if columns.programs {
-        write!(out, " {:<20}", program(row, columns.wide))?;
+        write!(out, " {:<20}", program(row))?;
     }
     writeln!(out)
 }
@@ -138,16 +138,16 @@ fn number(number: Option<u32>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-fn program(row: &RowView, wide: bool) -> String {
-    let Some(owner) = &row.owner else {
+/// The process that holds a socket, cut as netstat cuts it. The last one that held it, which the row may still
+/// know, does not hold it: then there is no inode.
+fn program(row: &RowView) -> String {
+    let Some(owner) = row.owner.filter(|_| row.inode.is_some()) else {
         return "-".to_owned();
     };
-    let text = format!("{}/{}", owner.pid, owner.comm);
-    if wide {
-        text
-    } else {
-        text.chars().take(PROGRAM_LENGTH).collect()
-    }
+    format!("{}/{}", owner.pid, owner.comm)
+        .chars()
+        .take(PROGRAM_LENGTH)
+        .collect()
 }
 
 /// Names for the numbers of a table.

@@ -48,20 +48,30 @@ impl Table {
         for seen in &sweep.sightings {
             self.sight(seen, sweep.netns, out);
         }
-        self.miss_unseen(sweep.netns, sweep.start, sweep.end, out);
+        let generation = self.generation;
+        self.miss(sweep.start, sweep.end, out, |row| {
+            row.connection.netns == sweep.netns && row.generation != generation
+        });
         self.swept.insert(sweep.netns);
     }
 
-    /// Says that a sweep is over, and which namespaces it could find. A minisock does not keep its namespace
-    /// alive, so those in a namespace that is nowhere to be found end with it (`inet_twsk_purge`).
+    /// Says that a sweep is over, and which namespaces it could find.
+    ///
+    /// A namespace that is nowhere to be found may live on by its sockets: a full sock keeps it, until an event
+    /// says that the sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while
+    /// full socks keep that, nobody can look, and minisocks are taken to last as long as they can.
     pub fn end_sweep(&mut self, found: &[Netns], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.abandon_sweep();
         self.unborn.retain(|_, &mut born| born >= start);
-        self.generation = self.generation.wrapping_add(1);
         let lost: Vec<_> = self.namespaces().filter(|netns| !found.contains(netns)).collect();
         for netns in lost {
-            self.miss_unseen(netns, start, end, out);
-            self.swept.remove(&netns);
+            let alive = self
+                .rows()
+                .any(|row| row.connection.netns == netns && row.form == Form::Full);
+            self.miss(start, end, out, |row| {
+                let expired = row.since.plus(TIME_WAIT_LENGTH) <= start;
+                row.connection.netns == netns && row.form != Form::Full && (expired || !alive)
+            });
         }
     }
 
@@ -111,13 +121,13 @@ impl Table {
         self.store.insert(row);
     }
 
-    /// Rows of `netns` that the sweep should have found and has not. Kernels before 6.17 can pass over a
+    /// Rows that a sweep should have found and has not. Kernels before 6.17 can pass over a
     /// socket when a hash chain changes between two reads, so it takes two sweeps to end a row that may
     /// still be there.
-    fn miss_unseen(&mut self, netns: Netns, start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+    fn miss(&mut self, start: Ktime, end: Ktime, out: &mut Vec<Transition>, unseen: impl Fn(&Row) -> bool) {
         let unseen: Vec<Cookie> = self
             .rows()
-            .filter(|row| row.connection.netns == netns && row.generation != self.generation)
+            .filter(|row| unseen(row))
             .filter(|row| row.last_fact.plus(SETTLING) < start)
             .map(|row| row.connection.cookie)
             .collect();
