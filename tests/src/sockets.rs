@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{Namespace, wait::SOON};
@@ -126,8 +126,8 @@ pub fn reset(stream: TcpStream) -> Result<()> {
 ///
 /// # Errors
 /// When data arrives instead, or nothing within [`SOON`].
-pub fn wait_for_fin(mut stream: &TcpStream) -> Result<()> {
-    let got = stream.read(&mut [0]).context("waited for the peer's FIN")?;
+pub fn wait_for_fin(stream: &TcpStream) -> Result<()> {
+    let got = read(stream).context("waited for the peer's FIN")?;
     ensure!(got == 0, "waited for the peer's FIN and got data");
     Ok(())
 }
@@ -136,15 +136,21 @@ pub fn wait_for_fin(mut stream: &TcpStream) -> Result<()> {
 ///
 /// # Errors
 /// When something else arrives, or nothing within [`SOON`].
-pub fn wait_for_reset(mut stream: &TcpStream) -> Result<()> {
-    match stream.read(&mut [0]) {
+pub fn wait_for_reset(stream: &TcpStream) -> Result<()> {
+    match read(stream) {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
-        other => other
-            .map(drop)
-            .context("waited for the peer's RST")
-            .and(Err(anyhow::anyhow!(
-                "waited for the peer's RST and got something else"
-            ))),
+        Err(error) => Err(error).context("waited for the peer's RST"),
+        Ok(_) => bail!("waited for the peer's RST and got something else"),
+    }
+}
+
+fn read(mut stream: &TcpStream) -> io::Result<usize> {
+    loop {
+        match stream.read(&mut [0]) {
+            // A read with a timeout ends so even when its process is only stopped and continued.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: builds netstate as its users do, and becomes it.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
+use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process::ExitCode};
 
 use anyhow::{Error, Result, bail};
 
@@ -30,9 +30,17 @@ pub(crate) const BUILD: &[&str] = &[
 ];
 pub(crate) const NETSTATE: &str = "netstate";
 
+/// What netstate hears of in the environment, and sudo would keep from it.
+const VARIABLES: [&str; 3] = ["NETSTATE_SOCKET", "NO_COLOR", "RUST_LOG"];
+
 pub(crate) fn main(workspace: &Workspace, args: Args) -> Result<ExitCode> {
     let netstate = workspace.build(NETSTATE, BUILD, None)?;
-    let Some(mut command) = process::as_root(&netstate, &[]) else {
+    let values = VARIABLES.map(|name| (name, env::var_os(name)));
+    let set: Vec<_> = values
+        .iter()
+        .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
+        .collect();
+    let Some(mut command) = process::as_root(&netstate, &set) else {
         bail!(
             "netstate loads BPF programs, which takes root, and there is no sudo here: run {} as root",
             netstate.display()

@@ -6,6 +6,7 @@ use netstat_tests::{
     binary::run_in,
     mixture::Mixture,
     sockets::{LOOPBACK, Pair, connect, listen, socket_for},
+    wait::{SOON, wait_for},
 };
 
 crate::tests![columns, long_addresses, names, programs];
@@ -50,6 +51,10 @@ fn long_addresses() -> Result<()> {
     let daemon = Daemon::start()?;
     let long = "fd00:1111:2222:3333:4444:5555:6666:7777";
     namespace.ip(&format!("address add {long}/128 dev lo nodad"))?;
+    // The kernel adds the address's route a little later.
+    wait_for("the route to the address", SOON, || {
+        Ok(namespace.ip(&format!("route get {long}")).ok())
+    })?;
     let _pair = Pair::new(&namespace, &format!("[{long}]:0"))?;
     same(
         &daemon,

@@ -150,7 +150,7 @@ fn namespace_goes() -> Result<()> {
     drop(listener);
     drop(namespace);
     // Only looks at all namespaces can tell that one is gone, and they are the rarest.
-    watch.wait_within(Duration::from_secs(40), "TIME_WAIT's end", |seen| {
+    watch.wait_within(Duration::from_secs(90), "TIME_WAIT's end", |seen| {
         seen.cookie == closed && seen.from.as_deref() == Some("TIME_WAIT")
     })?;
     Ok(())

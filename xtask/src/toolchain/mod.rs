@@ -49,7 +49,7 @@ impl Toolchain {
 /// settings, and what the cargo that runs xtask has set. Where to get packages from stays.
 pub(crate) fn isolate(command: &mut Command) {
     const OUT: [&str; 3] = ["CARGO", "RUST", "LD_LIBRARY_PATH"];
-    const STAY: [&str; 8] = [
+    const STAY: [&str; 10] = [
         "CARGO_HOME",
         "CARGO_HTTP_",
         "CARGO_NET_",
@@ -57,6 +57,8 @@ pub(crate) fn isolate(command: &mut Command) {
         "CARGO_REGISTRY_",
         "CARGO_SOURCE_",
         "CARGO_TERM_",
+        "RUSTUP_AUTO_INSTALL",
+        "RUSTUP_DIST_",
         "RUSTUP_HOME",
     ];
     for (name, _) in env::vars_os() {

@@ -74,17 +74,22 @@ fn distribution() -> Result<Rust> {
 }
 
 fn nightly() -> Result<Rust> {
-    let which = |tool| -> Result<PathBuf> {
+    let name = "rustup's nightly Rust";
+    let rustup = |args: &[&str]| {
         let mut rustup = Command::new("rustup");
         isolate(&mut rustup);
-        let path = process::output(rustup.args(["which", "--toolchain=nightly", tool]))?;
-        Ok(PathBuf::from(path.trim_end()))
+        process::output(rustup.args(args))
     };
-    let name = "rustup's nightly Rust";
-    let [cargo, rustc] = [which("cargo"), which("rustc")];
-    let (Ok(cargo), Ok(rustc)) = (cargo, rustc) else {
-        bail!("{name} is not installed")
-    };
+    // Asked for a toolchain that it does not have, rustup would download it.
+    let toolchains = rustup(&["toolchain", "list"]).unwrap_or_default();
+    if !toolchains
+        .lines()
+        .any(|toolchain| toolchain.starts_with("nightly-"))
+    {
+        bail!("{name} is not installed");
+    }
+    let which = |tool| rustup(&["which", "--toolchain=nightly", tool]);
+    let [cargo, rustc] = [which("cargo")?, which("rustc")?].map(|path| PathBuf::from(path.trim_end()));
     examine(name, cargo, rustc)
 }
 
