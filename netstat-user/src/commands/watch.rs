@@ -116,7 +116,7 @@ impl Printer {
     fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
         let netns = self.netns;
         for item in items.iter().filter(|item| concerns(item, netns)) {
-            output::written(match &self.lines {
+            output::written(match &mut self.lines {
                 Some(lines) => lines.item(&mut self.out, item, clock),
                 None => json::item(&mut self.out, item, clock),
             })?;

@@ -1,6 +1,7 @@
 //! A transition as a line for people.
 
 use std::{
+    collections::HashMap,
     fmt::{self, Write as _},
     io::{self, Write},
     net::IpAddr,
@@ -12,6 +13,7 @@ use super::{Short, color::Palette};
 use crate::{
     clock::WallClock,
     connection::{Connection, Endpoint, Family, Netns},
+    namespaces,
     table::{Source, Transition},
     view::StreamItem,
 };
@@ -23,6 +25,8 @@ pub struct Lines {
     zone: TimeZone,
     /// The namespace that goes without saying.
     own: Option<Netns>,
+    /// The names of others, empty for those that have none.
+    names: HashMap<Netns, String>,
 }
 
 impl Lines {
@@ -33,6 +37,7 @@ impl Lines {
             palette,
             zone: TimeZone::system(),
             own,
+            names: HashMap::new(),
         }
     }
 
@@ -55,10 +60,13 @@ impl Lines {
     /// # Errors
     ///
     /// What `out` returns.
-    pub fn item(&self, out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
+    pub fn item(&mut self, out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
         let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
         match item {
-            StreamItem::Transition(transition) => self.transition(out, transition, clock),
+            StreamItem::Transition(transition) => {
+                let place = self.place(transition.connection.netns);
+                self.transition(out, transition, &place, clock)
+            }
             StreamItem::Lost { events, since } => {
                 let since = clock.timestamp(*since).to_zoned(self.zone.clone());
                 let since = since.strftime("%H:%M:%S%.6f");
@@ -77,13 +85,19 @@ impl Lines {
         }
     }
 
-    fn transition(&self, out: &mut impl Write, transition: &Transition, clock: WallClock) -> io::Result<()> {
+    fn transition(
+        &self,
+        out: &mut impl Write,
+        transition: &Transition,
+        place: &str,
+        clock: WallClock,
+    ) -> io::Result<()> {
         let Palettes { from, to, reset } = self.palettes(transition);
         let time = clock.timestamp(transition.time).to_zoned(self.zone.clone());
         let connection = &transition.connection;
         writeln!(
             out,
-            "{} {from}{:>11}{reset} → {to}{:<11}{reset} {:<23} {:<23} {:>10}  {}",
+            "{} {from}{:>11}{reset} → {to}{:<11}{reset} {:<23} {:<23} {:>10}  {}{}",
             time.strftime("%H:%M:%S%.6f"),
             transition.from.map_or("?", crate::tcp::TcpState::name),
             transition.to,
@@ -91,6 +105,7 @@ impl Lines {
             End(connection, connection.remote, "*").to_string(),
             lasted(transition),
             self.remarks(transition),
+            place,
         )
     }
 
@@ -116,10 +131,22 @@ impl Lines {
         if transition.source == Source::Sweep {
             text.push_str("  (seen by sweep)");
         }
-        if self.own != Some(transition.connection.netns) {
-            let _ = write!(text, "  netns={}", transition.connection.netns.0);
-        }
         text
+    }
+
+    /// Where a connection is, when that does not go without saying: its namespace by name, if it has one.
+    fn place(&mut self, netns: Netns) -> String {
+        if self.own == Some(netns) {
+            return String::new();
+        }
+        if !self.names.contains_key(&netns) {
+            self.names.extend(namespaces::names());
+            self.names.entry(netns).or_default();
+        }
+        match self.names.get(&netns).map(String::as_str) {
+            None | Some("") => format!("  netns={}", netns.0),
+            Some(name) => format!("  netns={name}"),
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! IPv6, and IPv4 on sockets of IPv6.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace,
+    Daemon, Link, Namespace,
+    link::Way,
     requirements::CannotRun,
-    sockets::{LOOPBACK6, Pair, accept, connect, cookie, wait_for_fin},
+    snapshot,
+    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, start_connecting, wait_for_fin},
+    wait::{SOON, wait_for},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-crate::tests![ipv6, dual_stack, mptcp];
+crate::tests![ipv6, dual_stack, mptcp, mptcp_listener, mptcp_half_open];
 
 fn ipv6() -> Result<()> {
     let namespace = Namespace::new()?;
@@ -104,26 +107,36 @@ fn dual_stack() -> Result<()> {
     Ok(())
 }
 
+/// A socket of MPTCP, where the kernel has that.
+fn mptcp_socket(namespace: &Namespace) -> Result<Socket> {
+    let make = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
+    namespace
+        .enter(make)
+        .map_err(|_| CannotRun("needs a kernel with MPTCP (CONFIG_MPTCP)").into())
+}
+
+fn mptcp_listen(namespace: &Namespace, address: &str) -> Result<TcpListener> {
+    let socket = mptcp_socket(namespace)?;
+    socket.bind(&address.parse::<SocketAddr>()?.into())?;
+    socket.listen(8)?;
+    Ok(socket.into())
+}
+
 /// MPTCP announces its own states beside those of its TCP subflows; only the latter are TCP sockets.
 fn mptcp() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
     let watch = daemon.watch()?;
-    let any: SocketAddr = "127.0.0.1:0".parse()?;
-    let make = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
-    let Ok(listener) = namespace.enter(make) else {
-        return Err(CannotRun("needs a kernel with MPTCP (CONFIG_MPTCP)").into());
-    };
-    listener.bind(&any.into())?;
-    listener.listen(8)?;
-    let client = namespace.enter(make)?;
-    client.connect(&listener.local_addr()?)?;
-    let (server, _) = listener.accept()?;
+    let listener = mptcp_listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let client = mptcp_socket(&namespace)?;
+    client.connect(&target.into())?;
+    let server = accept(&listener)?;
     let rows = daemon.agrees(&namespace)?;
     ensure!(rows.len() == 3, "a listener and two subflows, but {rows:?}");
     let near = rows
         .iter()
-        .find(|row| row.remote_port == listener_port(&listener))
+        .find(|row| row.remote() == target.into())
         .context("no client")?;
     watch.wait_for_path(near.cookie, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;
     ensure!(
@@ -136,10 +149,41 @@ fn mptcp() -> Result<()> {
     Ok(())
 }
 
-fn listener_port(listener: &Socket) -> Option<u16> {
-    listener
-        .local_addr()
-        .ok()?
-        .as_socket()
-        .map(|address| address.port())
+/// What comes through a listener of MPTCP from a client of plain TCP is TCP, also when it is a minisock.
+fn mptcp_listener() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch()?;
+    let listener = mptcp_listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let client = connect(&namespace, target)?;
+    let server = accept(&listener)?;
+    let near = client.local_addr()?;
+    drop(server);
+    wait_for_fin(&client)?;
+    drop(client);
+    watch.wait("TIME_WAIT", |seen| {
+        seen.remote_port == Some(near.port()) && seen.to == "TIME_WAIT"
+    })?;
+    let rows = daemon.agrees(&namespace)?;
+    let row = rows.iter().find(|row| row.remote() == near.into());
+    ensure!(
+        row.is_some_and(|row| row.state == "TIME_WAIT"),
+        "the server's end is {row:?}"
+    );
+    Ok(())
+}
+
+fn mptcp_half_open() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let listener = mptcp_listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    link.lose(Way::ToLeft)?;
+    let _client = start_connecting(&link.left, listener.local_addr()?)?;
+    wait_for("ss to show SYN_RECV", SOON, || {
+        let rows = snapshot::ss(&link.right)?;
+        Ok(rows.into_iter().find(|row| row.state == "SYN_RECV"))
+    })?;
+    daemon.agrees(&link.right)?;
+    Ok(())
 }

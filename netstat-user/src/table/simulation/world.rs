@@ -1,73 +1,70 @@
-//! The fold against a model of the kernel: whatever the order of events and sweeps, whatever is lost, the table
-//! ends as the kernel is.
+//! A model of the kernel, its event ring and a sweep, with a table that listens.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proptest::prelude::*;
-
-use super::{NamespaceSweep, Settlement, Source, Table, Transition};
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
     facts::{Form, Queues, Sighting, StateEvent},
+    table::{NamespaceSweep, Table, Transition},
     tcp::TcpState::{
         self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
         TimeWait,
     },
 };
 
-const NETNS: Netns = Netns(1);
-const SERVER: u16 = 80;
+pub(super) const NETNS: Netns = Netns(1);
+pub(super) const SERVER: u16 = 80;
 
 /// A socket of the model.
 #[derive(Debug, Clone, Copy)]
-struct Socket {
-    connection: Connection,
-    skaddr: SkAddr,
-    state: TcpState,
-    form: Form,
+pub(super) struct Socket {
+    pub(super) connection: Connection,
+    pub(super) skaddr: SkAddr,
+    pub(super) state: TcpState,
+    pub(super) form: Form,
 }
 
 /// What comes out of the event ring.
 #[derive(Debug)]
-enum Record {
+pub(super) enum Record {
     Event(StateEvent),
     Fence,
 }
 
 /// A sweep under way: the sockets that it has yet to look at, and what it has seen.
 #[derive(Debug)]
-struct Sweep {
-    start: Ktime,
-    ahead: VecDeque<Cookie>,
-    seen: Vec<Sighting>,
+pub(super) struct Sweep {
+    pub(super) start: Ktime,
+    pub(super) ahead: VecDeque<Cookie>,
+    pub(super) seen: Vec<Sighting>,
 }
 
 /// The kernel, the ring and the table.
 #[derive(Debug, Default)]
-struct World {
-    now: u64,
-    born: u64,
-    sockets: BTreeMap<Cookie, Socket>,
-    ring: VecDeque<Record>,
-    walking: Option<Sweep>,
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) born: u64,
+    pub(super) sockets: BTreeMap<Cookie, Socket>,
+    pub(super) ring: VecDeque<Record>,
+    pub(super) walking: Option<Sweep>,
     /// Walked, and waiting for its fence.
-    walked: Option<NamespaceSweep>,
-    table: Table,
-    transitions: Vec<Transition>,
+    pub(super) walked: Option<NamespaceSweep>,
+    pub(super) table: Table,
+    pub(super) transitions: Vec<Transition>,
     /// The ring is full: events are lost.
-    deaf: bool,
+    pub(super) deaf: bool,
     /// As kernels up to 6.12, which announce a child under its listener's cookie.
-    old_kernel: bool,
+    pub(super) old_kernel: bool,
 }
 
 impl World {
-    fn tick(&mut self, nanoseconds: u64) -> Ktime {
+    pub(super) fn tick(&mut self, nanoseconds: u64) -> Ktime {
         self.now += nanoseconds;
         Ktime(self.now)
     }
 
-    fn announce(&mut self, socket: Socket, to: TcpState, more: impl FnOnce(&mut StateEvent)) {
+    pub(super) fn announce(&mut self, socket: Socket, to: TcpState, more: impl FnOnce(&mut StateEvent)) {
         let time = self.tick(1);
         let mut event = StateEvent {
             time,
@@ -89,7 +86,7 @@ impl World {
         }
     }
 
-    fn new_socket(&mut self, state: TcpState, form: Form, local: u16, remote: u16) -> Socket {
+    pub(super) fn new_socket(&mut self, state: TcpState, form: Form, local: u16, remote: u16) -> Socket {
         self.born += 1;
         let end = |port| Endpoint::new("127.0.0.1".parse().unwrap(), port);
         let connection = Connection {
@@ -107,19 +104,24 @@ impl World {
         }
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         10_000 + u16::try_from(self.born).unwrap()
     }
 
     /// Changes a full sock, with its event.
-    fn go(&mut self, mut socket: Socket, to: TcpState) {
+    pub(super) fn go(&mut self, mut socket: Socket, to: TcpState) {
         self.announce(socket, to, |_| {});
         socket.state = to;
         self.put(socket);
     }
 
     /// Ends a full sock, with its event, and may leave a minisock.
-    fn end(&mut self, mut socket: Socket, minisock: Option<TcpState>, more: impl FnOnce(&mut StateEvent)) {
+    pub(super) fn end(
+        &mut self,
+        mut socket: Socket,
+        minisock: Option<TcpState>,
+        more: impl FnOnce(&mut StateEvent),
+    ) {
         self.announce(socket, Close, more);
         match minisock {
             Some(state) => {
@@ -133,16 +135,16 @@ impl World {
         }
     }
 
-    fn put(&mut self, socket: Socket) {
+    pub(super) fn put(&mut self, socket: Socket) {
         self.sockets.insert(socket.connection.cookie, socket);
     }
 
-    fn pick(&self, which: u8) -> Option<Socket> {
+    pub(super) fn pick(&self, which: u8) -> Option<Socket> {
         let nth = usize::from(which) % self.sockets.len().max(1);
         self.sockets.values().nth(nth).copied()
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         let mut socket = self.new_socket(Close, Form::Full, 0, SERVER);
         self.announce(socket, SynSent, |_| {});
         socket.state = SynSent;
@@ -150,20 +152,20 @@ impl World {
         self.put(socket);
     }
 
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         let port = self.port();
         let socket = self.new_socket(Close, Form::Full, port, 0);
         self.go(socket, Listen);
     }
 
-    fn request(&mut self) {
+    pub(super) fn request(&mut self) {
         let port = self.port();
         let socket = self.new_socket(SynRecv, Form::Request, SERVER, port);
         self.put(socket);
     }
 
     /// The handshake of a request sock is complete: a full sock with its cookie takes its place.
-    fn accept(&mut self, mut child: Socket) {
+    pub(super) fn accept(&mut self, mut child: Socket) {
         child.form = Form::Full;
         child.state = Listen;
         let full = child;
@@ -182,7 +184,7 @@ impl World {
     }
 
     /// The next thing that can happen to a socket; `choice` picks one.
-    fn advance(&mut self, socket: Socket, choice: u8) {
+    pub(super) fn advance(&mut self, socket: Socket, choice: u8) {
         let choice = choice % 4;
         match (socket.form, socket.state, choice) {
             (Form::Request | Form::Minisock, _, 0) | (Form::Minisock, TimeWait, _) => {
@@ -209,7 +211,7 @@ impl World {
         }
     }
 
-    fn start_sweep(&mut self) {
+    pub(super) fn start_sweep(&mut self) {
         if self.walking.is_some() || self.walked.is_some() {
             return;
         }
@@ -224,7 +226,7 @@ impl World {
     }
 
     /// Lets the sweep look at some more sockets.
-    fn walk(&mut self, count: u8) {
+    pub(super) fn walk(&mut self, count: u8) {
         for _ in 0..count {
             let time = self.tick(1);
             let Some(sweep) = &mut self.walking else { return };
@@ -237,7 +239,7 @@ impl World {
         }
     }
 
-    fn finish_walk(&mut self) {
+    pub(super) fn finish_walk(&mut self) {
         let Some(Sweep { start, seen, .. }) = self.walking.take() else {
             return;
         };
@@ -252,7 +254,7 @@ impl World {
     }
 
     /// Reads some records off the ring.
-    fn read(&mut self, count: usize) {
+    pub(super) fn read(&mut self, count: usize) {
         for _ in 0..count {
             match self.ring.pop_front() {
                 None => return,
@@ -267,7 +269,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, op: u8, which: u8, count: u8) {
+    pub(super) fn step(&mut self, op: u8, which: u8, count: u8) {
         match op {
             0 => self.connect(),
             1 => self.listen(),
@@ -285,7 +287,7 @@ impl World {
     }
 
     /// Reads everything and sweeps twice, long after the last change.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.walk(u8::MAX);
         self.finish_walk();
         for _ in 0..2 {
@@ -300,7 +302,7 @@ impl World {
     }
 
     /// Once every event has been read, full socks are right, whatever sweep comes or goes.
-    fn assert_full_socks(&self) {
+    pub(super) fn assert_full_socks(&self) {
         if self.ring.is_empty() {
             let (table, kernel) = self.both();
             assert_eq!(full_socks(table), full_socks(kernel));
@@ -308,7 +310,7 @@ impl World {
     }
 
     /// The table's rows and the kernel's sockets, to be compared.
-    fn both(&self) -> (Facts, Facts) {
+    pub(super) fn both(&self) -> (Facts, Facts) {
         let table = self.table.rows().map(|row| (row.connection, row.state, row.form));
         let kernel = self
             .sockets
@@ -318,9 +320,9 @@ impl World {
     }
 }
 
-type Facts = BTreeMap<Cookie, (Option<u16>, Option<u16>, TcpState, Form)>;
+pub(super) type Facts = BTreeMap<Cookie, (Option<u16>, Option<u16>, TcpState, Form)>;
 
-fn facts(sockets: impl Iterator<Item = (Connection, TcpState, Form)>) -> Facts {
+pub(super) fn facts(sockets: impl Iterator<Item = (Connection, TcpState, Form)>) -> Facts {
     sockets
         .map(|(connection, state, form)| {
             (
@@ -331,7 +333,7 @@ fn facts(sockets: impl Iterator<Item = (Connection, TcpState, Form)>) -> Facts {
         .collect()
 }
 
-fn full_socks(facts: Facts) -> Vec<(Cookie, TcpState)> {
+pub(super) fn full_socks(facts: Facts) -> Vec<(Cookie, TcpState)> {
     facts
         .into_iter()
         .filter(|(_, fact)| fact.3 == Form::Full)
@@ -339,7 +341,7 @@ fn full_socks(facts: Facts) -> Vec<(Cookie, TcpState)> {
         .collect()
 }
 
-fn sighting(socket: &Socket, time: Ktime) -> Sighting {
+pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
     Sighting {
         time,
         connection: socket.connection,
@@ -350,205 +352,4 @@ fn sighting(socket: &Socket, time: Ktime) -> Sighting {
         inode: None,
         queues: Queues::default(),
     }
-}
-
-/// Each connection's steps join: none begins elsewhere than the one before has ended.
-fn assert_joined(transitions: &[Transition]) {
-    let mut last: BTreeMap<Cookie, TcpState> = BTreeMap::new();
-    for step in transitions {
-        let before = last.insert(step.connection.cookie, step.to);
-        if let (Some(before), Some(from)) = (before, step.from)
-            && before != Close
-        {
-            assert_eq!(before, from, "{step:?}");
-        }
-    }
-}
-
-fn ops() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
-    prop::collection::vec((0..14_u8, any::<u8>(), any::<u8>()), 0..300)
-}
-
-proptest! {
-    #[test]
-    fn the_table_ends_as_the_kernel_is(ops in ops(), old_kernel: bool) {
-        let mut world = World { old_kernel, ..World::default() };
-        for (op, which, count) in ops {
-            world.step(op, which, count);
-            world.assert_full_socks();
-        }
-        world.settle();
-        let (table, kernel) = world.both();
-        prop_assert_eq!(table, kernel);
-        assert_joined(&world.transitions);
-        prop_assert!(world.table.departed.is_empty());
-    }
-
-    #[test]
-    fn what_is_lost_is_made_good_by_sweeps(ops in ops(), deaf in prop::collection::vec(any::<bool>(), 300)) {
-        let mut world = World::default();
-        for ((op, which, count), deaf) in ops.into_iter().zip(deaf) {
-            world.deaf = deaf;
-            world.step(op, which, count);
-        }
-        world.deaf = false;
-        world.settle();
-        let (table, kernel) = world.both();
-        prop_assert_eq!(table, kernel);
-    }
-
-    #[test]
-    fn what_is_counted_is_what_is_there(ops in ops()) {
-        let mut world = World::default();
-        for (op, which, count) in ops {
-            world.step(op, which, count);
-            let table = &world.table;
-            for state in TcpState::ALL {
-                let rows = table.rows().filter(|row| row.state == state).count();
-                prop_assert_eq!(table.by_state()[state.index()], rows);
-            }
-            let waiting = |what| table.rows().filter(|row| row.settlement() == what).count();
-            prop_assert_eq!(table.namespaces().count(), usize::from(!table.is_empty()));
-            let unsettled = table.rows().any(|row| row.settlement() != Settlement::Settled);
-            prop_assert_eq!(table.unsettled_namespaces().count(), usize::from(unsettled));
-            prop_assert_eq!(table.unsettled().urgent, waiting(Settlement::Urgent));
-            prop_assert_eq!(table.unsettled().lingering, waiting(Settlement::Lingering));
-            let mut parts = 0;
-            let mut place = 0;
-            while let Some(part) = table.part(place, 3) {
-                parts += part.count();
-                place += 3;
-            }
-            prop_assert_eq!(parts, table.len());
-        }
-    }
-}
-
-#[test]
-fn a_client_that_closes_first_ends_in_time_wait() {
-    let mut world = World::default();
-    world.connect();
-    for choice in [1, 1, 1, 2] {
-        let socket = world.pick(0).unwrap();
-        world.advance(socket, choice);
-    }
-    world.read(usize::MAX);
-    let steps: Vec<_> = world
-        .transitions
-        .iter()
-        .map(|step| (step.to, step.source))
-        .collect();
-    assert_eq!(
-        steps,
-        [
-            (SynSent, Source::Event),
-            (Established, Source::Event),
-            (FinWait1, Source::Event),
-            (FinWait2, Source::Event),
-            (TimeWait, Source::Inferred),
-        ]
-    );
-    let row = world.table.get(Cookie(1)).unwrap();
-    assert_eq!((row.state, row.form), (TimeWait, Form::Minisock));
-    assert_eq!(row.history().len(), 5);
-}
-
-#[test]
-fn an_orphan_that_the_kernel_calls_closed_is_still_in_fin_wait2() {
-    let mut world = World::default();
-    world.connect();
-    for choice in [1, 1, 1, 0] {
-        let socket = world.pick(0).unwrap();
-        world.advance(socket, choice);
-    }
-    world.read(usize::MAX);
-    let row = world.table.get(Cookie(1)).unwrap();
-    assert_eq!((row.state, row.form), (FinWait2, Form::Minisock));
-    assert_eq!(
-        world.transitions.last().unwrap().to,
-        FinWait2,
-        "the kernel's CLOSE is not the connection's"
-    );
-}
-
-#[test]
-fn a_child_of_an_older_kernel_does_not_move_its_listener() {
-    let mut world = World {
-        old_kernel: true,
-        ..World::default()
-    };
-    world.listen();
-    let listener = world.pick(0).unwrap();
-    world.request();
-    let request = world.pick(1).unwrap();
-    world.accept(request);
-    world.read(usize::MAX);
-    assert_eq!(world.table.get(listener.connection.cookie).unwrap().state, Listen);
-    let child = world.table.get(request.connection.cookie).unwrap();
-    assert_eq!(child.state, Established);
-    let steps: Vec<_> = child.history().iter().map(|step| step.to).collect();
-    assert_eq!(steps, [SynRecv, Established]);
-}
-
-#[test]
-fn a_reset_leaves_no_minisock() {
-    for choices in [&[1, 1, 1, 3][..], &[1, 1, 0, 3]] {
-        let mut world = World::default();
-        world.connect();
-        for &choice in choices {
-            let socket = world.pick(0).unwrap();
-            world.advance(socket, choice);
-        }
-        world.read(usize::MAX);
-        assert!(world.table.is_empty(), "{:?}", world.transitions);
-        assert_eq!(
-            world.transitions.last().unwrap().reason,
-            Some(crate::reason::Reason::ResetByPeer)
-        );
-    }
-}
-
-#[test]
-fn a_sweep_right_after_an_event_does_not_miss_the_socket() {
-    let mut world = World::default();
-    world.connect();
-    world.read(usize::MAX);
-    // The kernel has announced the state and not yet put the socket into the hash that sweeps walk.
-    let socket = world.sockets.pop_first().unwrap().1;
-    for (pause, rows, doubtful) in [(1_000_000, 1, 0), (1_000_000_000, 1, 1), (1_000_000_000, 0, 0)] {
-        world.tick(pause);
-        world.start_sweep();
-        world.walk(1);
-        world.read(usize::MAX);
-        let doubted = world.table.rows().filter(|row| row.doubtful()).count();
-        assert_eq!((world.table.len(), doubted), (rows, doubtful), "{pause}");
-    }
-    assert_eq!(
-        world.transitions.last().unwrap().connection.cookie,
-        socket.connection.cookie
-    );
-}
-
-#[test]
-fn the_end_of_one_end_tells_of_the_other() {
-    let mut world = World::default();
-    world.connect();
-    for choice in [1, 1, 1, 0] {
-        let socket = world.pick(0).unwrap();
-        world.advance(socket, choice);
-    }
-    let client = world.pick(0).unwrap();
-    let mut server = world.new_socket(LastAck, Form::Full, 0, 0);
-    server.connection.local = client.connection.remote;
-    server.connection.remote = client.connection.local;
-    world.put(server);
-    world.end(server, None, |_| {});
-    // The port of the client came after its first event: what the later ones told must be enough.
-    world.read(usize::MAX);
-    let last = world.transitions.last().unwrap();
-    assert_eq!(
-        (last.connection.cookie, last.from, last.to),
-        (client.connection.cookie, Some(FinWait2), TimeWait)
-    );
-    assert_eq!(last.source, Source::Inferred);
 }
