@@ -14,6 +14,7 @@ mod daemon;
 mod errors;
 mod family;
 mod hostile;
+mod kernels;
 mod losses;
 mod many;
 mod namespaces;
@@ -60,6 +61,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("errors", errors::TESTS),
     ("family", family::TESTS),
     ("hostile", hostile::TESTS),
+    ("kernels", kernels::TESTS),
     ("losses", losses::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),

@@ -51,11 +51,10 @@ fn long_addresses() -> Result<()> {
     let daemon = Daemon::start()?;
     let long = "fd00:1111:2222:3333:4444:5555:6666:7777";
     namespace.ip(&format!("address add {long}/128 dev lo nodad"))?;
-    // The kernel adds the address's route a little later.
-    wait_for("the route to the address", SOON, || {
-        Ok(namespace.ip(&format!("route get {long}")).ok())
+    // The kernel makes the address reachable a little later.
+    let _pair = wait_for("a connection to the address", SOON, || {
+        Ok(Pair::new(&namespace, &format!("[{long}]:0")).ok())
     })?;
-    let _pair = Pair::new(&namespace, &format!("[{long}]:0"))?;
     same(
         &daemon,
         &namespace,
