@@ -118,7 +118,16 @@ impl Daemon {
         format!("stderr of the daemon: {}", printed.trim())
     }
 
-    /// Subscribes with `netstate watch`.
+    /// Subscribes with `netstate watch`, for `namespace` alone: what all others do at the same time would take
+    /// longer to read than it takes to happen.
+    ///
+    /// # Errors
+    /// As [`Watch::start`].
+    pub fn watch_in(&self, namespace: &Namespace) -> Result<Watch> {
+        Watch::start_in(namespace, &self.socket, "self")
+    }
+
+    /// Subscribes with `netstate watch`, for all namespaces.
     ///
     /// # Errors
     /// As [`Watch::start`].

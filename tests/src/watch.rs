@@ -178,7 +178,7 @@ impl Watch {
                 .find(|transition| wanted(transition))
                 .cloned())
         });
-        found.with_context(|| format!("stderr of netstate watch: {:?}", self.stderr()))
+        found.with_context(|| self.circumstances())
     }
 
     /// Waits until the connection has gone through exactly these states; returns the transitions.
@@ -194,13 +194,19 @@ impl Watch {
             Ok((last == path).then_some(transitions))
         });
         waited.with_context(|| {
-            let others = self.seen().transitions.len();
             let path = last.join(" → ");
-            format!(
-                "connection {cookie} went {path:?}, of {others} connections; {:?}",
-                self.stderr()
-            )
+            format!("connection {cookie} went {path:?}; {}", self.circumstances())
         })
+    }
+
+    /// What may explain why something was not seen.
+    fn circumstances(&self) -> String {
+        let seen = self.seen();
+        let (connections, missed, lost) = (seen.transitions.len(), seen.missed, seen.lost);
+        format!(
+            "netstate watch: {connections} connections, missed {missed}, lost {lost}; {:?}",
+            seen.stderr
+        )
     }
 
     /// Sends `signal`.

@@ -3,8 +3,9 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_boot_ns, bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock,
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
 };
 use netstat_ebpf::wire::{SocketSeen, SweepEnd, form, kind, lost, sweep};
 
@@ -54,35 +55,34 @@ extern "C" fn iter_tcp(ctx: *const u64) -> i32 {
     0
 }
 
+/// Neither this nor [`see_request`] goes by `bpf_skc_to_tcp_timewait_sock` and its like: those know a sock by
+/// `sk_prot`, and pass over the ones of MPTCP listeners, whose `sk_prot` is `tcp_prot_override` even when the
+/// client speaks plain TCP. What the iterator walks is TCP's own hash, so the state says which sock it is.
 #[inline(always)]
 unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> bool {
-    // SAFETY: as for `iter_tcp`.
+    // SAFETY: as for `iter_tcp`. The substate lies behind `sock_common`, which is as far as the verifier knows
+    // the pointer, so a helper reads it.
     unsafe {
-        let minisock = bpf_skc_to_tcp_timewait_sock(sk.cast_mut())
-            .cast::<c_void>()
-            .cast_const();
-        if minisock.is_null() {
+        let substate = sk.cast::<u8>().add(at!(tw_substate) as usize);
+        let Ok(substate) = bpf_probe_read_kernel(substate) else {
             return false;
-        }
+        };
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::MINISOCK;
-        (*out).state = load(minisock, at!(tw_substate));
-        true
+        (*out).state = substate;
     }
+    true
 }
 
 #[inline(always)]
 unsafe fn see_request(sk: *const c_void, out: *mut SocketSeen) -> bool {
     // SAFETY: as for `iter_tcp`.
     unsafe {
-        if bpf_skc_to_tcp_request_sock(sk.cast_mut()).is_null() {
-            return false;
-        }
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::REQUEST;
         (*out).state = TCP_SYN_RECV;
-        true
     }
+    true
 }
 
 #[inline(always)]

@@ -19,9 +19,10 @@ crate::tests![
 ];
 
 fn scene() -> Result<(Namespace, Daemon, Watch)> {
+    let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
-    Ok((Namespace::new()?, daemon, watch))
+    let watch = daemon.watch_in(&namespace)?;
+    Ok((namespace, daemon, watch))
 }
 
 fn client_resets() -> Result<()> {

@@ -20,7 +20,7 @@ crate::tests![
 fn listener_and_children_are_apart() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = listen(&namespace, LOOPBACK)?;
     let parent = cookie(&listener)?;
     let mut held = Vec::new();
@@ -58,7 +58,7 @@ fn listener_and_children_are_apart() -> Result<()> {
 fn child_is_never_the_clients() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let (server, target) = Peer::listen(&namespace, "e2e-server", LOOPBACK)?;
     let (client, near) = Peer::connect(&namespace, "e2e-client", target)?;
     server.accepted()?;
@@ -118,7 +118,7 @@ fn not_yet_accepted() -> Result<()> {
 fn a_listener_that_never_was() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let address: SocketAddr = LOOPBACK.parse()?;
     let first = socket_for(&namespace, address)?;
     first.set_reuse_address(true)?;
@@ -144,7 +144,7 @@ fn a_listener_that_never_was() -> Result<()> {
 fn a_listener_used_again() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let address: SocketAddr = LOOPBACK.parse()?;
     let socket = socket_for(&namespace, address)?;
     socket.bind(&address.into())?;
@@ -162,7 +162,7 @@ fn a_listener_used_again() -> Result<()> {
 fn never_accepted() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = listen(&namespace, LOOPBACK)?;
     let target = listener.local_addr()?;
     let client = connect(&namespace, target)?;

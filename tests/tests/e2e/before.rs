@@ -75,7 +75,7 @@ fn older_sockets_are_followed() -> Result<()> {
         server,
     } = Pair::new(&namespace, LOOPBACK)?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let (parent, near, far) = (cookie(&listener)?, cookie(&client)?, cookie(&server)?);
     drop(client);
     wait_for_fin(&server)?;

@@ -21,7 +21,7 @@ const STAY: Duration = Duration::from_millis(300);
 fn durations_are_right() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let before = Instant::now();
     let pair = Pair::new(&namespace, LOOPBACK)?;
     let established = Instant::now();
@@ -53,7 +53,7 @@ fn times_are_right() -> Result<()> {
     const LEEWAY: SignedDuration = SignedDuration::from_millis(5);
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let before = Timestamp::now() - LEEWAY;
     let pair = Pair::new(&namespace, LOOPBACK)?;
     let after = Timestamp::now() + LEEWAY;

@@ -34,7 +34,7 @@ impl Scene {
     fn new() -> Result<Self> {
         let namespace = Namespace::new()?;
         let daemon = Daemon::start()?;
-        let watch = daemon.watch()?;
+        let watch = daemon.watch_in(&namespace)?;
         let pair = Pair::new(&namespace, LOOPBACK)?;
         let (client, server) = (cookie(&pair.client)?, cookie(&pair.server)?);
         Ok(Self {
@@ -226,7 +226,8 @@ fn half_close_stays() -> Result<()> {
 fn simultaneous_close() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
+    let far_watch = daemon.watch_in(&link.right)?;
     let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
     let client = connect(&link.left, listener.local_addr()?)?;
     let server = accept(&listener)?;
@@ -241,10 +242,10 @@ fn simultaneous_close() -> Result<()> {
     listed_in(&daemon, &link.right, far, "FIN_WAIT1")?;
     link.restore(Way::ToRight)?;
     watch.wait_for_path(near, &[&closing[..], &["TIME_WAIT"]].concat())?;
-    watch.wait("the server in TIME_WAIT", |seen| {
+    far_watch.wait("the server in TIME_WAIT", |seen| {
         seen.cookie == far && seen.to == "TIME_WAIT"
     })?;
-    states(&watch.of(far))?;
+    states(&far_watch.of(far))?;
     listed_in(&daemon, &link.left, near, "TIME_WAIT")?;
     listed_in(&daemon, &link.right, far, "TIME_WAIT")
 }

@@ -18,7 +18,7 @@ crate::tests![ipv6, dual_stack, mptcp, mptcp_listener, mptcp_half_open];
 fn ipv6() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let Pair {
         listener: _listener,
         client,
@@ -60,7 +60,7 @@ fn ipv6() -> Result<()> {
 fn dual_stack() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = namespace.enter(|| -> Result<_> {
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
         socket.set_only_v6(false)?;
@@ -126,7 +126,7 @@ fn mptcp_listen(namespace: &Namespace, address: &str) -> Result<TcpListener> {
 fn mptcp() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = mptcp_listen(&namespace, LOOPBACK)?;
     let target = listener.local_addr()?;
     let client = mptcp_socket(&namespace)?;
@@ -153,7 +153,7 @@ fn mptcp() -> Result<()> {
 fn mptcp_listener() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = mptcp_listen(&namespace, LOOPBACK)?;
     let target = listener.local_addr()?;
     let client = connect(&namespace, target)?;

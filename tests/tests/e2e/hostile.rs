@@ -57,7 +57,7 @@ fn is_dropped(mut stream: &UnixStream, what: &str) -> Result<()> {
 fn malformed_frames() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     for (what, bytes) in nonsense() {
         let mut stream = UnixStream::connect(daemon.socket())?;
         // The daemon may hang up before it has read everything.

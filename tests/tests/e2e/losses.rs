@@ -28,7 +28,7 @@ fn come_and_go(namespace: &Namespace, connections: usize) -> Result<()> {
 fn losses_are_told_and_repaired() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start_with(&["--ring-size", "64K"])?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let kept = Pair::new(&namespace, LOOPBACK)?;
     let ended = Pair::new(&namespace, LOOPBACK)?;
     daemon.agrees(&namespace)?;
@@ -60,7 +60,7 @@ fn losses_are_told_and_repaired() -> Result<()> {
 fn a_pause_loses_nothing() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     daemon.signal(Signal::STOP)?;
     come_and_go(&namespace, CONNECTIONS / 10)?;
     daemon.signal(Signal::CONT)?;

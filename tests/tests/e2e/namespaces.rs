@@ -91,8 +91,9 @@ fn nobody_can_get_in() -> Result<()> {
     const LONG: Duration = Duration::from_secs(20);
     let outside = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
     let inside = Namespace::new()?;
+    // From outside: a process inside would be a way in.
+    let watch = Watch::start_in(&outside, daemon.socket(), inside.name())?;
     let mut pair = Pair::new(&inside, LOOPBACK)?;
     let near = cookie(&pair.client)?;
     drop(inside);

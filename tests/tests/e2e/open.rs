@@ -24,7 +24,7 @@ crate::tests![
 fn syn_without_answer() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
     link.lose(Way::ToRight)?;
     let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
     let socket = start_connecting(&link.left, listener.local_addr()?)?;
@@ -68,7 +68,7 @@ fn syn_without_answer_gives_up() -> Result<()> {
     link.left.set_parameter("ipv4/tcp_syn_retries", "1")?;
     link.lose(Way::ToRight)?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
     let target = SocketAddr::new(Link::RIGHT.parse()?, 80);
     let socket = start_connecting(&link.left, target)?;
     let path = watch.wait_for_path(cookie(&socket)?, &["CLOSE", "SYN_SENT", "CLOSE"])?;
@@ -82,7 +82,7 @@ fn syn_without_answer_gives_up() -> Result<()> {
 fn half_open() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.right)?;
     let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
     link.lose(Way::ToLeft)?;
     let socket = start_connecting(&link.left, listener.local_addr()?)?;
@@ -115,7 +115,7 @@ fn half_open() -> Result<()> {
 fn simultaneous_open() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let socket = socket_for(&namespace, LOOPBACK.parse()?)?;
     socket.bind(&LOOPBACK.parse::<SocketAddr>()?.into())?;
     let own = socket.local_addr()?;
@@ -140,7 +140,7 @@ fn syn_cookies() -> Result<()> {
     let namespace = Namespace::new()?;
     namespace.set_parameter("ipv4/tcp_syncookies", "2")?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let pair = Pair::new(&namespace, LOOPBACK)?;
     let child = cookie(&pair.server)?;
     watch.wait("the child established", |seen| {
@@ -153,7 +153,7 @@ fn syn_cookies() -> Result<()> {
 fn given_up_by_its_owner() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
     link.lose(Way::ToRight)?;
     let socket = start_connecting(&link.left, SocketAddr::new(Link::RIGHT.parse()?, 80))?;
     let hanging = cookie(&socket)?;
@@ -175,7 +175,8 @@ fn fast_open() -> Result<()> {
     link.left.set_parameter("ipv4/tcp_fastopen", WITHOUT_COOKIE)?;
     link.right.set_parameter("ipv4/tcp_fastopen", WITHOUT_COOKIE)?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
+    let far_watch = daemon.watch_in(&link.right)?;
     let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
     set_tcp_option(&listener, libc::TCP_FASTOPEN, 8)?;
     let target = listener.local_addr()?;
@@ -197,7 +198,7 @@ fn fast_open() -> Result<()> {
         "accepted before it is established: {row:?}"
     );
     link.restore(Way::ToLeft)?;
-    watch.wait("the child established", |seen| {
+    far_watch.wait("the child established", |seen| {
         seen.cookie == child && seen.to == "ESTABLISHED"
     })?;
     watch.wait_for_path(cookie(&client)?, &["CLOSE", "SYN_SENT", "ESTABLISHED"])?;

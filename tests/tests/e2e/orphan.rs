@@ -20,15 +20,16 @@ crate::tests![
 const PATH: [&str; 5] = ["CLOSE", "SYN_SENT", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2"];
 
 fn scene() -> Result<(Namespace, Daemon, Watch)> {
+    let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
-    Ok((Namespace::new()?, daemon, watch))
+    let watch = daemon.watch_in(&namespace)?;
+    Ok((namespace, daemon, watch))
 }
 
 fn orphan_is_closed_by_the_peer() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&link.left)?;
     let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
     let client = connect(&link.left, listener.local_addr()?)?;
     let server = accept(&listener)?;

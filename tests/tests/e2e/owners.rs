@@ -153,7 +153,7 @@ fn owner_gone() -> Result<()> {
 fn a_hostile_name() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let name = "\u{1b}[31mx\u{9b}1m\u{7}\ny";
     let (_server, target) = Peer::listen(&namespace, name, LOOPBACK)?;
     let (_client, _) = Peer::connect(&namespace, "e2e-client", target)?;

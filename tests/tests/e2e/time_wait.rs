@@ -4,9 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use anyhow::{Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace,
-    daemon::directory,
-    snapshot,
+    Daemon, Namespace, Watch, snapshot,
     sockets::{LOOPBACK, Pair, accept, cookie, listen, socket_for, wait_for_fin},
     wait::{SOON, wait_for},
 };
@@ -58,7 +56,7 @@ fn runs_out() -> Result<()> {
 fn port_pair_is_reused() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let (listener, address, closed) = server_in_time_wait(&namespace)?;
     daemon.wait_for_row(&namespace, "TIME_WAIT", |row| {
         row.cookie == closed && row.state == "TIME_WAIT"
@@ -86,7 +84,7 @@ fn port_pair_is_reused_by_its_owner() -> Result<()> {
     let namespace = Namespace::new()?;
     namespace.set_parameter("ipv4/tcp_tw_reuse", "1")?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let listener = listen(&namespace, LOOPBACK)?;
     let target = listener.local_addr()?;
     let client = socket_for(&namespace, target)?;
@@ -139,10 +137,10 @@ fn is_killed() -> Result<()> {
 
 /// Rows of a namespace that is gone are gone too, although nobody can look into it any more.
 fn namespace_goes() -> Result<()> {
-    let directory = directory()?;
-    let daemon = Daemon::start_at(&directory.path().join("netstate.sock"))?;
-    let watch = daemon.watch()?;
-    let namespace = Namespace::new()?;
+    let (outside, namespace) = (Namespace::new()?, Namespace::new()?);
+    let daemon = Daemon::start()?;
+    // From outside: a process inside would keep the namespace.
+    let watch = Watch::start_in(&outside, daemon.socket(), namespace.name())?;
     let (listener, _, closed) = server_in_time_wait(&namespace)?;
     daemon.wait_for_row(&namespace, "TIME_WAIT", |row| {
         row.cookie == closed && row.state == "TIME_WAIT"
@@ -161,7 +159,7 @@ fn no_room_for_it() -> Result<()> {
     let namespace = Namespace::new()?;
     namespace.set_parameter("ipv4/tcp_max_tw_buckets", "0")?;
     let daemon = Daemon::start()?;
-    let watch = daemon.watch()?;
+    let watch = daemon.watch_in(&namespace)?;
     let (_listener, _, closed) = server_in_time_wait(&namespace)?;
     watch.wait("the end", |seen| seen.cookie == closed && seen.to == "CLOSE")?;
     let rows = daemon.agrees(&namespace)?;
