@@ -32,6 +32,7 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
     Test(test::Args),
+    /// Checks formatting, and runs clippy with every warning an error
     Lint,
 }
 
