@@ -79,6 +79,8 @@ kernel_fields! {
     skc_v6_daddr = "sock_common", "skc_v6_daddr", optional;
     /// The network namespace; pointer to `net`.
     skc_net = "sock_common", "skc_net.net", required;
+    /// Index of the device that the socket is bound to, 0 for none; int.
+    skc_bound_dev_if = "sock_common", "skc_bound_dev_if", required;
     /// `SOCK_DEAD`, `SOCK_DONE` and the other bits of `enum sock_flags`; unsigned long.
     skc_flags = "sock_common", "skc_flags", required;
     /// The namespace's inode number; u32.
@@ -87,6 +89,8 @@ kernel_fields! {
     sk_protocol = "sock", "sk_protocol", required;
     /// The pending error; int.
     sk_err = "sock", "sk_err", required;
+    /// Whether a system call has the socket locked; int.
+    sk_lock_owned = "sock", "sk_lock.owned", required;
     /// Owner of the socket's inode; u32.
     sk_uid = "sock", "sk_uid", required;
     /// Connections that wait for accept; u32.
@@ -125,6 +129,8 @@ kernel_fields! {
     tw_substate = "inet_timewait_sock", "tw_substate", required;
     /// `PF_KTHREAD` and the other process flags; u32.
     task_flags = "task_struct", "flags", required;
+    /// The process's first thread; pointer to `task_struct`.
+    task_group_leader = "task_struct", "group_leader", required;
     /// Process id in the root PID namespace; int.
     task_tgid = "task_struct", "tgid", required;
     /// The thread's name; 16 bytes.

@@ -84,6 +84,10 @@ pub struct Socket {
     pub family: u16,
     /// `IPPROTO_TCP` (6).
     pub protocol: u16,
+    /// Index of the device that the socket is bound to; 0 for none. Ends can be alike on two devices.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One call of `inet_sock_set_state`.
@@ -102,7 +106,7 @@ pub struct StateChange {
     pub pid: u32,
     /// The current task's thread id.
     pub tid: u32,
-    /// The current task's name, NUL-padded.
+    /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// The socket's pending error: an errno, or 0.
     pub sk_err: u32,

@@ -84,6 +84,7 @@ impl Client {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     ClientError::Absent(path.to_owned())
                 }
+                io::ErrorKind::WouldBlock => ClientError::Silent(path.to_owned()),
                 io::ErrorKind::PermissionDenied => ClientError::NotPermitted(path.to_owned()),
                 _ => ClientError::Io {
                     path: path.to_owned(),

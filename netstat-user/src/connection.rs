@@ -83,11 +83,13 @@ pub struct Connection {
     pub local: Endpoint,
     /// The other end; without a port for a listener.
     pub remote: Endpoint,
+    /// Index of the device that the socket is bound to. Link-local connections always are, and with VRF all.
+    pub device: Option<u32>,
 }
 
 impl Connection {
-    /// The pair of ends, when both have ports: in one namespace one socket at a time has it, except for
-    /// the short while in which a minisock is being replaced.
+    /// The pair of ends, when both have ports: on one device of one namespace one socket at a time has it,
+    /// except for the short while in which a minisock is being replaced.
     #[must_use]
     pub fn tuple(&self) -> Option<Tuple> {
         self.local.port()?;
@@ -96,6 +98,7 @@ impl Connection {
             netns: self.netns,
             local: self.local,
             remote: self.remote,
+            device: self.device,
         })
     }
 
@@ -108,6 +111,7 @@ impl Connection {
         if self.remote.port == 0 && newer.remote.port != 0 {
             self.remote = newer.remote;
         }
+        self.device = self.device.or(newer.device);
         *self != before
     }
 }
@@ -118,6 +122,7 @@ pub struct Tuple {
     netns: Netns,
     local: Endpoint,
     remote: Endpoint,
+    device: Option<u32>,
 }
 
 impl Tuple {
@@ -128,6 +133,7 @@ impl Tuple {
             netns: self.netns,
             local: self.remote,
             remote: self.local,
+            device: self.device,
         }
     }
 }
@@ -140,7 +146,18 @@ impl fmt::Display for Comm {
     /// Text that is safe to print: what is not UTF-8 or controls a terminal comes out escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
-        for chunk in self.0[..end].utf8_chunks() {
+        write!(f, "{}", Printable(&self.0[..end]))
+    }
+}
+
+/// Text that somebody else chose, made safe to print: what is not UTF-8 or controls a terminal comes out
+/// escaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Printable<'a>(pub &'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
             for char in chunk.valid().chars() {
                 if char.is_control() || is_invisible(char) {
                     write!(f, "{}", char.escape_default())?;
@@ -158,7 +175,7 @@ impl fmt::Display for Comm {
 
 /// Characters that change how their neighbours are shown: line separators and bidirectional controls.
 fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A process that holds a socket.

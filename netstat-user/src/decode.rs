@@ -204,6 +204,7 @@ fn connection(socket: &wire::Socket) -> Result<Connection, DecodeError> {
         family,
         local: Endpoint::new(local, socket.local_port),
         remote: Endpoint::new(remote, socket.remote_port),
+        device: (socket.device != 0).then_some(socket.device),
     })
 }
 
@@ -235,6 +236,8 @@ mod tests {
             remote_port: 80,
             family: 2,
             protocol: 6,
+            device: 0,
+            reserved: 0,
         }
     }
 

@@ -14,6 +14,11 @@ const FULL: Duration = Duration::from_secs(5);
 
 /// Sweeps take at most one part in this many of one processor while something is missing.
 const BUDGET: u32 = 100;
+/// Repairs after a loss take at most one part in this many, unless that would put them off for more than
+/// [`REPAIR`].
+const REPAIR_BUDGET: u32 = 20;
+/// The longest that a repair waits.
+const REPAIR: Duration = Duration::from_millis(500);
 /// Looks at all namespaces, needed or not, take at most one part in this many.
 const FULL_BUDGET: u32 = 1000;
 
@@ -24,6 +29,7 @@ pub struct Schedule {
     earliest: Instant,
     wait: Duration,
     full: Instant,
+    repair: Instant,
 }
 
 impl Schedule {
@@ -35,6 +41,7 @@ impl Schedule {
             earliest: now,
             wait: FIRST,
             full: now,
+            repair: now,
         }
     }
 
@@ -56,9 +63,9 @@ impl Schedule {
         self.due = self.due.min((now + FIRST).max(self.earliest));
     }
 
-    /// Events were lost, or a sweep came to nothing: budget or not, the table is not right without one.
+    /// Events were lost, or a sweep came to nothing: the table is not right without one.
     pub fn damaged(&mut self, now: Instant) {
-        self.due = self.due.min(now + FIRST);
+        self.due = self.due.min((now + FIRST).max(self.repair));
         self.full = self.full.min(now);
     }
 
@@ -72,6 +79,7 @@ impl Schedule {
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
         self.earliest = now + cost * BUDGET;
+        self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = now + FULL.max(cost * FULL_BUDGET);
         }
@@ -120,7 +128,7 @@ mod tests {
         assert_eq!(schedule.due() - now, Duration::from_millis(12_500));
         assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
         schedule.damaged(now);
-        assert_eq!(schedule.due() - now, FIRST);
+        assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
     }
 }

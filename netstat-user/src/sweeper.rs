@@ -57,7 +57,7 @@ pub enum Outcome {
 /// How a walk over the namespaces went.
 #[derive(Debug)]
 pub struct SweepDone {
-    /// The namespaces that are there; `None` when only some were asked for.
+    /// The namespaces that are there and can be entered; `None` when only some were asked for.
     pub found: Option<Vec<Netns>>,
     /// When it began.
     pub start: Ktime,
@@ -171,7 +171,7 @@ impl Walker {
         }
         let all = matches!(scope, Scope::All(_));
         report(Outcome::SocketsDone(SweepDone {
-            found: all.then(|| found.into_iter().map(|(netns, _)| netns).collect()),
+            found: all.then(|| entered(found, &failed)),
             start,
             end: Ktime::now(),
             cost: processor_time().saturating_sub(cpu),
@@ -203,6 +203,20 @@ impl Walker {
             .filter_map(|netns| Some((*netns, self.known.get(netns)?.clone())))
             .collect()
     }
+}
+
+/// Those of `found` that can be entered: what is in the others is as unknown as if they were not there.
+fn entered(found: Vec<(Netns, PathBuf)>, failed: &[(Netns, SweepError)]) -> Vec<Netns> {
+    let closed = |netns: &Netns| {
+        failed
+            .iter()
+            .any(|(failed, error)| failed == netns && matches!(error, SweepError::Enter { .. }))
+    };
+    found
+        .into_iter()
+        .map(|(netns, _)| netns)
+        .filter(|netns| !closed(netns))
+        .collect()
 }
 
 fn namespace(

@@ -76,8 +76,10 @@ pub enum StreamItem {
     /// The kernel had no room for some events, or could not run the program: the table is repaired, the
     /// transitions are gone.
     Lost {
-        /// How many.
-        events: u64,
+        /// How many found the ring full.
+        ring_full: u64,
+        /// How many came while the program was running on the same CPU.
+        interrupted: u64,
         /// None were lost before that.
         since: Ktime,
     },

@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(30);
 /// Its stderr, in the daemon's directory.
 const LOG: &str = "stderr";
 
-/// How long stopping may take: the promise of `netstate daemon --help`.
+/// How long stopping may take.
 pub const STOP: Duration = Duration::from_secs(1);
 
 /// A directory of a test's own for sockets and logs, removed on drop.

@@ -3,6 +3,15 @@
 #![no_main]
 // `zerocopy` is the library's; every item here is private to the object.
 #![allow(unused_crate_dependencies, unreachable_pub)]
+// The kernel's types are what they are, and a program is one function in the end.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_ptr_alignment,
+    clippy::cast_sign_loss,
+    clippy::inline_always,
+    clippy::needless_pass_by_value
+)]
 
 mod file_iter;
 mod kernel;

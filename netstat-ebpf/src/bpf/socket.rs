@@ -29,6 +29,8 @@ pub unsafe fn describe_common(sk: *const c_void, out: *mut Socket) {
         (*out).skaddr = sk as u64;
         (*out).cgroup = 0;
         (*out).uid = 0;
+        (*out).device = load(sk, at!(skc_bound_dev_if));
+        (*out).reserved = 0;
         (*out).netns = load(load(sk, at!(skc_net)), at!(net_inum));
         (*out).local_port = load(sk, at!(skc_num));
         (*out).remote_port = u16::from_be(load(sk, at!(skc_dport)));

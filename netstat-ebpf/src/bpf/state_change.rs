@@ -5,14 +5,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_boot_ns,
-        bpf_skc_to_tcp_sock,
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
-use netstat_ebpf::wire::{COMM_LEN, StateChange, flag, kind, lost};
+use netstat_ebpf::wire::{StateChange, flag, kind, lost};
 
 use crate::{
     kernel::{at, load},
@@ -69,14 +68,18 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         if new == i32::from(TCP_CLOSE) {
             flags |= describe_end(&ctx, sk, old, out);
         }
-        if acts_for_itself(old, new) && !is_kernel_thread() {
+        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
+        if acts_for_itself(old, new) && is_in_system_call(sk) && !is_kernel_thread(task) {
             flags |= flag::TASK_IS_OWNER;
         }
         (*out).flags = flags;
         let pid_tgid = bpf_get_current_pid_tgid();
         (*out).pid = (pid_tgid >> 32) as u32;
         (*out).tid = pid_tgid as u32;
-        bpf_get_current_comm((&raw mut (*out).comm).cast(), COMM_LEN as u32);
+        let process: *const c_void = load(task, at!(task_group_leader));
+        (&raw mut (*out).comm)
+            .cast::<[u64; 2]>()
+            .write(load(process, at!(task_comm)));
     }
     entry.submit(0);
     0
@@ -116,9 +119,9 @@ unsafe fn describe_end(
     }
 }
 
-/// Whether the kernel makes this transition in a system call of a process that holds the socket:
-/// `connect` (`tcp_v4_connect`), `listen` (`inet_csk_listen_start`), `close` and `shutdown`
-/// (`tcp_close_state`). All others can come out of softirq, on whatever task it interrupted.
+/// Whether the kernel makes this transition for a process that holds the socket: `connect`
+/// (`tcp_v4_connect`), `listen` (`inet_csk_listen_start`), `close` and `shutdown` (`tcp_close_state`). All others
+/// can come out of softirq, on whatever task it interrupted, or of `ss -K` (`tcp_abort`).
 #[inline(always)]
 fn acts_for_itself(old: i32, new: i32) -> bool {
     matches!(
@@ -126,16 +129,20 @@ fn acts_for_itself(old: i32, new: i32) -> bool {
         (7, TCP_SYN_SENT | TCP_LISTEN)
             | (TCP_ESTABLISHED | TCP_SYN_RECV, TCP_FIN_WAIT1)
             | (TCP_CLOSE_WAIT, TCP_LAST_ACK)
-            | (TCP_LISTEN, 7)
     )
 }
 
-/// Whether the current task is a kernel thread, such as a worker that closes files for others.
+/// Whether a system call has the socket locked (`lock_sock`), and not softirq: that makes the same transitions
+/// for a `shutdown` that had to wait for the handshake (`tcp_rcv_state_process`).
 #[inline(always)]
-fn is_kernel_thread() -> bool {
-    // SAFETY: the helper returns a trusted pointer to the current task.
-    unsafe {
-        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
-        load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0
-    }
+unsafe fn is_in_system_call(sk: *const c_void) -> bool {
+    // SAFETY: `sk` is trusted.
+    unsafe { load::<i32>(sk, at!(sk_lock_owned)) != 0 }
+}
+
+/// Whether `task` is a kernel thread, such as a worker that closes files for others.
+#[inline(always)]
+unsafe fn is_kernel_thread(task: *const c_void) -> bool {
+    // SAFETY: `task` is trusted.
+    unsafe { load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0 }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
+    printing::{self, Form, Source},
     tracing::{Running, Stop},
-    watch::{self, Printer},
 };
 use crate::{
     cli::DaemonArgs,
@@ -15,13 +15,13 @@ use crate::{
 pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let claim = Claim::new(socket)?;
-    let printer = if args.quiet {
+    let form = if args.quiet {
         None
     } else {
-        Some(Printer::new(&args.stream)?)
+        Some(Form::new(&args.stream)?)
     };
     let running = Running::start(args.tracer, stop.clone())?;
-    let mut stream = running.handle.subscribe();
+    let stream = form.map(|form| (form, running.handle.subscribe()));
     if running.handle.ready().await.is_err() {
         return running.finish().await;
     }
@@ -32,13 +32,13 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
         stop.clone().requested(),
     ));
     eprintln!("netstate: tracing; queries at {}", socket.display());
-    if let Some(printer) = printer
-        && let Err(error) = watch::print(&running.handle, &mut stream, printer, stop.clone()).await
+    if let Some((form, stream)) = stream
+        && let Err(error) =
+            printing::print(Source::Engine(running.handle.clone(), stream), form, stop.clone()).await
     {
         // Nobody reads the lines any more; the table and its clients go on.
         log::warn!("prints no more transitions: {error:#}");
     }
-    drop(stream);
     // The engine ends with the wish to stop, or by itself when it breaks down.
     let stopped = stop.clone().requested();
     tokio::select! {

@@ -62,10 +62,10 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
 fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new();
-    let mut failure = None;
+    let mut failures = Vec::new();
     let mut fold = |outcome| match outcome {
         Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
-        Outcome::SocketsDone(mut done) => failure = done.failed.pop(),
+        Outcome::SocketsDone(done) => failures = done.failed,
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
@@ -76,7 +76,7 @@ fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
     if query.holders {
         walker.run(Job::Holders, &mut fold);
     }
-    if let Some((netns, error)) = failure {
+    for (netns, error) in failures {
         report(query.netns, netns, error)?;
     }
     let now = Ktime::now();
@@ -94,8 +94,8 @@ fn report(wanted: Option<Netns>, netns: Netns, error: SweepError) -> anyhow::Res
 
 fn which(args: &ListArgs) -> netstat::Which {
     match (args.all, args.listening) {
-        (_, true) => netstat::Which::Listeners,
-        (true, false) => netstat::Which::All,
+        (true, _) => netstat::Which::All,
+        (false, true) => netstat::Which::Listeners,
         (false, false) => netstat::Which::Others,
     }
 }

@@ -3,6 +3,7 @@
 mod daemon;
 mod doctor;
 mod list;
+mod printing;
 mod selection;
 mod stats;
 mod tracing;

@@ -1,11 +1,11 @@
 //! One client.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
 
-use super::Handle;
+use super::{Handle, MOST_WATCHERS};
 use crate::{
     engine::EngineGone,
     protocol::{
@@ -34,7 +34,11 @@ pub(super) enum SessionError {
 }
 
 /// Serves one client until it leaves.
-pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), SessionError> {
+pub(super) async fn serve(
+    stream: UnixStream,
+    handle: Handle,
+    watchers: Arc<Semaphore>,
+) -> Result<(), SessionError> {
     let mut frames = Frames::new(stream, LONGEST_QUESTION, LONGEST_ANSWER);
     frames.send(protocol::greeting()).await?;
     let Some(greeting) = next(&mut frames).await? else {
@@ -48,7 +52,13 @@ pub(super) async fn serve(stream: UnixStream, handle: Handle) -> Result<(), Sess
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
-            Question::Watch => return gone_is_fine(watch(&mut frames, &handle).await),
+            Question::Watch => {
+                let Ok(_place) = watchers.try_acquire() else {
+                    let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
+                    return in_time(answer(&mut frames, &Answer::Failed(full))).await;
+                };
+                return watch(&mut frames, &handle).await;
+            }
         }
     }
     Ok(())
@@ -86,18 +96,12 @@ async fn watch(frames: &mut Frames, handle: &Handle) -> Result<(), SessionError>
     let mut stream = handle.subscribe();
     answer(frames, &Answer::Watching).await?;
     loop {
-        let first = tokio::select! {
-            item = stream.next() => item,
+        let items = tokio::select! {
+            items = stream.next_batch(ITEMS_PER_FRAME) => items,
             // A watching client says nothing more: whatever comes is its end.
             _ = frames.receive() => return Ok(()),
         };
-        let Some(first) = first else { return Ok(()) };
-        let mut items = vec![first];
-        while items.len() < ITEMS_PER_FRAME
-            && let Some(item) = stream.try_next()
-        {
-            items.push(item);
-        }
+        let Some(items) = items else { return Ok(()) };
         answer(frames, &Answer::Items(handle.clock(), items)).await?;
     }
 }
@@ -106,17 +110,10 @@ async fn answer(frames: &mut Frames, answer: &Answer) -> Result<(), SessionError
     Ok(frames.send(protocol::encode(answer)?).await?)
 }
 
-/// A client that watches leaves by closing its end, at whatever moment.
-fn gone_is_fine(result: Result<(), SessionError>) -> Result<(), SessionError> {
-    match result {
-        Err(SessionError::Io(error))
-            if matches!(
-                error.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            Ok(())
-        }
-        other => other,
+impl SessionError {
+    /// Whether the client has only left, at whatever moment.
+    pub(super) fn is_farewell(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        matches!(self, Self::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset))
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,9 @@ pub enum ListenError {
         "a netstate daemon already serves {0}; query it with `netstate list`, stop it, or give another --socket"
     )]
     InUse(PathBuf),
+    /// Another program listens there.
+    #[error("another program listens at {0}; give another --socket")]
+    Foreign(PathBuf),
     /// Something that is no socket is there.
     #[error("{0} is there and is no socket; remove it, or give another --socket")]
     NotASocket(PathBuf),
@@ -126,6 +129,8 @@ fn lock(path: &Path) -> Result<File, ListenError> {
     };
     let file = File::options()
         .create(true)
+        // A lock that others may open is a lock that others may take.
+        .mode(0o600)
         .write(true)
         .truncate(false)
         .open(&name)
@@ -146,9 +151,13 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
         }
     };
     match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            fs::remove_file(path).map_err(io("cannot remove the socket of a daemon that is gone"))
-        }
+        Ok(found) if found.file_type().is_socket() => match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(io("cannot remove the socket of a daemon that is gone"))
+            }
+            // It is alive, and no netstate: that would hold the lock.
+            _ => Err(ListenError::Foreign(path.to_owned())),
+        },
         Ok(_) => Err(ListenError::NotASocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io("cannot look at it")(error)),

@@ -98,7 +98,7 @@ pub struct Subscription(broadcast::Receiver<StreamItem>);
 impl Subscription {
     /// The next item; `None` once the engine has stopped. A reader that falls too far behind gets
     /// [`StreamItem::Missed`] and goes on with what is still there.
-    pub async fn next(&mut self) -> Option<StreamItem> {
+    async fn next(&mut self) -> Option<StreamItem> {
         match self.0.recv().await {
             Ok(item) => Some(item),
             Err(broadcast::error::RecvError::Lagged(items)) => Some(StreamItem::Missed { items }),
@@ -106,8 +106,20 @@ impl Subscription {
         }
     }
 
+    /// The next items, at most `most` of those that are there once there is one; `None` once the engine has
+    /// stopped.
+    pub async fn next_batch(&mut self, most: usize) -> Option<Vec<StreamItem>> {
+        let mut items = vec![self.next().await?];
+        while items.len() < most
+            && let Some(item) = self.try_next()
+        {
+            items.push(item);
+        }
+        Some(items)
+    }
+
     /// As [`Subscription::next`], but `None` when there is nothing at the moment.
-    pub fn try_next(&mut self) -> Option<StreamItem> {
+    fn try_next(&mut self) -> Option<StreamItem> {
         match self.0.try_recv() {
             Ok(item) => Some(item),
             Err(broadcast::error::TryRecvError::Lagged(items)) => Some(StreamItem::Missed { items }),

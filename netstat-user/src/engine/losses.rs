@@ -17,8 +17,10 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Losses since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NewLosses {
-    /// State changes.
-    pub(super) events: u64,
+    /// State changes that found the ring full.
+    pub(super) ring_full: u64,
+    /// State changes that came while the program was running.
+    pub(super) interrupted: u64,
     /// The last look.
     pub(super) since: Ktime,
 }
@@ -65,8 +67,13 @@ impl LossWatch {
         if losses == self.known {
             return Ok(None);
         }
-        let events = losses.events().saturating_sub(self.known.events());
+        let ring_full = losses.ring_full().saturating_sub(self.known.ring_full());
+        let interrupted = losses.recursion.saturating_sub(self.known.recursion);
         self.known = losses;
-        Ok(Some(NewLosses { events, since }))
+        Ok(Some(NewLosses {
+            ring_full,
+            interrupted,
+            since,
+        }))
     }
 }

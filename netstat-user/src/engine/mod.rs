@@ -31,7 +31,7 @@ use crate::{
 use copies::Copies;
 use counters::Counters;
 use handle::Request;
-use losses::LossWatch;
+use losses::{LossWatch, NewLosses};
 use sweeps::Sweeps;
 
 /// Records folded before the engine looks at anything else.
@@ -197,11 +197,16 @@ impl Core {
 
     fn check_losses(&mut self) {
         match self.losses.check(Ktime::now()) {
-            Ok(Some(lost)) if lost.events > 0 => {
+            Ok(Some(NewLosses {
+                ring_full,
+                interrupted,
+                since,
+            })) if ring_full + interrupted > 0 => {
                 self.sweeps.damaged(Instant::now());
                 self.send(StreamItem::Lost {
-                    events: lost.events,
-                    since: lost.since,
+                    ring_full,
+                    interrupted,
+                    since,
                 });
             }
             Ok(_) => {}

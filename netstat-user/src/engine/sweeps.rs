@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Core, EngineError};
 use crate::{
+    clock::Ktime,
     connection::Netns,
     facts::Fence,
     schedule::Schedule,
@@ -17,6 +18,14 @@ use crate::{
     table::{NamespaceSweep, Unsettled},
     view::{RowQuery, RowView},
 };
+
+/// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
+/// only the last of such fences is in the sweep.
+type Mark = (u64, Ktime);
+
+fn mark(fence: Fence) -> Mark {
+    (fence.session, fence.time)
+}
 
 type Reply = oneshot::Sender<Result<Vec<RowView>, String>>;
 
@@ -32,7 +41,7 @@ struct Question {
 struct Running {
     questions: Vec<Question>,
     /// Walked, but events of that time may still be in the ring.
-    unfenced: HashMap<u64, NamespaceSweep>,
+    unfenced: HashMap<Mark, NamespaceSweep>,
     done: Option<SweepDone>,
     /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
     void: bool,
@@ -44,7 +53,7 @@ pub(super) struct Sweeps {
     schedule: Schedule,
     running: Option<Running>,
     /// Fences that came out of the ring before the sweeper reported their sweep.
-    passed: HashSet<u64>,
+    passed: HashSet<Mark>,
     waiting: Vec<Question>,
     urgent: usize,
     seeded: bool,
@@ -91,7 +100,7 @@ impl Sweeps {
     }
 
     pub(super) fn fence_passed(&mut self, fence: Fence) {
-        self.passed.insert(fence.session);
+        self.passed.insert(mark(fence));
     }
 
     /// Events have been folded and left this much open.
@@ -152,7 +161,7 @@ impl Core {
                 if let Some(running) = &mut self.sweeps.running {
                     running.void |= !fence.in_ring;
                     if fence.in_ring {
-                        running.unfenced.insert(fence.session, sweep);
+                        running.unfenced.insert(mark(fence), sweep);
                     }
                 }
             }
@@ -173,7 +182,7 @@ impl Core {
         let passed = &mut self.sweeps.passed;
         let ready: Vec<_> = running
             .unfenced
-            .extract_if(|session, _| passed.remove(session))
+            .extract_if(|mark, _| passed.remove(mark))
             .collect();
         let over = running.unfenced.is_empty() && running.done.is_some();
         for (_, sweep) in ready {

@@ -226,10 +226,10 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// State changes lost, for whatever reason.
+    /// State changes for which the ring had no room.
     #[must_use]
-    pub fn events(&self) -> u64 {
-        self.ring_full.iter().sum::<u64>() + self.recursion
+    pub fn ring_full(&self) -> u64 {
+        self.ring_full.iter().sum()
     }
 }
 

@@ -49,13 +49,19 @@ pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<
 pub fn item(out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
     match item {
         StreamItem::Transition(transition) => line(out, &Step::of(transition, clock)),
-        StreamItem::Lost { events, since } => line(
-            out,
-            &Lost {
-                lost: *events,
+        StreamItem::Lost {
+            ring_full,
+            interrupted,
+            since,
+        } => {
+            let lost = Lost {
+                lost: ring_full + interrupted,
+                ring_full: *ring_full,
+                interrupted: *interrupted,
                 since: clock.timestamp(*since).to_string(),
-            },
-        ),
+            };
+            line(out, &lost)
+        }
         StreamItem::Missed { items } => line(out, &Missed { missed: *items }),
     }
 }
@@ -120,6 +126,7 @@ struct Identity {
     local_port: Option<u16>,
     remote_addr: std::net::IpAddr,
     remote_port: Option<u16>,
+    device: Option<u32>,
 }
 
 impl Identity {
@@ -132,6 +139,7 @@ impl Identity {
             local_port: connection.local.port(),
             remote_addr: connection.remote.addr(connection.family),
             remote_port: connection.remote.port(),
+            device: connection.device,
         }
     }
 }
@@ -205,8 +213,11 @@ impl Step {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are keys")]
 struct Lost {
     lost: u64,
+    ring_full: u64,
+    interrupted: u64,
     since: String,
 }
 

@@ -5,6 +5,7 @@ use std::{
     fmt::{self, Write as _},
     io::{self, Write},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 
 use jiff::tz::TimeZone;
@@ -12,11 +13,14 @@ use jiff::tz::TimeZone;
 use super::{Short, color::Palette};
 use crate::{
     clock::WallClock,
-    connection::{Connection, Endpoint, Family, Netns},
+    connection::{Connection, Endpoint, Family, Netns, Printable},
     namespaces,
     table::{Source, Transition},
     view::StreamItem,
 };
+
+/// How long the names of namespaces are taken to be right.
+const NAMES_LAST: Duration = Duration::from_secs(1);
 
 /// Prints items of the stream as aligned lines.
 #[derive(Debug)]
@@ -25,8 +29,9 @@ pub struct Lines {
     zone: TimeZone,
     /// The namespace that goes without saying.
     own: Option<Netns>,
-    /// The names of others, empty for those that have none.
+    /// The names of others, as they were at `names_read`.
     names: HashMap<Netns, String>,
+    names_read: Instant,
 }
 
 impl Lines {
@@ -37,7 +42,8 @@ impl Lines {
             palette,
             zone: TimeZone::system(),
             own,
-            names: HashMap::new(),
+            names: namespaces::names(),
+            names_read: Instant::now(),
         }
     }
 
@@ -67,13 +73,18 @@ impl Lines {
                 let place = self.place(transition.connection.netns);
                 self.transition(out, transition, &place, clock)
             }
-            StreamItem::Lost { events, since } => {
+            StreamItem::Lost {
+                ring_full,
+                interrupted,
+                since,
+            } => {
                 let since = clock.timestamp(*since).to_zoned(self.zone.clone());
                 let since = since.strftime("%H:%M:%S%.6f");
                 writeln!(
                     out,
-                    "{alarm}-- {events} state changes lost since {since}: more than the ring could take; \
-                     the table is being repaired; --ring-size makes the ring larger --{reset}"
+                    "{alarm}-- {} state changes lost since {since}, and the table is being repaired: {}{reset}",
+                    ring_full + interrupted,
+                    cause(*ring_full, *interrupted),
                 )
             }
             StreamItem::Missed { items } => {
@@ -139,14 +150,25 @@ impl Lines {
         if self.own == Some(netns) {
             return String::new();
         }
-        if !self.names.contains_key(&netns) {
-            self.names.extend(namespaces::names());
-            self.names.entry(netns).or_default();
+        // Names come and go, and the numbers of namespaces that are gone are given to new ones.
+        if self.names_read.elapsed() > NAMES_LAST {
+            self.names = namespaces::names();
+            self.names_read = Instant::now();
         }
-        match self.names.get(&netns).map(String::as_str) {
-            None | Some("") => format!("  netns={}", netns.0),
-            Some(name) => format!("  netns={name}"),
+        match self.names.get(&netns) {
+            None => format!("  netns={}", netns.0),
+            Some(name) => format!("  netns={}", Printable(name.as_bytes())),
         }
+    }
+}
+
+fn cause(ring_full: u64, interrupted: u64) -> String {
+    let ring = format!("{ring_full} for want of room, --ring-size makes more");
+    let interrupt = format!("{interrupted} that interrupted the tracer itself");
+    match (ring_full, interrupted) {
+        (_, 0) => ring,
+        (0, _) => interrupt,
+        _ => format!("{ring}; {interrupt}"),
     }
 }
 

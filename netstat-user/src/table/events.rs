@@ -197,6 +197,8 @@ impl Table {
         };
         let transition = self.store.change(cookie, |row| {
             describe(row, event);
+            // A sweep may have seen the minisock before its event came: the kernel makes it first.
+            let moved = row.state != to;
             let transition = super::transition(row, event.time, Some(event.from), to, source);
             row.last_fact = event.time;
             row.missed = 0;
@@ -205,21 +207,18 @@ impl Table {
                 row.form = Form::Minisock;
                 row.inode = None;
             }
-            if row.state != to {
-                row.enter(
-                    Step {
-                        time: event.time,
-                        from: Some(event.from),
-                        to,
-                        source,
-                    },
-                    false,
-                );
+            if moved {
+                let step = Step {
+                    time: event.time,
+                    from: Some(event.from),
+                    to,
+                    source,
+                };
+                row.enter(step, false);
             }
-            transition
+            moved.then_some(transition)
         });
-        let Some(transition) = transition else { return };
-        if to != event.from {
+        if let Some(transition) = transition.flatten() {
             let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
             out.push(adjust(Transition { reason, ..transition }));
         }
@@ -229,9 +228,10 @@ impl Table {
         }
     }
 
-    /// Where both ends are in one namespace: LAST_ACK that ends without an error has had its FIN acknowledged,
-    /// so the other end, a minisock in FIN_WAIT2, has received it and is in TIME_WAIT by now
-    /// (`tcp_timewait_state_process`).
+    /// Where both ends are in one namespace: LAST_ACK that ends without an error has most likely had its FIN
+    /// acknowledged, so the other end, a minisock in FIN_WAIT2, has received it and is in TIME_WAIT by now
+    /// (`tcp_timewait_state_process`). Where the kernel gave up the socket for want of memory instead
+    /// (`tcp_check_oom`), the next sweep says so.
     fn other_end_closed(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
         if event.from != LastAck || event.error.is_some() {
             return;

@@ -22,6 +22,7 @@ mod open;
 mod orphan;
 mod output;
 mod owners;
+mod socket_file;
 mod time_wait;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
+    ("socket_file", socket_file::TESTS),
 ];
 
 /// More than there are processors, because most tests mostly wait for the kernel's timers.

@@ -40,7 +40,7 @@ fn columns() -> Result<()> {
     // One socket of another user, who has a name on every Linux.
     std::os::unix::fs::fchown(&other, Some(65_534), None)?;
     let flags = [
-        "-tan", "-tn", "-tln", "-tn -4", "-tan -4", "-tan -6", "-tln -6", "-tanW", "-tane", "-tlne",
+        "-tan", "-tn", "-tln", "-taln", "-tn -4", "-tan -4", "-tan -6", "-tln -6", "-tanW", "-tane", "-tlne",
     ];
     same(&daemon, &link.left, &flags)?;
     same(&daemon, &link.right, &flags)

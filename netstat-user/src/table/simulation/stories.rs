@@ -157,3 +157,31 @@ fn a_namespace_that_cannot_be_found_lives_by_its_full_socks() {
     }
     assert_eq!(world.table.rows().next().unwrap().state, Listen);
 }
+
+#[test]
+fn the_same_ends_on_another_device_are_another_connection() {
+    let mut world = World::default();
+    world.connect();
+    for choice in [1, 1, 1, 2] {
+        let socket = world.pick(0).unwrap();
+        world.advance(socket, choice);
+    }
+    let mut other = world.new_socket(SynSent, Form::Full, 0, 0);
+    let first = world.pick(0).unwrap();
+    other.connection.local = first.connection.local;
+    other.connection.remote = first.connection.remote;
+    other.connection.device = Some(7);
+    world.go(other, Established);
+    world.read(usize::MAX);
+    assert_eq!(world.table.get(Cookie(1)).unwrap().state, TimeWait);
+    other.connection.cookie = Cookie(9);
+    other.connection.device = None;
+    world.go(other, Established);
+    world.read(usize::MAX);
+    assert!(world.table.get(Cookie(1)).is_none(), "its ends are another's now");
+    let reused = world
+        .transitions
+        .iter()
+        .filter(|step| step.reason == Some(Reason::Reused));
+    assert_eq!(reused.count(), 1);
+}

@@ -95,6 +95,7 @@ impl World {
             family: Family::Inet,
             local: end(local),
             remote: end(remote),
+            device: None,
         };
         Socket {
             connection,
@@ -122,17 +123,20 @@ impl World {
         minisock: Option<TcpState>,
         more: impl FnOnce(&mut StateEvent),
     ) {
-        self.announce(socket, Close, more);
+        let full = socket;
         match minisock {
             Some(state) => {
                 socket.state = state;
                 socket.form = Form::Minisock;
                 self.put(socket);
+                // `tcp_time_wait` makes the minisock first: a sweep may see it before its event.
+                self.walk(1);
             }
             None => {
                 self.sockets.remove(&socket.connection.cookie);
             }
         }
+        self.announce(full, Close, more);
     }
 
     pub(super) fn put(&mut self, socket: Socket) {

@@ -1,0 +1,145 @@
+//! Printing the stream of transitions, wherever it comes from.
+
+use std::{
+    io::{BufWriter, StdoutLock, Write},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{runtime, task::spawn_blocking, time::timeout};
+
+use super::{selection, tracing::Stop};
+use crate::{
+    cli::StreamArgs,
+    client::Client,
+    clock::WallClock,
+    connection::Netns,
+    engine::{Handle, Subscription},
+    output::{self, color::Palette, json, line::Lines},
+    view::StreamItem,
+};
+
+/// How long what is being printed may take to get out once the command is to stop.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Where items come from.
+pub(super) enum Source {
+    /// The engine of this process.
+    Engine(Handle, Subscription),
+    /// The daemon.
+    Daemon(Box<Client>),
+}
+
+impl Source {
+    /// What has happened since the last call, after waiting for something to happen; `None` at the end.
+    async fn next(&mut self) -> anyhow::Result<Option<(WallClock, Vec<StreamItem>)>> {
+        match self {
+            Self::Daemon(client) => Ok(Some(client.items().await?)),
+            Self::Engine(handle, stream) => {
+                let items = stream.next_batch(output::BATCH).await;
+                Ok(items.map(|items| (handle.clock(), items)))
+            }
+        }
+    }
+}
+
+/// The form that the user asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    json: bool,
+    /// Show this namespace alone.
+    netns: Option<Netns>,
+    own: Netns,
+    palette: Palette,
+}
+
+impl Form {
+    pub(super) fn new(args: &StreamArgs) -> anyhow::Result<Self> {
+        let own = selection::own()?;
+        let netns = selection::netns(&args.netns)?;
+        Ok(Self {
+            json: args.json,
+            netns,
+            own,
+            palette: Palette::new(args.color),
+        })
+    }
+
+    /// Whether `item` is about what the user wants to see.
+    fn shows(&self, item: &StreamItem) -> bool {
+        match (item, self.netns) {
+            (StreamItem::Transition(transition), Some(netns)) => transition.connection.netns == netns,
+            _ => true,
+        }
+    }
+}
+
+/// Prints what comes from `source` until that ends, or `stop`.
+///
+/// Writing waits for whoever reads the output, for ever if need be. So it has a thread of its own, which is left
+/// behind when the command is to stop.
+pub(super) async fn print(source: Source, form: Form, stop: Stop) -> anyhow::Result<()> {
+    let runtime = runtime::Handle::current();
+    let heard = stop.clone();
+    let mut printing = spawn_blocking(move || runtime.block_on(run(source, Printer::new(form), heard)));
+    let ended = tokio::select! {
+        ended = &mut printing => Ok(ended),
+        () = stop.requested() => timeout(GRACE, printing).await,
+    };
+    match ended {
+        Ok(result) => result.context("printing broke off")?,
+        Err(_) => Ok(()),
+    }
+}
+
+async fn run(mut source: Source, mut printer: Printer, stop: Stop) -> anyhow::Result<()> {
+    printer.begin()?;
+    let mut stopped = std::pin::pin!(stop.requested());
+    loop {
+        let items = tokio::select! {
+            () = &mut stopped => return Ok(()),
+            items = source.next() => items?,
+        };
+        let Some((clock, items)) = items else {
+            return Ok(());
+        };
+        printer.print(&items, clock)?;
+    }
+}
+
+/// Standard output, and what goes there.
+struct Printer {
+    out: BufWriter<StdoutLock<'static>>,
+    form: Form,
+    lines: Option<Lines>,
+}
+
+impl Printer {
+    fn new(form: Form) -> Self {
+        let lines = (!form.json).then(|| Lines::new(form.palette, Some(form.own)));
+        Self {
+            out: output::stdout(),
+            form,
+            lines,
+        }
+    }
+
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let header = self
+            .lines
+            .as_ref()
+            .map_or(Ok(()), |lines| lines.header(&mut self.out));
+        output::written(header.and_then(|()| self.out.flush()))
+    }
+
+    fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
+        let form = self.form;
+        for item in items.iter().filter(|item| form.shows(item)) {
+            output::written(match &mut self.lines {
+                Some(lines) => lines.item(&mut self.out, item, clock),
+                None => json::item(&mut self.out, item, clock),
+            })?;
+        }
+        output::written(self.out.flush())
+    }
+}
