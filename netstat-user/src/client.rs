@@ -14,8 +14,10 @@ use crate::{
     view::{RowQuery, RowView, Stats, StreamItem},
 };
 
-/// A daemon that lives answers within this time, and if with a greeting only.
+/// A daemon that lives greets within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// And answers within this: it may have to walk millions of sockets first.
+const ANSWER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The daemon cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +118,7 @@ impl Client {
         self.ask(&Question::Rows(query)).await?;
         let mut rows = Vec::new();
         loop {
-            match self.answer().await? {
+            match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
                 Answer::End(clock) => return Ok((clock, rows)),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
@@ -131,7 +133,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn stats(&mut self) -> Result<Stats, ClientError> {
         self.ask(&Question::Stats).await?;
-        match self.answer().await? {
+        match self.answer_in_time().await? {
             Answer::Stats(stats) => Ok(*stats),
             _ => Err(ClientError::Unexpected(self.path.clone())),
         }
@@ -144,7 +146,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn watch(&mut self) -> Result<(), ClientError> {
         self.ask(&Question::Watch).await?;
-        match self.answer().await? {
+        match self.answer_in_time().await? {
             Answer::Watching => Ok(()),
             _ => Err(ClientError::Unexpected(self.path.clone())),
         }
@@ -165,6 +167,11 @@ impl Client {
     async fn ask(&mut self, question: &Question) -> Result<(), ClientError> {
         let frame = protocol::encode(question).map_err(|error| self.broken(io::Error::other(error)))?;
         self.send(frame).await
+    }
+
+    async fn answer_in_time(&mut self) -> Result<Answer, ClientError> {
+        let answer = timeout(ANSWER_PATIENCE, self.answer()).await;
+        answer.unwrap_or_else(|_| Err(ClientError::Silent(self.path.clone())))
     }
 
     async fn answer(&mut self) -> Result<Answer, ClientError> {

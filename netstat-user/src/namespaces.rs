@@ -45,8 +45,8 @@ pub fn own() -> io::Result<Netns> {
 pub fn discover(wanted: &[Netns]) -> Found {
     let mut found = Found::new();
     add(&mut found, PathBuf::from(OWN));
-    for folder in MOUNTED {
-        for path in entries(Path::new(folder)) {
+    for path in MOUNTED.iter().flat_map(|folder| entries(Path::new(folder))) {
+        if is_namespace(&path) {
             add(&mut found, path);
         }
     }
@@ -71,7 +71,10 @@ pub fn discover(wanted: &[Netns]) -> Found {
 /// The names that `ip netns` knows namespaces by.
 #[must_use]
 pub fn names() -> HashMap<Netns, String> {
-    let named = entries(Path::new(MOUNTED[0])).into_iter().filter_map(|path| {
+    let mounted = entries(Path::new(MOUNTED[0]))
+        .into_iter()
+        .filter(|path| is_namespace(path));
+    let named = mounted.filter_map(|path| {
         let name = path.file_name()?.to_string_lossy().into_owned();
         Some((identify(&path).ok()?, name))
     });
@@ -104,6 +107,13 @@ fn add(found: &mut Found, path: PathBuf) {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Whether `path` is a namespace, and not a file that one was to be mounted on.
+fn is_namespace(path: &Path) -> bool {
+    /// `NSFS_MAGIC`, `include/uapi/linux/magic.h`.
+    const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+    rustix::fs::statfs(path).is_ok_and(|system| system.f_type == NSFS_MAGIC)
 }
 
 fn is_number(path: &Path) -> bool {

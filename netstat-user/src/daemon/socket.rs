@@ -3,7 +3,10 @@
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt},
+        net,
+    },
     path::{Path, PathBuf},
 };
 
@@ -24,7 +27,9 @@ pub enum ListenError {
     #[error("{0} is there and is no socket; remove it, or give another --socket")]
     NotASocket(PathBuf),
     /// The system refused.
-    #[error("cannot listen at {path}: {action}: {error}; give a --socket in a folder that you may write to")]
+    #[error(
+        "cannot listen at {path}: {action}: {error}; give another --socket, short enough and in a folder that you may write to"
+    )]
     Io {
         /// The socket.
         path: PathBuf,
@@ -50,15 +55,10 @@ impl Claim {
     ///
     /// [`ListenError`].
     pub fn new(path: &Path) -> Result<Self, ListenError> {
-        let io = |action| {
-            move |error| ListenError::Io {
-                path: path.to_owned(),
-                action,
-                error,
-            }
-        };
+        // Said now, and not after the tracer has been loaded for nothing.
+        net::SocketAddr::from_pathname(path).map_err(refused(path, "its name"))?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let folder_error = io("cannot make its folder");
+            let folder_error = refused(path, "cannot make its folder");
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
@@ -79,17 +79,9 @@ impl Claim {
     ///
     /// [`ListenError`].
     pub fn listen(self) -> Result<Listener, ListenError> {
-        let path = &self.path;
-        let io = |action| {
-            move |error| ListenError::Io {
-                path: path.clone(),
-                action,
-                error,
-            }
-        };
-        let listener = UnixListener::bind(&self.path).map_err(io("cannot bind"))?;
+        let listener = UnixListener::bind(&self.path).map_err(refused(&self.path, "cannot bind"))?;
         let mode = Permissions::from_mode(0o660);
-        fs::set_permissions(&self.path, mode).map_err(io("cannot set its mode"))?;
+        fs::set_permissions(&self.path, mode).map_err(refused(&self.path, "cannot set its mode"))?;
         Ok(Listener {
             listener,
             claim: self,
@@ -117,16 +109,15 @@ impl Drop for Listener {
     }
 }
 
+/// What the system said when `action` was tried for the socket at `path`.
+fn refused(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> ListenError {
+    let path = path.to_owned();
+    move |error| ListenError::Io { path, action, error }
+}
+
 fn lock(path: &Path) -> Result<File, ListenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let io = |action| {
-        move |error| ListenError::Io {
-            path: path.to_owned(),
-            action,
-            error,
-        }
-    };
     let file = File::options()
         .create(true)
         // A lock that others may open is a lock that others may take.
@@ -134,32 +125,24 @@ fn lock(path: &Path) -> Result<File, ListenError> {
         .write(true)
         .truncate(false)
         .open(&name)
-        .map_err(io("cannot open its lock"))?;
+        .map_err(refused(path, "cannot open its lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ListenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io("cannot lock it")(error)),
+        Err(TryLockError::Error(error)) => Err(refused(path, "cannot lock it")(error)),
     }
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
-    let io = |action| {
-        move |error| ListenError::Io {
-            path: path.to_owned(),
-            action,
-            error,
-        }
-    };
     match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => match std::os::unix::net::UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(io("cannot remove the socket of a daemon that is gone"))
-            }
+        Ok(found) if found.file_type().is_socket() => match net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+                .map_err(refused(path, "cannot remove the socket of a daemon that is gone")),
             // It is alive, and no netstate: that would hold the lock.
             _ => Err(ListenError::Foreign(path.to_owned())),
         },
         Ok(_) => Err(ListenError::NotASocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io("cannot look at it")(error)),
+        Err(error) => Err(refused(path, "cannot look at it")(error)),
     }
 }

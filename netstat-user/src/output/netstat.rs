@@ -1,4 +1,5 @@
-//! Rows in netstat's columns: what `netstat` of net-tools 2.10 prints, to the byte.
+//! Rows in netstat's columns: what `netstat` of net-tools 2.10 prints, to the byte; but for the program's name,
+//! which is the kernel's.
 
 use std::{
     collections::HashMap,
