@@ -10,6 +10,7 @@ use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     clock::WallClock,
+    connection::Netns,
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
     view::{RowQuery, RowView, Stats, StreamItem},
 };
@@ -139,13 +140,13 @@ impl Client {
         }
     }
 
-    /// Begins to watch: from here on, [`Client::items`] has all that happens.
+    /// Begins to watch: from here on, [`Client::items`] has all that happens, or all of one namespace.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn watch(&mut self) -> Result<(), ClientError> {
-        self.ask(&Question::Watch).await?;
+    pub async fn watch(&mut self, netns: Option<Netns>) -> Result<(), ClientError> {
+        self.ask(&Question::Watch(netns)).await?;
         match self.answer_in_time().await? {
             Answer::Watching => Ok(()),
             _ => Err(ClientError::Unexpected(self.path.clone())),

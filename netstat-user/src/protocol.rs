@@ -16,6 +16,7 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::WallClock;
+use crate::connection::Netns;
 use crate::view::{RowQuery, RowView, Stats, StreamItem};
 
 /// The version that this program speaks. Any change of a message is another version.
@@ -37,8 +38,9 @@ const MAGIC: &[u8; 8] = b"netstate";
 pub enum Question {
     /// The rows: [`Answer::Rows`] until [`Answer::End`].
     Rows(RowQuery),
-    /// All transitions from now on: [`Answer::Watching`], then [`Answer::Items`] without end.
-    Watch,
+    /// All transitions from now on, or those of one namespace: [`Answer::Watching`], then [`Answer::Items`]
+    /// without end.
+    Watch(Option<Netns>),
     /// The counts: one [`Answer::Stats`].
     Stats,
 }

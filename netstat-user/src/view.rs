@@ -90,6 +90,17 @@ pub enum StreamItem {
     },
 }
 
+impl StreamItem {
+    /// Whether it is about `netns`; what is about no namespace in particular is about all.
+    #[must_use]
+    pub fn concerns(&self, netns: Option<Netns>) -> bool {
+        match (self, netns) {
+            (Self::Transition(transition), Some(netns)) => transition.connection.netns == netns,
+            _ => true,
+        }
+    }
+}
+
 /// Counts of the tracer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {

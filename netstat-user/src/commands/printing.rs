@@ -65,12 +65,9 @@ impl Form {
         })
     }
 
-    /// Whether `item` is about what the user wants to see.
-    fn shows(&self, item: &StreamItem) -> bool {
-        match (item, self.netns) {
-            (StreamItem::Transition(transition), Some(netns)) => transition.connection.netns == netns,
-            _ => true,
-        }
+    /// The one namespace that is to be shown.
+    pub(super) fn netns(&self) -> Option<Netns> {
+        self.netns
     }
 }
 
@@ -134,7 +131,7 @@ impl Printer {
 
     fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
         let form = self.form;
-        for item in items.iter().filter(|item| form.shows(item)) {
+        for item in items.iter().filter(|item| item.concerns(form.netns)) {
             output::written(match &mut self.lines {
                 Some(lines) => lines.item(&mut self.out, item, clock),
                 None => json::item(&mut self.out, item, clock),

@@ -29,7 +29,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
 }
 
 async fn from_daemon(mut client: Client, form: Form, socket: &Path, stop: Stop) -> anyhow::Result<()> {
-    client.watch().await?;
+    client.watch(form.netns()).await?;
     eprintln!(
         "netstate: connected to the daemon at {}; Ctrl-C ends",
         socket.display()

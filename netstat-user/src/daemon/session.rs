@@ -7,6 +7,7 @@ use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
 
 use super::{Handle, MOST_WATCHERS};
 use crate::{
+    connection::Netns,
     engine::EngineGone,
     protocol::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
@@ -52,12 +53,12 @@ pub(super) async fn serve(
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
-            Question::Watch => {
+            Question::Watch(netns) => {
                 let Ok(_place) = watchers.try_acquire() else {
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
                     return in_time(answer(&mut frames, &Answer::Failed(full))).await;
                 };
-                return watch(&mut frames, &handle).await;
+                return watch(&mut frames, &handle, netns).await;
             }
         }
     }
@@ -92,7 +93,7 @@ async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Res
 }
 
 /// Sends the stream, as many items at once as have come meanwhile.
-async fn watch(frames: &mut Frames, handle: &Handle) -> Result<(), SessionError> {
+async fn watch(frames: &mut Frames, handle: &Handle, netns: Option<Netns>) -> Result<(), SessionError> {
     let mut stream = handle.subscribe();
     answer(frames, &Answer::Watching).await?;
     loop {
@@ -101,7 +102,11 @@ async fn watch(frames: &mut Frames, handle: &Handle) -> Result<(), SessionError>
             // A watching client says nothing more: whatever comes is its end.
             _ = frames.receive() => return Ok(()),
         };
-        let Some(items) = items else { return Ok(()) };
+        let Some(mut items) = items else { return Ok(()) };
+        items.retain(|item| item.concerns(netns));
+        if items.is_empty() {
+            continue;
+        }
         answer(frames, &Answer::Items(handle.clock(), items)).await?;
     }
 }

@@ -15,7 +15,7 @@ crate::tests![two_clients_see_the_same, a_client_that_does_not_read,];
 fn two_clients_see_the_same() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let watches = [daemon.watch()?, daemon.watch()?];
+    let watches = [daemon.watch_in(&namespace)?, daemon.watch_in(&namespace)?];
     let Pair {
         listener: _listener,
         client,
@@ -52,8 +52,8 @@ const TRANSITIONS: usize = 6;
 fn a_client_that_does_not_read() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let stopped = daemon.watch()?;
-    let reading = daemon.watch()?;
+    let stopped = daemon.watch_in(&namespace)?;
+    let reading = daemon.watch_in(&namespace)?;
     stopped.signal(Signal::STOP)?;
     let listener = listen(&namespace, LOOPBACK)?;
     for batch in 1..=BATCHES {
