@@ -294,6 +294,21 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_damaged_record_panics(damage in prop::collection::vec((0..144_usize, any::<u8>()), 0..8)) {
+            let mut bytes = change().as_bytes().to_vec();
+            for (place, value) in damage {
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte = value;
+                }
+            }
+            if let Ok(RingRecord::State(event)) = ring_record(&bytes) {
+                prop_assert!(TcpState::ALL.contains(&event.to));
+            }
+            let _ = sweep_record(&bytes);
+            let _ = holder_record(&bytes);
+        }
+
+        #[test]
         fn no_bytes_panic(kind in 0..6_u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = kind.to_ne_bytes().to_vec();
             bytes.extend(tail);

@@ -202,3 +202,85 @@ impl fmt::Display for End<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::ColorArg,
+        clock::Ktime,
+        connection::{Comm, Cookie, Owner},
+        reason::Reason,
+        tcp::TcpState,
+    };
+
+    fn refused() -> Transition {
+        let end = |addr: &str, port| Endpoint::new(addr.parse().unwrap(), port);
+        Transition {
+            connection: Connection {
+                cookie: Cookie(1),
+                netns: Netns(1),
+                family: Family::Inet,
+                local: end("127.0.0.1", 0),
+                remote: end("127.0.0.1", 81),
+                device: None,
+            },
+            time: Ktime(0),
+            from: Some(TcpState::SynSent),
+            to: TcpState::Close,
+            in_state: Some(Duration::from_micros(129)),
+            at_least: true,
+            source: Source::Sweep,
+            reason: Some(Reason::Refused),
+            owner: Some(Owner {
+                pid: 7,
+                fd: None,
+                comm: Comm(*b"a\x1b[2J\0\0\0\0\0\0\0\0\0\0\0"),
+            }),
+            uid: Some(0),
+            cgroup: None,
+        }
+    }
+
+    fn printed(color: ColorArg, item: &StreamItem) -> String {
+        let mut out = Vec::new();
+        let mut lines = Lines::new(Palette::new(color), Some(Netns(1)));
+        lines.item(&mut out, item, WallClock::read()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_tells_all_and_controls_no_terminal() {
+        let line = printed(ColorArg::Never, &StreamItem::Transition(refused()));
+        let (_time, rest) = line.split_at("00:00:00.000000".len());
+        assert_eq!(
+            rest,
+            "    SYN_SENT → CLOSE       127.0.0.1:-             127.0.0.1:81               ≥129 µs  \
+             7/a\\u{1b}[2J  refused  (seen by sweep)\n"
+        );
+    }
+
+    #[test]
+    fn colour_changes_nothing_else() {
+        let plain = printed(ColorArg::Never, &StreamItem::Transition(refused()));
+        let mut coloured = printed(ColorArg::Always, &StreamItem::Transition(refused()));
+        assert!(coloured.contains("\x1b[33m") && coloured.contains("\x1b[0m"));
+        for code in ["\x1b[33m", "\x1b[2m", "\x1b[31m", "\x1b[0m"] {
+            coloured = coloured.replace(code, "");
+        }
+        let untimed = |line: &str| line.split_once(' ').map(|(_time, rest)| rest.to_owned());
+        assert_eq!(untimed(&coloured), untimed(&plain));
+    }
+
+    #[test]
+    fn a_loss_says_why() {
+        let lost = |ring_full, interrupted| StreamItem::Lost {
+            ring_full,
+            interrupted,
+            since: Ktime(0),
+        };
+        assert!(printed(ColorArg::Never, &lost(3, 0)).contains("3 for want of room, --ring-size"));
+        assert!(!printed(ColorArg::Never, &lost(0, 2)).contains("--ring-size"));
+        assert!(printed(ColorArg::Never, &lost(3, 2)).starts_with("-- 5 state changes lost since"));
+    }
+}
