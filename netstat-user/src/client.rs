@@ -41,7 +41,7 @@ pub enum ClientError {
     #[error("the daemon at {0} does not answer; it may be stopped or overloaded: see to it, or restart it")]
     Silent(PathBuf),
     /// The connection broke.
-    #[error("the connection to the daemon at {path} broke: {error}")]
+    #[error("the connection to the daemon at {path} broke: {error}; try again, or restart the daemon")]
     Io {
         /// The socket.
         path: PathBuf,
@@ -49,10 +49,10 @@ pub enum ClientError {
         error: io::Error,
     },
     /// It answered something else.
-    #[error("the daemon at {0} answered with something that was not asked for")]
+    #[error("the daemon at {0} answered with something that was not asked for; restart it")]
     Unexpected(PathBuf),
     /// It went away.
-    #[error("the daemon at {0} has stopped")]
+    #[error("the daemon at {0} has stopped; start it again with `netstate daemon`")]
     Stopped(PathBuf),
     /// It cannot answer.
     #[error("the daemon cannot answer: {0}")]

@@ -73,7 +73,7 @@ pub struct SweepDone {
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The namespace could not be entered.
-    #[error("cannot enter network namespace {}: {error}", netns.0)]
+    #[error("cannot enter network namespace {}: {error}; run with sudo", netns.0)]
     Enter {
         /// The namespace.
         netns: Netns,
@@ -81,7 +81,7 @@ pub enum SweepError {
         error: io::Error,
     },
     /// No way leads into the namespace: it is gone, or nothing but open files keeps it.
-    #[error("there is no network namespace {}, or no process is in it", .0.0)]
+    #[error("there is no network namespace {}, or no process is in it; `lsns -t net` lists them", .0.0)]
     Absent(Netns),
     /// The kernel refused the iterator.
     #[error(transparent)]

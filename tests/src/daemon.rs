@@ -37,6 +37,33 @@ pub fn directory() -> Result<TempDir> {
         .context("cannot make a temporary directory")
 }
 
+/// Starts a daemon on `socket` that prints into a pipe. Its end is the caller's.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn_printing(socket: &Path) -> Result<Child> {
+    let mut command = binary::netstate(socket)?;
+    command
+        .arg("daemon")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command.spawn().context("cannot start netstate daemon")
+}
+
+/// Waits until the daemon on `socket` answers.
+///
+/// # Errors
+/// When it does not in time.
+pub fn wait_until_it_answers(socket: &Path) -> Result<()> {
+    wait_for("the daemon to answer", START, || {
+        Ok(binary::run(socket, "stats --json")?
+            .status
+            .success()
+            .then_some(()))
+    })
+}
+
 /// A running daemon, stopped on drop.
 #[derive(Debug)]
 pub struct Daemon {

@@ -48,10 +48,10 @@ pub enum EngineError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The runtime or the system refused something.
-    #[error("the tracer stopped: {0}")]
+    #[error("the tracer stopped: {0}; start it again")]
     Io(#[from] io::Error),
     /// The sweeper is gone.
-    #[error("the tracer stopped: its sweeper has ended")]
+    #[error("the tracer stopped: its sweeper has ended; start it again, and please report this")]
     SweeperGone,
 }
 
@@ -73,7 +73,7 @@ struct Core {
     copies: Copies,
     losses: LossWatch,
     counters: Counters,
-    /// Transitions that are not yet in the stream.
+    /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
 }
 
@@ -217,9 +217,10 @@ impl Core {
 
     fn publish(&mut self) {
         self.counters.transitions += self.fresh.len() as u64;
-        for step in std::mem::take(&mut self.fresh) {
-            self.send(StreamItem::Transition(step));
+        for step in &self.fresh {
+            self.send(StreamItem::Transition(*step));
         }
+        self.fresh.clear();
     }
 
     fn send(&self, item: StreamItem) {

@@ -63,6 +63,8 @@ impl Table {
     pub fn end_sweep(&mut self, found: &[Netns], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.abandon_sweep();
         self.unborn.retain(|_, &mut born| born >= start);
+        // The number of a namespace that is gone may be given to a new one.
+        self.swept.retain(|netns| found.contains(netns));
         let lost: Vec<_> = self.namespaces().filter(|netns| !found.contains(netns)).collect();
         for netns in lost {
             let alive = self

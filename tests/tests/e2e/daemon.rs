@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    process::Stdio,
     sync::mpsc::channel,
     thread,
 };
@@ -12,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, binary,
-    daemon::directory,
+    daemon::{directory, spawn_printing, wait_until_it_answers},
     process, snapshot,
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
     wait::SOON,
@@ -167,13 +166,8 @@ fn socket_is_private() -> Result<()> {
 fn prints_unless_quiet() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
-    let mut command = binary::netstate(&directory.path().join("netstate.sock"))?;
-    command
-        .arg("daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn()?;
+    let socket = directory.path().join("netstate.sock");
+    let mut child = spawn_printing(&socket)?;
     let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
     let (tell, told) = channel();
     thread::spawn(move || {
@@ -182,11 +176,7 @@ fn prints_unless_quiet() -> Result<()> {
             .map_while(Result::ok)
             .all(|line| tell.send(line).is_ok())
     });
-    let socket = directory.path().join("netstate.sock");
-    let printed = netstat_tests::wait::wait_for("the daemon to answer", SOON, || {
-        Ok(binary::run(&socket, "stats")?.status.success().then_some(()))
-    })
-    .and_then(|()| {
+    let printed = wait_until_it_answers(&socket).and_then(|()| {
         let pair = Pair::new(&namespace, LOOPBACK)?;
         let port = format!(":{}", pair.client.local_addr()?.port());
         netstat_tests::wait::wait_for("the daemon to print SYN_SENT → ESTABLISHED", SOON, || {
@@ -208,16 +198,9 @@ fn goes_on_without_its_reader() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    let mut command = binary::netstate(&socket)?;
-    command
-        .arg("daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn()?;
+    let mut child = spawn_printing(&socket)?;
     drop(child.stdout.take());
-    let answer = || Ok(binary::run(&socket, "stats")?.status.success().then_some(()));
-    let agreed = netstat_tests::wait::wait_for("the daemon to answer", SOON, answer).and_then(|()| {
+    let agreed = wait_until_it_answers(&socket).and_then(|()| {
         let first = Pair::new(&namespace, LOOPBACK)?;
         snapshot::agreement(&namespace, &socket, SOON)?;
         let second = Pair::new(&namespace, LOOPBACK)?;

@@ -6,16 +6,15 @@ use std::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
-    process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, binary,
-    daemon::{STOP, directory},
+    daemon::{STOP, directory, spawn_printing, wait_until_it_answers},
     process,
     sockets::{LOOPBACK, Pair},
-    wait::{SOON, wait_for},
+    wait::wait_for,
 };
 use rustix::process::Signal;
 
@@ -51,18 +50,9 @@ fn stops_although_nobody_reads_its_lines() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    let mut command = binary::netstate(&socket)?;
-    command
-        .arg("daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn()?;
+    let mut child = spawn_printing(&socket)?;
     let _unread = child.stdout.take().context("no stdout")?;
-    let ended = wait_for("the daemon to answer", SOON, || {
-        Ok(binary::run(&socket, "stats")?.status.success().then_some(()))
-    })
-    .and_then(|()| {
+    let ended = wait_until_it_answers(&socket).and_then(|()| {
         // More lines than a pipe takes.
         for _ in 0..200 {
             drop(Pair::new(&namespace, LOOPBACK)?);

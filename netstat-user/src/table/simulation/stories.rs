@@ -185,3 +185,21 @@ fn the_same_ends_on_another_device_are_another_connection() {
         .filter(|step| step.reason == Some(Reason::Reused));
     assert_eq!(reused.count(), 1);
 }
+
+#[test]
+fn a_namespace_that_comes_back_is_a_new_one() {
+    let mut world = World::default();
+    world.settle();
+    let (start, end) = (world.tick(1), world.tick(1));
+    world.table.begin_sweep();
+    world.table.end_sweep(&[], start, end, &mut world.transitions);
+    let socket = world.new_socket(Established, Form::Full, 1, 2);
+    world.put(socket);
+    world.settle();
+    assert_eq!(world.table.len(), 1);
+    assert_eq!(
+        world.transitions,
+        [],
+        "what its first sweep finds was there before"
+    );
+}
