@@ -1,5 +1,5 @@
-//! When to sweep: soon where something is missing, seldom where nothing is, and never for more than a
-//! hundredth of one processor.
+//! When to sweep: soon where something is missing, seldom where nothing is, for no more than a hundredth of one
+//! processor; and after a loss, whatever it costs, within a second.
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct Schedule {
     wait: Duration,
     full: Instant,
     repair: Instant,
+    /// Something was lost after the last sweep had begun, so that sweep does not make it good.
+    damaged: bool,
 }
 
 impl Schedule {
@@ -42,6 +44,7 @@ impl Schedule {
             wait: FIRST,
             full: now,
             repair: now,
+            damaged: false,
         }
     }
 
@@ -65,6 +68,7 @@ impl Schedule {
 
     /// Events were lost, or a sweep came to nothing: the table is not right without one.
     pub fn damaged(&mut self, now: Instant) {
+        self.damaged = true;
         self.due = self.due.min((now + FIRST).max(self.repair));
         self.full = self.full.min(now);
     }
@@ -73,6 +77,11 @@ impl Schedule {
     pub fn look_everywhere(&mut self, now: Instant) {
         self.full = self.full.min(now);
         self.due = self.due.min((now + FIRST).max(self.earliest));
+    }
+
+    /// A sweep begins: what was lost before is made good by it.
+    pub fn begun(&mut self) {
+        self.damaged = false;
     }
 
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
@@ -91,6 +100,9 @@ impl Schedule {
         } else {
             self.full.max(self.earliest)
         };
+        if self.damaged {
+            self.damaged(now);
+        }
     }
 }
 
@@ -130,5 +142,20 @@ mod tests {
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
+    }
+
+    #[test]
+    fn what_is_lost_during_a_sweep_is_not_made_good_by_it() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        let settled = Unsettled::default();
+        schedule.begun();
+        schedule.damaged(now);
+        schedule.swept(now, Duration::ZERO, settled, true);
+        assert_eq!(schedule.due() - now, FIRST);
+        assert!(schedule.is_full_due(now));
+        schedule.begun();
+        schedule.swept(now, Duration::ZERO, settled, true);
+        assert_eq!(schedule.due() - now, FULL);
     }
 }

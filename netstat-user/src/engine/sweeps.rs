@@ -129,6 +129,7 @@ impl Core {
             .send(Job::Sockets(scope))
             .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
+        self.sweeps.schedule.begun();
         self.sweeps.running = Some(Running {
             questions,
             ..Running::default()
