@@ -125,8 +125,16 @@ kernel_fields! {
     snd_una = "tcp_sock", "snd_una", required;
     /// `TCP_LINGER2`; int, negative when FIN_WAIT2 is to be skipped.
     linger2 = "tcp_sock", "linger2", required;
+    /// Whether this is a subflow of an MPTCP connection; bool. Absent without `CONFIG_MPTCP`.
+    is_mptcp = "tcp_sock", "is_mptcp", optional;
     /// `TCP_FIN_WAIT2` or `TCP_TIME_WAIT`; u8.
     tw_substate = "inet_timewait_sock", "tw_substate", required;
+    /// The timer that ends a minisock; `timer_list`. Without it that is left to sweeps.
+    tw_timer = "inet_timewait_sock", "tw_timer", optional;
+    /// The cookie as it is stored, 0 while nobody has asked for it; u64.
+    skc_cookie = "sock_common", "skc_cookie", required;
+    /// The child that has come of a request sock, NULL before that; pointer to `sock`.
+    request_child = "request_sock", "sk", optional;
     /// `PF_KTHREAD` and the other process flags; u32.
     task_flags = "task_struct", "flags", required;
     /// The process's first thread; pointer to `task_struct`.

@@ -15,6 +15,16 @@ pub mod kind {
     pub const SWEEP_END: u32 = 3;
     /// A [`SocketHeld`](super::SocketHeld).
     pub const SOCKET_HELD: u32 = 4;
+    /// A [`SocketNews`](super::SocketNews).
+    pub const SOCKET_NEWS: u32 = 5;
+    /// A [`SocketGone`](super::SocketGone).
+    pub const SOCKET_GONE: u32 = 6;
+}
+
+/// Bits of [`Socket::flags`].
+pub mod socket {
+    /// A subflow of an MPTCP connection (`tcp_sock.is_mptcp`).
+    pub const MPTCP: u32 = 1 << 0;
 }
 
 /// Bits of [`StateChange::flags`].
@@ -45,14 +55,24 @@ pub mod form {
     pub const REQUEST: u8 = 2;
 }
 
+/// What has happened to the socket of a [`SocketNews`]: [`SocketNews::change`].
+pub mod change {
+    /// The kernel has just made it.
+    pub const MADE: u8 = 0;
+    /// It was there before, and is in this state now.
+    pub const CHANGED: u8 = 1;
+}
+
 /// Indices into the per-CPU counters of records that found no room in the ring.
 pub mod lost {
     /// [`StateChange`](super::StateChange) records.
     pub const STATE_CHANGE: u32 = 0;
     /// [`SweepEnd`](super::SweepEnd) records: the sweep is void and is repeated.
     pub const SWEEP_END: u32 = 1;
+    /// [`SocketNews`](super::SocketNews) and [`SocketGone`](super::SocketGone) records.
+    pub const NEWS: u32 = 2;
     /// How many counters there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// Length of a task's name, the closing NUL included (`TASK_COMM_LEN`).
@@ -86,8 +106,8 @@ pub struct Socket {
     pub protocol: u16,
     /// Index of the device that the socket is bound to; 0 for none. Ends can be alike on two devices.
     pub device: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bits of [`socket`]; 0 for a minisock and a request sock.
+    pub flags: u32,
 }
 
 /// One call of `inet_sock_set_state`.
@@ -158,6 +178,43 @@ pub struct SweepEnd {
     pub time: u64,
     /// The iterator session's number, which no other has.
     pub session: u64,
+}
+
+/// What a hook in the kernel's code tells of a socket, where no tracepoint does: a minisock has been made or has
+/// changed its substate, a request sock has been made, `connect` has chosen a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketNews {
+    /// [`kind::SOCKET_NEWS`].
+    pub kind: u32,
+    /// The state that it is in now.
+    pub state: u8,
+    /// One of [`form`].
+    pub form: u8,
+    /// One of [`change`].
+    pub change: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// When the hook was passed.
+    pub time: u64,
+    /// The socket.
+    pub socket: Socket,
+}
+
+/// What a hook tells of a minisock or request sock that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketGone {
+    /// [`kind::SOCKET_GONE`].
+    pub kind: u32,
+    /// [`form::MINISOCK`] or [`form::REQUEST`].
+    pub form: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+    /// When the hook was passed.
+    pub time: u64,
+    /// `sock_gen_cookie`; 0 when the sock has none, and so was never reported.
+    pub cookie: u64,
 }
 
 /// One file descriptor that holds a TCP socket, as `iter/task_file` found it.

@@ -85,6 +85,8 @@ pub struct Connection {
     pub remote: Endpoint,
     /// Index of the device that the socket is bound to. Link-local connections always are, and with VRF all.
     pub device: Option<u32>,
+    /// It is a subflow of an MPTCP connection, as far as anybody has seen: a minisock does not say.
+    pub mptcp: bool,
 }
 
 impl Connection {
@@ -112,6 +114,7 @@ impl Connection {
             self.remote = newer.remote;
         }
         self.device = self.device.or(newer.device);
+        self.mptcp |= newer.mptcp;
         *self != before
     }
 }

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::{
     clock::Ktime,
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
-    facts::{Fence, Form, Holder, Queues, Sighting, StateEvent},
+    facts::{Fence, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
     tcp::{TcpState, UnknownState},
 };
 
@@ -43,6 +43,10 @@ pub enum DecodeError {
 pub enum RingRecord {
     /// A socket changed its state.
     State(StateEvent),
+    /// A hook tells of a socket.
+    News(SocketNews),
+    /// A hook tells of a sock that ends.
+    Gone(SocketGone),
     /// A sweep ended.
     Fence(Fence),
 }
@@ -64,6 +68,8 @@ pub enum SweepRecord {
 pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
     match record_kind(bytes)? {
         kind::STATE_CHANGE => state_event(&read(bytes)?.0).map(RingRecord::State),
+        kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
+        kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
         kind::SWEEP_END => Ok(RingRecord::Fence(fence(&read(bytes)?.0))),
         other => Err(DecodeError::Kind(other)),
     }
@@ -155,12 +161,7 @@ fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
 }
 
 fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
-    let form = match seen.form {
-        form::FULL => Form::Full,
-        form::MINISOCK => Form::Minisock,
-        form::REQUEST => Form::Request,
-        other => return Err(DecodeError::Form(other)),
-    };
+    let form = known_form(seen.form)?;
     Ok(Sighting {
         time: Ktime(seen.time),
         connection: connection(&seen.socket)?,
@@ -175,6 +176,33 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
             backlog: seen.backlog,
         },
     })
+}
+
+fn news(news: &wire::SocketNews) -> Result<SocketNews, DecodeError> {
+    Ok(SocketNews {
+        time: Ktime(news.time),
+        connection: connection(&news.socket)?,
+        form: known_form(news.form)?,
+        made: news.change == wire::change::MADE,
+        state: TcpState::try_from(news.state)?,
+    })
+}
+
+fn gone(gone: &wire::SocketGone) -> Result<SocketGone, DecodeError> {
+    Ok(SocketGone {
+        time: Ktime(gone.time),
+        cookie: Cookie(gone.cookie),
+        form: known_form(gone.form)?,
+    })
+}
+
+fn known_form(form: u8) -> Result<Form, DecodeError> {
+    match form {
+        form::FULL => Ok(Form::Full),
+        form::MINISOCK => Ok(Form::Minisock),
+        form::REQUEST => Ok(Form::Request),
+        other => Err(DecodeError::Form(other)),
+    }
 }
 
 fn fence(end: &wire::SweepEnd) -> Fence {
@@ -205,6 +233,7 @@ fn connection(socket: &wire::Socket) -> Result<Connection, DecodeError> {
         local: Endpoint::new(local, socket.local_port),
         remote: Endpoint::new(remote, socket.remote_port),
         device: (socket.device != 0).then_some(socket.device),
+        mptcp: socket.flags & wire::socket::MPTCP != 0,
     })
 }
 
@@ -237,7 +266,7 @@ mod tests {
             family: 2,
             protocol: 6,
             device: 0,
-            reserved: 0,
+            flags: 0,
         }
     }
 
@@ -309,7 +338,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(kind in 0..6_u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(kind in 0..8_u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = kind.to_ne_bytes().to_vec();
             bytes.extend(tail);
             for cut in [&bytes[..], &bytes[1..]] {

@@ -39,6 +39,33 @@ pub struct StateEvent {
     pub cgroup: Option<u64>,
 }
 
+/// What a hook in the kernel tells of a socket: where no state change is announced, or not all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketNews {
+    /// When.
+    pub time: Ktime,
+    /// Which socket.
+    pub connection: Connection,
+    /// A new request sock in SYN_RECV; a minisock, new or with another substate; or a full sock in SYN_SENT
+    /// that has its port by now.
+    pub form: Form,
+    /// The kernel has just made it.
+    pub made: bool,
+    /// The state that it is in now.
+    pub state: TcpState,
+}
+
+/// A minisock or request sock that ends, as a hook tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketGone {
+    /// When.
+    pub time: Ktime,
+    /// Which.
+    pub cookie: Cookie,
+    /// What the kernel kept it in; its connection may go on in another.
+    pub form: Form,
+}
+
 /// The structure that the kernel keeps a socket in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Form {

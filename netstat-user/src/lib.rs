@@ -18,6 +18,7 @@ pub mod output;
 pub mod protocol;
 pub mod reason;
 pub mod schedule;
+pub mod sources;
 pub mod sweeper;
 pub mod table;
 pub mod tcp;

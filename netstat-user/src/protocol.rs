@@ -20,7 +20,7 @@ use crate::connection::Netns;
 use crate::view::{RowQuery, RowView, Stats, StreamItem};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_greeting_tells_the_version() {
         assert_eq!(check_greeting(&greeting()), Ok(()));
-        assert_eq!(check_greeting(b"netstate\x02\x00"), Err(BadGreeting::Version(2)));
+        assert_eq!(check_greeting(b"netstate\x01\x00"), Err(BadGreeting::Version(1)));
         assert_eq!(check_greeting(b"GET / HTTP/1.1"), Err(BadGreeting::Foreign));
         assert_eq!(check_greeting(b"netstate\x01\x00\x00"), Err(BadGreeting::Foreign));
     }

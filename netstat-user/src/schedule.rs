@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::table::Unsettled;
+use crate::{sources::Coverage, table::Unsettled};
 
 /// Between the first hint that a sweep is needed and the sweep: most connections settle by themselves meanwhile.
 const FIRST: Duration = Duration::from_millis(20);
@@ -30,6 +30,8 @@ pub struct Schedule {
     wait: Duration,
     full: Instant,
     repair: Instant,
+    /// What the last look at all namespaces took.
+    cost: Duration,
     /// Something was lost after the last sweep had begun, so that sweep does not make it good.
     damaged: bool,
 }
@@ -44,6 +46,7 @@ impl Schedule {
             wait: FIRST,
             full: now,
             repair: now,
+            cost: Duration::ZERO,
             damaged: false,
         }
     }
@@ -58,6 +61,17 @@ impl Schedule {
     #[must_use]
     pub fn is_full_due(&self, now: Instant) -> bool {
         self.full <= now
+    }
+
+    /// The longest that the table can differ from the kernel where nothing is lost, and as long as it takes to be
+    /// repaired where something is.
+    #[must_use]
+    pub fn settling(&self, coverage: Coverage) -> Duration {
+        if coverage.is_complete() {
+            REPAIR * 2
+        } else {
+            FULL.max(self.cost * FULL_BUDGET) + REPAIR
+        }
     }
 
     /// Something has come up that only a sweep can tell.
@@ -91,6 +105,7 @@ impl Schedule {
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = now + FULL.max(cost * FULL_BUDGET);
+            self.cost = cost;
         }
         self.due = if unsettled.urgent > 0 {
             self.wait = (self.wait * 2).min(LINGERING);

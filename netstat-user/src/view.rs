@@ -8,6 +8,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Netns, Owner},
     facts::{Form, Queues},
+    sources::HookState,
     table::{Row, Transition},
     tcp::TcpState,
 };
@@ -120,12 +121,18 @@ pub struct Stats {
     pub transitions: u64,
     /// Events for which the ring had no room, by CPU.
     pub lost_ring_full: Vec<u64>,
+    /// What hooks told of minisocks, request socks and ports, and found no room, by CPU.
+    pub lost_news_ring_full: Vec<u64>,
     /// Events that came while the program was running on the same CPU.
     pub lost_recursion: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Size of the ring in bytes.
     pub ring_bytes: u32,
+    /// The hooks in the kernel, and why it has not taken some.
+    pub hooks: Vec<HookState>,
+    /// The longest that the table can differ from the kernel.
+    pub settling: Duration,
     /// Sweeps finished.
     pub sweeps: u64,
     /// Sweeps that came to nothing.
@@ -146,6 +153,7 @@ impl Stats {
     /// State changes lost, for whatever reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost_ring_full.iter().sum::<u64>() + self.lost_recursion
+        let ring_full = self.lost_ring_full.iter().chain(&self.lost_news_ring_full);
+        ring_full.sum::<u64>() + self.lost_recursion
     }
 }

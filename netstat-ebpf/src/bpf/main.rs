@@ -13,8 +13,12 @@
     clippy::needless_pass_by_value
 )]
 
+mod connect;
 mod file_iter;
 mod kernel;
+mod minisock;
+mod news;
+mod request;
 mod ring;
 mod seq;
 mod socket;

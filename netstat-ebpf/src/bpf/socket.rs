@@ -3,17 +3,23 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use netstat_ebpf::{fields::ABSENT, wire::Socket};
+use netstat_ebpf::{
+    fields::ABSENT,
+    wire::{Socket, socket},
+};
 
 use crate::kernel::{at, load, load_optional};
 
 pub const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;
+pub const TCP_SYN_SENT: u8 = 2;
+pub const TCP_SYN_RECV: u8 = 3;
+pub const TCP_TIME_WAIT: u8 = 6;
 pub const TCP_CLOSE: u8 = 7;
 
 /// Writes what `struct sock_common` tells, which a full sock, a minisock and a request sock all begin with.
 ///
-/// `uid` and `cgroup` are set to 0: see [`describe_full`].
+/// `uid`, `cgroup` and `flags` are set to 0: see [`describe_full`].
 ///
 /// # Safety
 ///
@@ -30,7 +36,7 @@ pub unsafe fn describe_common(sk: *const c_void, out: *mut Socket) {
         (*out).cgroup = 0;
         (*out).uid = 0;
         (*out).device = load(sk, at!(skc_bound_dev_if));
-        (*out).reserved = 0;
+        (*out).flags = 0;
         (*out).netns = load(load(sk, at!(skc_net)), at!(net_inum));
         (*out).local_port = load(sk, at!(skc_num));
         (*out).remote_port = u16::from_be(load(sk, at!(skc_dport)));
@@ -56,6 +62,21 @@ pub unsafe fn describe_full(sk: *const c_void, out: *mut Socket) {
         describe_common(sk, out);
         (*out).uid = load(sk, at!(sk_uid));
         (*out).cgroup = cgroup_id(sk);
+    }
+}
+
+/// Adds what only TCP's own part of a full sock tells.
+///
+/// # Safety
+///
+/// `tcp` is a trusted BTF pointer to a `tcp_sock`; `out` may be written.
+#[inline(always)]
+pub unsafe fn describe_tcp(tcp: *const c_void, out: *mut Socket) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if load_optional::<u8>(tcp, at!(is_mptcp)).unwrap_or(0) != 0 {
+            (*out).flags |= socket::MPTCP;
+        }
     }
 }
 

@@ -13,11 +13,9 @@ use crate::{
     kernel::{at, load},
     ring,
     seq::IterContext,
-    socket::{describe_common, describe_full},
+    socket::{TCP_SYN_RECV, TCP_TIME_WAIT, describe_common, describe_full, describe_tcp},
 };
 
-const TCP_SYN_RECV: u8 = 3;
-const TCP_TIME_WAIT: u8 = 6;
 const TCP_LISTEN: u8 = 10;
 const TCP_NEW_SYN_RECV: u8 = 12;
 
@@ -94,6 +92,7 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> bool {
             return false;
         }
         describe_full(tcp, &raw mut (*out).socket);
+        describe_tcp(tcp, &raw mut (*out).socket);
         (*out).form = form::FULL;
         (*out).state = state;
         let socket: *const c_void = load(tcp, at!(sk_socket));

@@ -16,17 +16,15 @@ use netstat_ebpf::wire::{StateChange, flag, kind, lost};
 use crate::{
     kernel::{at, load},
     ring,
-    socket::{IPPROTO_TCP, TCP_CLOSE, describe_full},
+    socket::{IPPROTO_TCP, TCP_CLOSE, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
 };
 
-const TCP_ESTABLISHED: i32 = 1;
-const TCP_SYN_SENT: i32 = 2;
-const TCP_SYN_RECV: i32 = 3;
-const TCP_FIN_WAIT1: i32 = 4;
-const TCP_FIN_WAIT2: i32 = 5;
-const TCP_CLOSE_WAIT: i32 = 8;
-const TCP_LAST_ACK: i32 = 9;
-const TCP_LISTEN: i32 = 10;
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LAST_ACK: u8 = 9;
+const TCP_LISTEN: u8 = 10;
 
 /// `enum sock_flags`, unchanged since 2.6.
 const SOCK_DEAD: u64 = 1 << 0;
@@ -38,8 +36,8 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
+    let old = ctx.arg::<i32>(1) as u8;
+    let new = ctx.arg::<i32>(2) as u8;
     // SAFETY: the tracepoint's first argument is a trusted `struct sock`.
     if unsafe { load::<u16>(sk, at!(sk_protocol)) } != IPPROTO_TCP {
         return 0;
@@ -52,11 +50,12 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         (*out).kind = kind::STATE_CHANGE;
         (*out).time = bpf_ktime_get_boot_ns();
-        (*out).old_state = old as u8;
-        (*out).new_state = new as u8;
+        (*out).old_state = old;
+        (*out).new_state = new;
         (*out).reserved = [0; 2];
         (*out).sk_err = load(sk, at!(sk_err));
         describe_full(sk, &raw mut (*out).socket);
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
         let mut flags = 0;
         let sock_flags: u64 = load(sk, at!(skc_flags));
         if sock_flags & SOCK_DONE != 0 {
@@ -65,8 +64,16 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         if sock_flags & SOCK_DEAD != 0 {
             flags |= flag::ORPHAN;
         }
-        if new == i32::from(TCP_CLOSE) {
-            flags |= describe_end(&ctx, sk, old, out);
+        if tcp.is_null() {
+            warn!(
+                &ctx,
+                "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old
+            );
+        } else {
+            describe_tcp(tcp, &raw mut (*out).socket);
+            if new == TCP_CLOSE {
+                flags |= describe_end(tcp, old, out);
+            }
         }
         let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
         if acts_for_itself(old, new) && is_in_system_call(sk) && !is_kernel_thread(task) {
@@ -88,30 +95,13 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 /// What is known only of a socket that ends: the port that unhashing has taken from `skc_num`, and whether
 /// FIN_WAIT2 was cut short by a negative `linger2`.
 #[inline(always)]
-unsafe fn describe_end(
-    ctx: &BtfTracePointContext,
-    sk: *const c_void,
-    old: i32,
-    out: *mut StateChange,
-) -> u32 {
-    // SAFETY: `sk` is trusted; the helper's result is checked for NULL.
+unsafe fn describe_end(tcp: *const c_void, old: u8, out: *mut StateChange) -> u32 {
+    // SAFETY: `tcp` is a trusted `tcp_sock`.
     unsafe {
-        let no_port = (*out).socket.local_port == 0;
-        if !no_port && old != TCP_FIN_WAIT2 {
-            return 0;
-        }
-        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
-        if tcp.is_null() {
-            warn!(
-                ctx,
-                "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old
-            );
-            return 0;
-        }
-        if no_port {
+        if (*out).socket.local_port == 0 {
             (*out).socket.local_port = u16::from_be(load(tcp, at!(inet_sport)));
         }
-        if load::<i32>(tcp, at!(linger2)) < 0 {
+        if old == TCP_FIN_WAIT2 && load::<i32>(tcp, at!(linger2)) < 0 {
             flag::NO_LINGER2
         } else {
             0
@@ -123,10 +113,10 @@ unsafe fn describe_end(
 /// (`tcp_v4_connect`), `listen` (`inet_csk_listen_start`), `close` and `shutdown` (`tcp_close_state`). All others
 /// can come out of softirq, on whatever task it interrupted, or of `ss -K` (`tcp_abort`).
 #[inline(always)]
-fn acts_for_itself(old: i32, new: i32) -> bool {
+fn acts_for_itself(old: u8, new: u8) -> bool {
     matches!(
         (old, new),
-        (7, TCP_SYN_SENT | TCP_LISTEN)
+        (TCP_CLOSE, TCP_SYN_SENT | TCP_LISTEN)
             | (TCP_ESTABLISHED | TCP_SYN_RECV, TCP_FIN_WAIT1)
             | (TCP_CLOSE_WAIT, TCP_LAST_ACK)
     )

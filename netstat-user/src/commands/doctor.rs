@@ -16,6 +16,7 @@ use crate::{
     decode::RingRecord,
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
+    sources,
     sweeper::{Job, Outcome, Scope, SweepError, Walker},
     tcp::TcpState,
 };
@@ -161,8 +162,8 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         Job::Sockets(Scope::All(Vec::new())),
     ));
     findings.push(walked("holders", "iter/task_file", &mut walker, Job::Holders));
-    let tier = "TIME_WAIT and half-open connections by sweep of iter/tcp (their hooks are not used)";
-    findings.push(Finding::good("minisocks", tier));
+    let sources = sources::describe(&tracer.hooks);
+    findings.extend(sources.into_iter().map(|source| Finding::good("source", source)));
     findings
 }
 

@@ -15,6 +15,7 @@ use crate::{
     connection::{Family, Netns},
     loader,
     output::{self, json, netstat},
+    sources::Coverage,
     sweeper::{Job, Outcome, Scope, SweepError, Walker},
     table::Table,
     view::{RowQuery, RowView},
@@ -61,7 +62,7 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
 
 fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
     let mut walker = Walker::new(loader::iterators()?);
-    let mut table = Table::new();
+    let mut table = Table::new(Coverage::default());
     let mut failures = Vec::new();
     let mut fold = |outcome| match outcome {
         Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),

@@ -6,6 +6,7 @@ use crate::{
     cli::StatsArgs,
     client::Client,
     output::{self, Short, json},
+    sources,
     tcp::TcpState,
     view::Stats,
 };
@@ -59,7 +60,14 @@ fn text(stats: &Stats) -> String {
     );
     add(
         "Sources",
-        "tp_btf/inet_sock_set_state, iter/tcp, iter/task_file; minisocks by sweep".to_owned(),
+        "tp_btf/inet_sock_set_state, iter/tcp, iter/task_file".to_owned(),
+    );
+    for source in sources::describe(&stats.hooks) {
+        add("", source);
+    }
+    add(
+        "Settling",
+        format!("at most {} behind the kernel", Short(stats.settling)),
     );
     add("Ring", format!("{} KiB", stats.ring_bytes / 1024));
     add("Watching", format!("{} reader(s)", stats.subscribers));

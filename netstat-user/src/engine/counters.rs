@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{loader::Losses, table::Table, view::Stats};
+use crate::{loader::Losses, sources::HookState, table::Table, view::Stats};
 
 /// Over how long the rate of events is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -14,6 +14,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 pub(super) struct Counters {
     started: Instant,
     ring_bytes: u32,
+    hooks: Vec<HookState>,
     pub(super) events: u64,
     pub(super) transitions: u64,
     pub(super) undecodable: u64,
@@ -26,10 +27,11 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn new(ring_bytes: u32) -> Self {
+    pub(super) fn new(ring_bytes: u32, hooks: Vec<HookState>) -> Self {
         Self {
             started: Instant::now(),
             ring_bytes,
+            hooks,
             events: 0,
             transitions: 0,
             undecodable: 0,
@@ -66,7 +68,13 @@ impl Counters {
         if seconds > 0.0 { came / seconds } else { 0.0 }
     }
 
-    pub(super) fn stats(&mut self, table: &Table, losses: &Losses, subscribers: usize) -> Stats {
+    pub(super) fn stats(
+        &mut self,
+        table: &Table,
+        losses: &Losses,
+        settling: Duration,
+        subscribers: usize,
+    ) -> Stats {
         let unsettled = table.unsettled();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -77,9 +85,12 @@ impl Counters {
             events_per_second: self.events_per_second(),
             transitions: self.transitions,
             lost_ring_full: losses.ring_full.clone(),
+            lost_news_ring_full: losses.news_ring_full.clone(),
             lost_recursion: losses.recursion,
             undecodable: self.undecodable,
             ring_bytes: self.ring_bytes,
+            hooks: self.hooks.clone(),
+            settling,
             sweeps: self.sweeps,
             sweeps_void: self.sweeps_void,
             sweep_cost: self.sweep_cost,

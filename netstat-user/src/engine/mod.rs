@@ -24,6 +24,7 @@ use crate::{
     clock::Ktime,
     decode::{DecodeError, RingRecord},
     loader::{EventRing, KernelLog, LoadError, Tracer},
+    sources,
     sweeper::{self, Job, Outcome},
     table::{Table, Transition},
     view::StreamItem,
@@ -89,13 +90,13 @@ impl Engine {
         let (stream, _) = broadcast::channel(STREAM);
         let handle = Handle::new(asking, stream.clone());
         let core = Core {
-            table: Table::new(),
+            table: Table::new(sources::coverage(&tracer.hooks)),
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
-            counters: Counters::new(ring_bytes),
+            counters: Counters::new(ring_bytes, tracer.hooks),
             fresh: Vec::new(),
         };
         let ring = tracer.events.readable()?;
@@ -175,6 +176,14 @@ impl Core {
                 self.counters.events += 1;
                 self.table.apply_event(&event, &mut self.fresh);
             }
+            Ok(RingRecord::News(news)) => {
+                self.counters.events += 1;
+                self.table.apply_news(&news, &mut self.fresh);
+            }
+            Ok(RingRecord::Gone(gone)) => {
+                self.counters.events += 1;
+                self.table.apply_gone(&gone, &mut self.fresh);
+            }
             Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
             Err(error) => {
                 self.counters.undecodable += 1;
@@ -189,8 +198,12 @@ impl Core {
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
                 let readers = self.stream.receiver_count();
+                let settling = self.sweeps.settling(self.table.coverage());
                 // Whoever asked may have gone since.
-                let _ = reply.send(self.counters.stats(&self.table, self.losses.total(), readers));
+                let _ = reply.send(
+                    self.counters
+                        .stats(&self.table, self.losses.total(), settling, readers),
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use crate::{
     connection::Netns,
     facts::Fence,
     schedule::Schedule,
+    sources::Coverage,
     sweeper::{Job, Outcome, Scope, SweepDone, SweepError},
     table::{NamespaceSweep, Unsettled},
     view::{RowQuery, RowView},
@@ -109,6 +110,11 @@ impl Sweeps {
             self.schedule.unsettled(now);
         }
         self.urgent = unsettled.urgent;
+    }
+
+    /// As [`Schedule::settling`].
+    pub(super) fn settling(&self, coverage: Coverage) -> Duration {
+        self.schedule.settling(coverage)
     }
 
     pub(super) fn damaged(&mut self, now: Instant) {

@@ -41,6 +41,12 @@ pub enum LoadError {
         /// The field's path in it.
         path: &'static str,
     },
+    /// The kernel has no such function to hook, or shows none.
+    #[error("this kernel's BTF has no function `{function}`")]
+    NoFunction {
+        /// The function.
+        function: &'static str,
+    },
     /// The verifier refused a program.
     #[error(
         "the kernel refused the BPF program `{program}` ({error}); the verifier's last words:\n{log}\n\
@@ -92,6 +98,18 @@ impl LoadError {
                 }
             }
             error => Self::from_chain(format!("cannot attach the BPF program `{program}`"), &error),
+        }
+    }
+
+    /// The error in a few words, without advice.
+    pub(super) fn in_short(&self) -> String {
+        match self {
+            Self::NotPermitted { .. } => "not permitted".to_owned(),
+            Self::Refused { error, log, .. } => {
+                let last = log.lines().last().unwrap_or_default().trim();
+                format!("{error}: {last}")
+            }
+            other => other.to_string(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod btf;
 mod error;
+mod hooks;
 
 use std::{
     fs::File,
@@ -21,7 +22,10 @@ use netstat_ebpf::wire::lost;
 use tokio::io::unix::AsyncFd;
 use zerocopy::IntoBytes;
 
-use crate::decode::{self, DecodeError, RingRecord};
+use crate::{
+    decode::{self, DecodeError, RingRecord},
+    sources::HookState,
+};
 
 /// The compiled BPF programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
@@ -43,9 +47,11 @@ pub struct Tracer {
     pub losses: LossCounters,
     /// What the programs have to say.
     pub log: KernelLog,
+    /// The hooks, and why the kernel has not taken some.
+    pub hooks: Vec<HookState>,
 }
 
-/// Loads all programs and attaches the tracepoint.
+/// Loads all programs, and attaches the tracepoint and the hooks that the kernel takes.
 ///
 /// `ring_bytes` is the size of the event ring: a power of two, at least a page.
 ///
@@ -61,12 +67,15 @@ pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
     let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", &e))?;
     let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", &e))?;
-    let program = attach_state_change(&mut ebpf, &btf)?;
+    let mut programs = vec![attach_state_change(&mut ebpf, &btf)?];
+    let mut hooks = hooks::attach(&mut ebpf, &btf);
+    programs.append(&mut hooks.programs);
     Ok(Tracer {
         events: EventRing(ring),
-        losses: LossCounters { counters, program },
+        losses: LossCounters { counters, programs },
         log: KernelLog(log),
         iterators: Iterators { ebpf },
+        hooks: hooks.states,
     })
 }
 
@@ -210,7 +219,8 @@ impl Iterators {
 /// Counts of records that never reached the ring.
 pub struct LossCounters {
     counters: PerCpuArray<MapData, u64>,
-    program: ProgramFd,
+    /// Those that write events.
+    programs: Vec<ProgramFd>,
 }
 
 /// What was lost since the tracer was attached.
@@ -218,7 +228,9 @@ pub struct LossCounters {
 pub struct Losses {
     /// State changes for which the ring had no room, by CPU.
     pub ring_full: Vec<u64>,
-    /// State changes that happened on a CPU while the program was already running there: an interrupt's
+    /// What hooks told of minisocks, request socks and ports, likewise.
+    pub news_ring_full: Vec<u64>,
+    /// Events that happened on a CPU while their program was already running there: an interrupt's
     /// packet changed a socket just then (`recursion_misses`, 5.12).
     pub recursion: u64,
     /// Sweeps whose end found no room.
@@ -226,10 +238,10 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// State changes for which the ring had no room.
+    /// Events for which the ring had no room.
     #[must_use]
     pub fn ring_full(&self) -> u64 {
-        self.ring_full.iter().sum()
+        self.ring_full.iter().chain(&self.news_ring_full).sum()
     }
 }
 
@@ -244,6 +256,7 @@ impl LossCounters {
         let fences = self.counter(lost::SWEEP_END)?.iter().sum();
         Ok(Losses {
             ring_full,
+            news_ring_full: self.counter(lost::NEWS)?,
             recursion: self.recursion_misses()?,
             fences,
         })
@@ -256,12 +269,15 @@ impl LossCounters {
 
     /// aya does not show `bpf_prog_info.recursion_misses`; the kernel prints it here as well.
     fn recursion_misses(&self) -> io::Result<u64> {
-        let fd = self.program.as_fd().as_raw_fd();
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix("recursion_misses:"));
-        Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+        let misses = self.programs.iter().map(|program| {
+            let fd = program.as_fd().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+            let line = info
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"));
+            Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
+        });
+        misses.sum()
     }
 }
 

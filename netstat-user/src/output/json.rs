@@ -91,7 +91,10 @@ pub fn stats(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
             "lost_ring_full_by_cpu": stats.lost_ring_full,
             "lost_recursion": stats.lost_recursion,
             "undecodable": stats.undecodable,
+            "lost_news_ring_full_by_cpu": stats.lost_news_ring_full,
             "ring_bytes": stats.ring_bytes,
+            "hooks": stats.hooks,
+            "settling_ms": micros(stats.settling) / 1000,
             "sweeps": stats.sweeps,
             "sweeps_void": stats.sweeps_void,
             "sweep_cost_us": micros(stats.sweep_cost),
@@ -127,6 +130,7 @@ struct Identity {
     remote_addr: std::net::IpAddr,
     remote_port: Option<u16>,
     device: Option<u32>,
+    mptcp: bool,
 }
 
 impl Identity {
@@ -140,6 +144,7 @@ impl Identity {
             remote_addr: connection.remote.addr(connection.family),
             remote_port: connection.remote.port(),
             device: connection.device,
+            mptcp: connection.mptcp,
         }
     }
 }
@@ -191,6 +196,7 @@ struct Step {
     in_state_us: Option<u64>,
     at_least: bool,
     source: Source,
+    earliest: Option<String>,
     reason: Option<String>,
     #[serde(flatten)]
     holder: Holder,
@@ -206,6 +212,9 @@ impl Step {
             in_state_us: transition.in_state.map(micros),
             at_least: transition.at_least,
             source: transition.source,
+            earliest: transition
+                .earliest
+                .map(|earliest| clock.timestamp(earliest).to_string()),
             reason: transition.reason.map(|reason| reason.to_string()),
             holder: Holder::of(transition.uid, transition.owner.as_ref(), transition.cgroup),
         }

@@ -140,7 +140,12 @@ impl Lines {
             let _ = write!(text, "  {alarm}{reason}{reset}");
         }
         if transition.source == Source::Sweep {
-            text.push_str("  (seen by sweep)");
+            text.push_str("  (seen by sweep");
+            if let Some(earliest) = transition.earliest {
+                let late = transition.time.since(earliest);
+                let _ = write!(text, ", at most {} late", Short(late));
+            }
+            text.push(')');
         }
         text
     }
@@ -224,13 +229,15 @@ mod tests {
                 local: end("127.0.0.1", 0),
                 remote: end("127.0.0.1", 81),
                 device: None,
+                mptcp: false,
             },
-            time: Ktime(0),
+            time: Ktime(40_000_000),
             from: Some(TcpState::SynSent),
             to: TcpState::Close,
             in_state: Some(Duration::from_micros(129)),
             at_least: true,
             source: Source::Sweep,
+            earliest: Some(Ktime(0)),
             reason: Some(Reason::Refused),
             owner: Some(Owner {
                 pid: 7,
@@ -256,7 +263,7 @@ mod tests {
         assert_eq!(
             rest,
             "    SYN_SENT → CLOSE       127.0.0.1:-             127.0.0.1:81               ≥129 µs  \
-             7/a\\u{1b}[2J  refused  (seen by sweep)\n"
+             7/a\\u{1b}[2J  refused  (seen by sweep, at most 40.0 ms late)\n"
         );
     }
 

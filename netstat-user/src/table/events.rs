@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Ktime,
-    connection::{Cookie, Owner},
+    connection::{Connection, Cookie, Owner},
     facts::{Form, StateEvent},
     reason::Reason,
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
@@ -23,11 +23,14 @@ use crate::{
 const MOST_UNBORN: usize = 65_536;
 
 /// What has become of a connection once its event is over.
+#[derive(Clone, Copy)]
 enum After {
     /// A full sock in this state.
     Open(TcpState),
     /// A minisock in this state.
     Minisock(TcpState),
+    /// A minisock in this state, of which a hook has told.
+    KnownMinisock(TcpState),
     /// Nothing.
     Gone,
 }
@@ -51,6 +54,20 @@ impl After {
 }
 
 impl Table {
+    /// Where `event` leaves the connection, by what hooks have told of its minisock; without hooks, or if they came
+    /// too late for this socket, by what the event itself says.
+    fn after(&mut self, event: &StateEvent, known: bool) -> After {
+        if event.to != Close {
+            return After::Open(event.to);
+        }
+        match self.take_newborn(event).map(|newborn| newborn.state) {
+            Some(Some(state)) => After::KnownMinisock(state),
+            Some(None) => After::Gone,
+            None if known && self.coverage().minisocks => After::Gone,
+            None => After::of(event),
+        }
+    }
+
     /// Folds one event; the steps that follow from it are added to `out`.
     ///
     /// Events of one socket come in their order; one that is older than what a sweep has shown since is
@@ -66,7 +83,9 @@ impl Table {
         {
             self.child(event, born, out);
         }
-        self.replace_minisock(event, out);
+        if event.to != Close {
+            self.replace_minisock(&event.connection, event.time, out);
+        }
         let cookie = event.connection.cookie;
         match self.store.get(cookie) {
             Some(row) if row.last_fact > event.time => self.late(event, out),
@@ -81,7 +100,7 @@ impl Table {
     /// next event.
     fn birth(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
         if event.connection.remote.port().is_some() {
-            self.replace_minisock(event, out);
+            self.replace_minisock(&event.connection, event.time, out);
             self.child(event, event.time, out);
             return;
         }
@@ -128,18 +147,21 @@ impl Table {
 
     /// A new connection has the ends of a minisock: the kernel has ended that one, unannounced
     /// (`tcp_timewait_state_process`, `__inet_check_established`).
-    fn replace_minisock(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        if event.to == Close {
-            return;
-        }
-        if let Some(tuple) = event.connection.tuple()
+    pub(super) fn replace_minisock(
+        &mut self,
+        connection: &Connection,
+        time: Ktime,
+        out: &mut Vec<Transition>,
+    ) {
+        if let Some(tuple) = connection.tuple()
             && let Some(old) = self.store.minisock(&tuple)
-            && old != event.connection.cookie
+            && old != connection.cookie
         {
             let end = End {
-                time: event.time,
+                time,
                 source: Source::Inferred,
                 reason: Some(Reason::Reused),
+                earliest: None,
             };
             self.end(old, end, out);
         }
@@ -159,7 +181,8 @@ impl Table {
         // Nobody knows how long it was in the state that it leaves.
         row.at_least = true;
         self.store.insert(row);
-        self.step_with(event, out, |transition| Transition {
+        let after = self.after(event, false);
+        self.step_with(event, after, out, |transition| Transition {
             in_state: None,
             at_least: false,
             ..transition
@@ -173,27 +196,30 @@ impl Table {
             time: event.time,
             source: Source::Inferred,
             reason: None,
+            earliest: None,
         };
         self.end(event.connection.cookie, end, out);
         self.first(event, out);
     }
 
     fn step(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        self.step_with(event, out, |transition| transition);
+        let after = self.after(event, true);
+        self.step_with(event, after, out, |transition| transition);
     }
 
     fn step_with(
         &mut self,
         event: &StateEvent,
+        after: After,
         out: &mut Vec<Transition>,
         adjust: impl FnOnce(Transition) -> Transition,
     ) {
         let cookie = event.connection.cookie;
-        let after = After::of(event);
-        let (to, source) = match after {
-            After::Open(state) => (state, Source::Event),
-            After::Minisock(state) => (state, Source::Inferred),
-            After::Gone => (Close, Source::Event),
+        let (to, source, minisock) = match after {
+            After::Open(state) => (state, Source::Event, false),
+            After::Minisock(state) => (state, Source::Inferred, true),
+            After::KnownMinisock(state) => (state, Source::Event, true),
+            After::Gone => (Close, Source::Event, false),
         };
         let transition = self.store.change(cookie, |row| {
             describe(row, event);
@@ -202,8 +228,8 @@ impl Table {
             let transition = super::transition(row, event.time, Some(event.from), to, source);
             row.last_fact = event.time;
             row.missed = 0;
-            row.confirmed = false;
-            if matches!(after, After::Minisock(_)) {
+            row.confirmed = matches!(after, After::KnownMinisock(_));
+            if minisock {
                 row.form = Form::Minisock;
                 row.inode = None;
             }
@@ -233,7 +259,7 @@ impl Table {
     /// (`tcp_timewait_state_process`). Where the kernel gave up the socket for want of memory instead
     /// (`tcp_check_oom`), the next sweep says so.
     fn other_end_closed(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        if event.from != LastAck || event.error.is_some() {
+        if event.from != LastAck || event.error.is_some() || self.coverage().minisocks {
             return;
         }
         let other = event
@@ -264,6 +290,7 @@ impl Table {
 
     /// An event that is older than what is already known.
     fn late(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        self.take_newborn(event);
         let step = Step {
             time: event.time,
             from: Some(event.from),

@@ -1,14 +1,16 @@
 //! The table: a pure fold of facts into rows and transitions, without I/O, clock or lock.
 //!
-//! Two kinds of facts come in. Events tell of each change of a full sock, in the order in which they happen
-//! to that socket, and are exact in time ([`events`]). Sweeps tell of every socket that there is, minisocks
-//! and request socks too, at one moment each ([`sweeps`]).
+//! Three kinds of facts come in. Events tell of each change of a full sock, in the order in which they happen
+//! to that socket, and are exact in time ([`events`]). Where the kernel has hooks for it, news tell of minisocks
+//! and request socks likewise ([`news`]). Sweeps tell of every socket that there is, at one moment each
+//! ([`sweeps`]).
 //!
 //! A sweep is folded only after every event of its time: the caller holds it back until the sweep's fence
 //! has come out of the event ring. So a sighting that is later than a row's last fact, and differs from it,
 //! shows a change that no event announced; one that is earlier is out of date.
 
 mod events;
+mod news;
 mod row;
 mod store;
 mod sweeps;
@@ -24,14 +26,16 @@ pub use transition::{Source, Transition};
 
 use std::collections::HashMap;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Netns, Owner, SkAddr},
     facts::Holder,
+    sources::Coverage,
     tcp::TcpState,
 };
+use news::Newborn;
 use store::Store;
 
 /// All TCP sockets of the host.
@@ -44,15 +48,26 @@ pub struct Table {
     departed: FxHashMap<Cookie, Ktime>,
     open_sweeps: usize,
     generation: u32,
-    /// Namespaces that have been swept: a socket that turns up there later is new.
-    swept: FxHashSet<Netns>,
+    /// Minisocks whose full sock is not closed yet: see [`news`].
+    newborn: FxHashMap<Cookie, Newborn>,
+    /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
+    swept: FxHashMap<Netns, Ktime>,
 }
 
 impl Table {
-    /// An empty table.
+    /// An empty table, for a kernel that announces what `coverage` says.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(coverage: Coverage) -> Self {
+        Self {
+            store: Store::new(coverage),
+            ..Self::default()
+        }
+    }
+
+    /// What the kernel announces.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        self.store.coverage()
     }
 
     /// The row of a socket.
@@ -131,6 +146,7 @@ impl Table {
         };
         let transition = Transition {
             reason: step.reason,
+            earliest: step.earliest,
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
         };
         out.push(transition);
@@ -151,6 +167,8 @@ struct End {
     time: Ktime,
     source: Source,
     reason: Option<crate::reason::Reason>,
+    /// As [`Transition::earliest`].
+    earliest: Option<Ktime>,
 }
 
 /// A transition of `row` out of `from`, timed if `from` is the state that the row knows of.
@@ -164,6 +182,7 @@ fn transition(row: &Row, time: Ktime, from: Option<TcpState>, to: TcpState, sour
         in_state: timed.then(|| time.since(row.since)),
         at_least: timed && row.at_least,
         source,
+        earliest: None,
         reason: None,
         owner: row.owner,
         uid: row.uid,

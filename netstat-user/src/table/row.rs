@@ -6,6 +6,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Owner},
     facts::{Form, Queues, Sighting},
+    sources::Coverage,
     table::transition::Source,
     tcp::TcpState,
 };
@@ -164,16 +165,22 @@ impl Row {
         now.since(self.since)
     }
 
-    /// What the row still waits for.
+    /// What the row still waits for, if the kernel announces what `coverage` says.
     #[must_use]
-    pub fn settlement(&self) -> Settlement {
+    pub fn settlement(&self, coverage: Coverage) -> Settlement {
         let no_port = self.state == TcpState::SynSent && self.connection.local.port().is_none();
         let assumed = self.form == Form::Minisock && !self.confirmed;
         // Most peers close too: the step to TIME_WAIT is only a round trip away.
         let closing = self.form == Form::Minisock && self.state == TcpState::FinWait2;
-        if no_port || assumed || closing || self.doubtful() {
+        let covered = match self.form {
+            Form::Full => true,
+            Form::Request => coverage.requests,
+            Form::Minisock => coverage.minisocks,
+        };
+        let missing = (no_port && !coverage.ports) || (closing && !coverage.minisocks);
+        if missing || assumed || self.doubtful() {
             Settlement::Urgent
-        } else if self.form == Form::Full {
+        } else if covered {
             Settlement::Settled
         } else {
             Settlement::Lingering

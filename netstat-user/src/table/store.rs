@@ -9,6 +9,7 @@ use super::row::{Row, Settlement};
 use crate::{
     connection::{Cookie, Netns, Tuple},
     facts::Form,
+    sources::Coverage,
     tcp::TcpState,
 };
 
@@ -38,9 +39,21 @@ pub(super) struct Store {
     namespaces: FxHashMap<Netns, Population>,
     by_state: [usize; TcpState::ALL.len()],
     unsettled: Unsettled,
+    coverage: Coverage,
 }
 
 impl Store {
+    pub(super) fn new(coverage: Coverage) -> Self {
+        Self {
+            coverage,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+
     pub(super) fn get(&self, cookie: Cookie) -> Option<&Row> {
         self.rows.get(*self.places.get(&cookie)?)
     }
@@ -103,9 +116,9 @@ impl Store {
     pub(super) fn change<R>(&mut self, cookie: Cookie, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
         let place = *self.places.get(&cookie)?;
         let row = self.rows.get_mut(place)?;
-        let before = Listing::of(row);
+        let before = Listing::of(row, self.coverage);
         let result = change(row);
-        let after = Listing::of(row);
+        let after = Listing::of(row, self.coverage);
         if before != after {
             let netns = row.connection.netns;
             self.count(netns, before, usize::wrapping_sub);
@@ -119,14 +132,14 @@ impl Store {
     }
 
     fn enlist(&mut self, row: &Row) {
-        let listing = Listing::of(row);
+        let listing = Listing::of(row, self.coverage);
         self.namespaces.entry(row.connection.netns).or_default().rows += 1;
         self.count(row.connection.netns, listing, usize::wrapping_add);
         self.list_minisock(listing.minisock, row.connection.cookie);
     }
 
     fn delist(&mut self, row: &Row) {
-        let listing = Listing::of(row);
+        let listing = Listing::of(row, self.coverage);
         self.count(row.connection.netns, listing, usize::wrapping_sub);
         self.unlist_minisock(listing.minisock, row.connection.cookie);
         if let Some(population) = self.namespaces.get_mut(&row.connection.netns) {
@@ -174,13 +187,13 @@ struct Listing {
 }
 
 impl Listing {
-    fn of(row: &Row) -> Self {
+    fn of(row: &Row, coverage: Coverage) -> Self {
         let minisock = (row.form == Form::Minisock)
             .then(|| row.connection.tuple())
             .flatten();
         Self {
             state: row.state,
-            settlement: row.settlement(),
+            settlement: row.settlement(coverage),
             minisock,
         }
     }

@@ -52,7 +52,7 @@ impl Table {
         self.miss(sweep.start, sweep.end, out, |row| {
             row.connection.netns == sweep.netns && row.generation != generation
         });
-        self.swept.insert(sweep.netns);
+        self.swept.insert(sweep.netns, sweep.start);
     }
 
     /// Says that a sweep is over, and which namespaces it could find.
@@ -64,7 +64,8 @@ impl Table {
         self.abandon_sweep();
         self.unborn.retain(|_, &mut born| born >= start);
         // The number of a namespace that is gone may be given to a new one.
-        self.swept.retain(|netns| found.contains(netns));
+        self.swept.retain(|netns, _| found.contains(netns));
+        self.newborn.retain(|_, newborn| newborn.hashed >= start);
         let lost: Vec<_> = self.namespaces().filter(|netns| !found.contains(netns)).collect();
         for netns in lost {
             let alive = self
@@ -104,13 +105,14 @@ impl Table {
 
     fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) {
         let mut row = Row::found(seen, self.generation);
-        if self.swept.contains(&seen.connection.netns) {
+        if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
             let from = (seen.form == Form::Request).then_some(Listen);
             let transition = super::transition(&row, seen.time, from, seen.state, Source::Sweep);
             out.push(Transition {
                 in_state: None,
                 at_least: false,
+                earliest: Some(last_sweep),
                 ..transition
             });
             row.record(Step {
@@ -136,18 +138,17 @@ impl Table {
         for cookie in unseen {
             let gone = self.store.change(cookie, |row| {
                 row.missed = row.missed.saturating_add(1);
-                row.missed > 1 || is_expected_to_end(row, start)
+                let gone = row.missed > 1 || is_expected_to_end(row, start);
+                gone.then_some(row.last_fact)
             });
-            if gone == Some(true) {
-                self.end(
-                    cookie,
-                    End {
-                        time: end,
-                        source: Source::Sweep,
-                        reason: None,
-                    },
-                    out,
-                );
+            if let Some(last_fact) = gone.flatten() {
+                let end = End {
+                    time: end,
+                    source: Source::Sweep,
+                    reason: None,
+                    earliest: Some(last_fact),
+                };
+                self.end(cookie, end, out);
             }
         }
     }
@@ -164,6 +165,7 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
         return None;
     }
     let from = row.state;
+    let last_fact = row.last_fact;
     let mut transition = None;
     if from != seen.state {
         let step = Step {
@@ -184,6 +186,7 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
     row.see(seen, generation);
     transition.map(|found: Transition| Transition {
         connection: row.connection,
+        earliest: Some(last_fact),
         ..found
     })
 }

@@ -17,7 +17,7 @@ use crate::{
 pub enum Source {
     /// The kernel announced it; its time is exact.
     Event,
-    /// A sweep found it done; it happened before that time.
+    /// A sweep found it done; it happened between [`Transition::earliest`] and that time.
     Sweep,
     /// It follows from what the kernel announced, and the kernel has no announcement for it.
     Inferred,
@@ -40,6 +40,8 @@ pub struct Transition {
     pub at_least: bool,
     /// How it is known.
     pub source: Source,
+    /// With [`Source::Sweep`], the last time at which it is known not to have happened yet.
+    pub earliest: Option<Ktime>,
     /// Why, where the kernel said.
     pub reason: Option<Reason>,
     /// The process that holds the socket, or held it last.

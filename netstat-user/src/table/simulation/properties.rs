@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::world::World;
 use crate::{
     connection::Cookie,
-    table::{Settlement, Transition},
+    table::{Settlement, Source, Transition},
     tcp::TcpState::{self, Close},
 };
 
@@ -44,8 +44,26 @@ proptest! {
     }
 
     #[test]
-    fn what_is_lost_is_made_good_by_sweeps(ops in ops(), deaf in prop::collection::vec(any::<bool>(), 300)) {
-        let mut world = World::default();
+    fn with_hooks_the_table_is_as_the_kernel_at_every_moment(ops in ops(), old_kernel: bool) {
+        let mut world = World { old_kernel, ..World::hooked() };
+        for (op, which, count) in ops {
+            world.step(op, which, count);
+            world.assert_all();
+        }
+        prop_assert!(world.transitions.iter().all(|step| step.source == Source::Event));
+        world.settle();
+        let (table, kernel) = world.both();
+        prop_assert_eq!(table, kernel);
+        assert_joined(&world.transitions);
+    }
+
+    #[test]
+    fn what_is_lost_is_made_good_by_sweeps(
+        ops in ops(),
+        deaf in prop::collection::vec(any::<bool>(), 300),
+        hooked: bool,
+    ) {
+        let mut world = if hooked { World::hooked() } else { World::default() };
         for ((op, which, count), deaf) in ops.into_iter().zip(deaf) {
             world.deaf = deaf;
             world.step(op, which, count);
@@ -57,8 +75,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_counted_is_what_is_there(ops in ops()) {
-        let mut world = World::default();
+    fn what_is_counted_is_what_is_there(ops in ops(), hooked: bool) {
+        let mut world = if hooked { World::hooked() } else { World::default() };
         for (op, which, count) in ops {
             world.step(op, which, count);
             let table = &world.table;
@@ -66,9 +84,9 @@ proptest! {
                 let rows = table.rows().filter(|row| row.state == state).count();
                 prop_assert_eq!(table.by_state()[state.index()], rows);
             }
-            let waiting = |what| table.rows().filter(|row| row.settlement() == what).count();
+            let waiting = |what| table.rows().filter(|row| row.settlement(table.coverage()) == what).count();
             prop_assert_eq!(table.namespaces().count(), usize::from(!table.is_empty()));
-            let unsettled = table.rows().any(|row| row.settlement() != Settlement::Settled);
+            let unsettled = table.rows().any(|row| row.settlement(table.coverage()) != Settlement::Settled);
             prop_assert_eq!(table.unsettled_namespaces().count(), usize::from(unsettled));
             prop_assert_eq!(table.unsettled().urgent, waiting(Settlement::Urgent));
             prop_assert_eq!(table.unsettled().lingering, waiting(Settlement::Lingering));

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Form, Queues, Sighting, StateEvent},
+    facts::{Form, Queues, Sighting, SocketGone, SocketNews, StateEvent},
+    sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState::{
         self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
@@ -29,6 +30,8 @@ pub(super) struct Socket {
 #[derive(Debug)]
 pub(super) enum Record {
     Event(StateEvent),
+    News(SocketNews),
+    Gone(SocketGone),
     Fence,
 }
 
@@ -54,11 +57,57 @@ pub(super) struct World {
     pub(super) transitions: Vec<Transition>,
     /// The ring is full: events are lost.
     pub(super) deaf: bool,
+    /// The kernel has hooks, and tells of minisocks, request socks and ports.
+    pub(super) hooked: bool,
     /// As kernels up to 6.12, which announce a child under its listener's cookie.
     pub(super) old_kernel: bool,
 }
 
 impl World {
+    /// A kernel that has hooks for everything.
+    pub(super) fn hooked() -> Self {
+        let coverage = Coverage {
+            ports: true,
+            requests: true,
+            minisocks: true,
+        };
+        Self {
+            hooked: true,
+            table: Table::new(coverage),
+            ..Self::default()
+        }
+    }
+
+    fn push(&mut self, record: Record) {
+        if !self.deaf {
+            self.ring.push_back(record);
+        }
+    }
+
+    fn tell(&mut self, socket: Socket, made: bool) {
+        let time = self.tick(1);
+        if self.hooked {
+            self.push(Record::News(SocketNews {
+                time,
+                connection: socket.connection,
+                form: socket.form,
+                made,
+                state: socket.state,
+            }));
+        }
+    }
+
+    fn tell_gone(&mut self, socket: Socket) {
+        let time = self.tick(1);
+        if self.hooked {
+            self.push(Record::Gone(SocketGone {
+                time,
+                cookie: socket.connection.cookie,
+                form: socket.form,
+            }));
+        }
+    }
+
     pub(super) fn tick(&mut self, nanoseconds: u64) -> Ktime {
         self.now += nanoseconds;
         Ktime(self.now)
@@ -81,9 +130,7 @@ impl World {
             cgroup: None,
         };
         more(&mut event);
-        if !self.deaf {
-            self.ring.push_back(Record::Event(event));
-        }
+        self.push(Record::Event(event));
     }
 
     pub(super) fn new_socket(&mut self, state: TcpState, form: Form, local: u16, remote: u16) -> Socket {
@@ -96,6 +143,7 @@ impl World {
             local: end(local),
             remote: end(remote),
             device: None,
+            mptcp: false,
         };
         Socket {
             connection,
@@ -128,6 +176,7 @@ impl World {
             Some(state) => {
                 socket.state = state;
                 socket.form = Form::Minisock;
+                self.tell(socket, true);
                 self.put(socket);
                 // `tcp_time_wait` makes the minisock first: a sweep may see it before its event.
                 self.walk(1);
@@ -154,6 +203,9 @@ impl World {
         socket.state = SynSent;
         socket.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), self.port());
         self.put(socket);
+        // A sweep may come between, but nobody else: `connect` has the socket locked.
+        self.walk(1);
+        self.tell(socket, false);
     }
 
     pub(super) fn listen(&mut self) {
@@ -165,6 +217,7 @@ impl World {
     pub(super) fn request(&mut self) {
         let port = self.port();
         let socket = self.new_socket(SynRecv, Form::Request, SERVER, port);
+        self.tell(socket, true);
         self.put(socket);
     }
 
@@ -192,13 +245,20 @@ impl World {
         let choice = choice % 4;
         match (socket.form, socket.state, choice) {
             (Form::Request | Form::Minisock, _, 0) | (Form::Minisock, TimeWait, _) => {
+                self.tell_gone(socket);
+                // The hook is passed a little earlier.
+                self.walk(1);
                 self.sockets.remove(&socket.connection.cookie);
             }
             (Form::Request, ..) => self.accept(socket),
-            (Form::Minisock, ..) => self.put(Socket {
-                state: TimeWait,
-                ..socket
-            }),
+            (Form::Minisock, ..) => {
+                let socket = Socket {
+                    state: TimeWait,
+                    ..socket
+                };
+                self.put(socket);
+                self.tell(socket, false);
+            }
             (_, state, 3) if state != Listen => self.end(socket, None, |event| event.error = Some(104)),
             (_, SynSent, _) => self.go(socket, Established),
             (_, Established, 0) => self.go(socket, CloseWait),
@@ -263,6 +323,8 @@ impl World {
             match self.ring.pop_front() {
                 None => return,
                 Some(Record::Event(event)) => self.table.apply_event(&event, &mut self.transitions),
+                Some(Record::News(news)) => self.table.apply_news(&news, &mut self.transitions),
+                Some(Record::Gone(gone)) => self.table.apply_gone(&gone, &mut self.transitions),
                 Some(Record::Fence) => {
                     let Some(sweep) = self.walked.take() else { continue };
                     self.table.apply_sweep(&sweep, &mut self.transitions);
@@ -310,6 +372,14 @@ impl World {
         if self.ring.is_empty() {
             let (table, kernel) = self.both();
             assert_eq!(full_socks(table), full_socks(kernel));
+        }
+    }
+
+    /// Where the kernel tells of everything, so are all others.
+    pub(super) fn assert_all(&self) {
+        if self.ring.is_empty() {
+            let (table, kernel) = self.both();
+            assert_eq!(table, kernel);
         }
     }
 

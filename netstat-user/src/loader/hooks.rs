@@ -1,0 +1,169 @@
+//! The hooks in the kernel's own functions (`fentry`, `fexit`): each is optional, and a kernel that refuses one
+//! leaves what it would have told to the sweeps.
+
+use super::{LoadError, program};
+use crate::sources::{HookState, Subject};
+use aya::{
+    Btf, Ebpf,
+    programs::{FEntry, FExit, ProgramError, ProgramFd},
+};
+
+#[derive(Clone, Copy)]
+enum Place {
+    Entry,
+    Exit,
+}
+
+/// A hook: its program, and the kernel's function, under the names that it has had.
+struct Hook {
+    program: &'static str,
+    subject: Subject,
+    place: Place,
+    functions: &'static [&'static str],
+}
+
+const fn hook(
+    program: &'static str,
+    subject: Subject,
+    place: Place,
+    functions: &'static [&'static str],
+) -> Hook {
+    Hook {
+        program,
+        subject,
+        place,
+        functions,
+    }
+}
+
+const HOOKS: &[Hook] = &[
+    hook("connecting_v4", Subject::Ports, Place::Exit, &["tcp_v4_connect"]),
+    hook("connecting_v6", Subject::Ports, Place::Exit, &["tcp_v6_connect"]),
+    hook(
+        "request_hashed",
+        Subject::Requests,
+        Place::Entry,
+        &["inet_csk_reqsk_queue_hash_add"],
+    ),
+    hook(
+        "request_freed_v4",
+        Subject::Requests,
+        Place::Entry,
+        &["tcp_v4_reqsk_destructor"],
+    ),
+    hook(
+        "request_freed_v6",
+        Subject::Requests,
+        Place::Entry,
+        &["tcp_v6_reqsk_destructor"],
+    ),
+    // Those that end a minisock come first: whoever hears of its beginning hears of its end too.
+    hook(
+        "minisock_expired",
+        Subject::Minisocks,
+        Place::Entry,
+        &["tw_timer_handler"],
+    ),
+    hook(
+        "minisock_descheduled",
+        Subject::Minisocks,
+        Place::Entry,
+        &["inet_twsk_deschedule_put"],
+    ),
+    hook(
+        "minisock_segment",
+        Subject::Minisocks,
+        Place::Exit,
+        &["tcp_timewait_state_process"],
+    ),
+    hook(
+        "minisock_hashed",
+        Subject::Minisocks,
+        Place::Entry,
+        &["inet_twsk_hashdance_schedule", "inet_twsk_hashdance"],
+    ),
+];
+
+/// The hooks, as far as the kernel has taken them.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    pub(super) states: Vec<HookState>,
+    pub(super) programs: Vec<ProgramFd>,
+}
+
+/// Attaches what the kernel takes, and notes why it does not take the rest.
+pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Hooks {
+    let mut hooks = Hooks::default();
+    // Where the kernel permits no hook at all, one refusal is enough.
+    let mut not_permitted = None;
+    for hook in HOOKS {
+        let attached = match &not_permitted {
+            Some(why) => Err(String::clone(why)),
+            None => hook.attach(ebpf, btf).map_err(|error| {
+                let why = error.in_short();
+                if matches!(error, LoadError::NotPermitted { .. }) {
+                    not_permitted = Some(why.clone());
+                }
+                why
+            }),
+        };
+        let (function, refused) = match attached {
+            Ok((function, program)) => {
+                hooks.programs.push(program);
+                (function, None)
+            }
+            Err(why) => (hook.functions.first().copied().unwrap_or_default(), Some(why)),
+        };
+        hooks.states.push(HookState {
+            hook: format!("{}/{function}", hook.place.name()),
+            subject: hook.subject,
+            refused,
+        });
+    }
+    hooks
+}
+
+impl Hook {
+    /// Attaches the hook to the first of its functions that the kernel has.
+    fn attach(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(&'static str, ProgramFd), LoadError> {
+        let mut result = Err(LoadError::other("no function", &""));
+        for &function in self.functions {
+            result = self.attach_to(function, ebpf, btf).map(|fd| (function, fd));
+            if !matches!(result, Err(LoadError::NoFunction { .. })) {
+                break;
+            }
+        }
+        result
+    }
+
+    fn attach_to(&self, function: &'static str, ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadError> {
+        let error = |error| match error {
+            ProgramError::Btf(_) => LoadError::NoFunction { function },
+            error => LoadError::program(self.program, error),
+        };
+        let fd = match self.place {
+            Place::Entry => {
+                let program: &mut FEntry = program(ebpf, self.program)?;
+                program.load(function, btf).map_err(error)?;
+                program.attach().map_err(error)?;
+                program.fd().and_then(|fd| Ok(fd.try_clone()?))
+            }
+            Place::Exit => {
+                let program: &mut FExit = program(ebpf, self.program)?;
+                program.load(function, btf).map_err(error)?;
+                program.attach().map_err(error)?;
+                program.fd().and_then(|fd| Ok(fd.try_clone()?))
+            }
+        };
+        fd.map_err(error)
+    }
+}
+
+impl Place {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "fentry",
+            Self::Exit => "fexit",
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Where the tracer's knowledge comes from on this kernel: what is announced, and what is left to sweeps.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What the kernel announces besides the state changes of full socks. The rest is found by sweeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Coverage {
+    /// The port that `connect` chooses.
+    pub ports: bool,
+    /// Request socks, from beginning to end.
+    pub requests: bool,
+    /// Minisocks, from beginning to end.
+    pub minisocks: bool,
+}
+
+impl Coverage {
+    /// Whether every change of every socket is announced.
+    #[must_use]
+    pub const fn is_complete(self) -> bool {
+        self.ports && self.requests && self.minisocks
+    }
+}
+
+/// What a hook tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// The port that `connect` chooses.
+    Ports,
+    /// Request socks: connections that are half open.
+    Requests,
+    /// Minisocks: TIME_WAIT, and FIN_WAIT2 that no process holds.
+    Minisocks,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Minisocks, Self::Requests, Self::Ports];
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ports => "ports of SYN_SENT",
+            Self::Requests => "half-open connections",
+            Self::Minisocks => "minisocks",
+        })
+    }
+}
+
+/// How a hook in the kernel's code fared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookState {
+    /// `fentry/` or `fexit/`, and the kernel's function.
+    pub hook: String,
+    /// What it tells of.
+    pub subject: Subject,
+    /// Why the kernel refused it; `None` when it is attached.
+    pub refused: Option<String>,
+}
+
+/// What is announced because of `hooks`: a subject only if all its hooks are there.
+#[must_use]
+pub fn coverage(hooks: &[HookState]) -> Coverage {
+    let covered = |subject| {
+        let mut hooks = hooks.iter().filter(|hook| hook.subject == subject).peekable();
+        hooks.peek().is_some() && hooks.all(|hook| hook.refused.is_none())
+    };
+    Coverage {
+        ports: covered(Subject::Ports),
+        requests: covered(Subject::Requests),
+        minisocks: covered(Subject::Minisocks),
+    }
+}
+
+/// Each subject and how it is known, for people: `minisocks by hooks`, or `minisocks by sweep (…)` with the reason.
+#[must_use]
+pub fn describe(hooks: &[HookState]) -> Vec<String> {
+    let described = Subject::ALL.iter().map(|subject| {
+        let refused = hooks
+            .iter()
+            .filter(|hook| hook.subject == *subject)
+            .find_map(|hook| Some((hook, hook.refused.as_ref()?)));
+        match refused {
+            None => format!("{subject} by hooks"),
+            Some((hook, why)) => format!("{subject} by sweep ({}: {why})", hook.hook),
+        }
+    });
+    described.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(subject: Subject, refused: Option<&str>) -> HookState {
+        HookState {
+            hook: "fentry/f".to_owned(),
+            subject,
+            refused: refused.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_subject_is_covered_only_by_all_its_hooks() {
+        let hooks = [
+            hook(Subject::Ports, None),
+            hook(Subject::Minisocks, None),
+            hook(Subject::Minisocks, Some("not permitted")),
+        ];
+        let found = coverage(&hooks);
+        assert!(found.ports && !found.minisocks && !found.requests);
+        assert!(!found.is_complete());
+        assert_eq!(
+            describe(&hooks)[0],
+            "minisocks by sweep (fentry/f: not permitted)"
+        );
+        assert_eq!(describe(&hooks)[2], "ports of SYN_SENT by hooks");
+    }
+}

@@ -1,0 +1,144 @@
+//! Folding what hooks in the kernel tell: the port that `connect` has chosen, and the lives of request socks and
+//! minisocks, which without hooks only sweeps see.
+
+use super::{
+    End, SETTLING, Table,
+    row::{Row, Step},
+    transition::{Source, Transition},
+};
+use crate::{
+    clock::Ktime,
+    connection::Cookie,
+    facts::{Form, SocketGone, SocketNews, StateEvent},
+    tcp::TcpState::{self, Listen, SynRecv},
+};
+
+/// More minisocks than this never wait for their full sock to be closed.
+const MOST_NEWBORN: usize = 65_536;
+
+/// A minisock that has been hashed, before `tcp_time_wait` goes on to close the full sock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newborn {
+    pub(super) hashed: Ktime,
+    /// `None` when it has ended already.
+    pub(super) state: Option<TcpState>,
+}
+
+impl Table {
+    /// Folds one piece of news.
+    pub fn apply_news(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
+        match news.form {
+            Form::Full => self.port_chosen(news, out),
+            Form::Request => self.request_hashed(news, out),
+            Form::Minisock => self.minisock_is(news, out),
+        }
+    }
+
+    /// Folds the end of a minisock or of a request sock.
+    pub fn apply_gone(&mut self, gone: &SocketGone, out: &mut Vec<Transition>) {
+        if gone.form == Form::Minisock
+            && let Some(newborn) = self.newborn.get_mut(&gone.cookie)
+        {
+            newborn.state = None;
+            return;
+        }
+        // A child that came of the request sock, or a socket that is used again, has the same cookie.
+        if self
+            .store
+            .get(gone.cookie)
+            .is_none_or(|row| row.form != gone.form)
+        {
+            return;
+        }
+        let end = End {
+            time: gone.time,
+            source: Source::Event,
+            reason: None,
+            earliest: None,
+        };
+        self.end(gone.cookie, end, out);
+        // The hook is passed just before the kernel takes the minisock out of its hash.
+        self.bury(gone.cookie, gone.time.plus(SETTLING));
+    }
+
+    /// What has become of the minisock of a full sock that `event` closes, if hooks have told of one.
+    pub(super) fn take_newborn(&mut self, event: &StateEvent) -> Option<Newborn> {
+        if self.newborn.is_empty() {
+            return None;
+        }
+        self.newborn.remove(&event.connection.cookie)
+    }
+
+    fn port_chosen(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
+        self.replace_minisock(&news.connection, news.time, out);
+        self.store.change(news.connection.cookie, |row| {
+            row.connection.complete(&news.connection);
+        });
+    }
+
+    fn request_hashed(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
+        self.replace_minisock(&news.connection, news.time, out);
+        let cookie = news.connection.cookie;
+        let over = self.departed.get(&cookie).is_some_and(|&gone| gone > news.time);
+        if over || self.store.get(cookie).is_some() {
+            return;
+        }
+        let mut row = Row::begun(news.connection, Listen, news.time);
+        row.form = Form::Request;
+        row.confirmed = true;
+        let transition = super::transition(&row, news.time, Some(Listen), SynRecv, Source::Event);
+        // How long the listener has listened is not how long this has.
+        out.push(Transition {
+            in_state: None,
+            ..transition
+        });
+        let step = Step {
+            time: news.time,
+            from: Some(Listen),
+            to: SynRecv,
+            source: Source::Event,
+        };
+        row.enter(step, false);
+        self.store.insert(row);
+    }
+
+    fn minisock_is(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
+        let cookie = news.connection.cookie;
+        if news.made {
+            self.expect(cookie, news);
+            return;
+        }
+        if let Some(newborn) = self.newborn.get_mut(&cookie) {
+            newborn.state = Some(news.state);
+        }
+        let transition = self.store.change(cookie, |row| {
+            if row.form != Form::Minisock || row.state == news.state || row.last_fact > news.time {
+                return None;
+            }
+            let step = Step {
+                time: news.time,
+                from: Some(row.state),
+                to: news.state,
+                source: Source::Event,
+            };
+            let transition = super::transition(row, news.time, Some(row.state), news.state, Source::Event);
+            row.last_fact = news.time;
+            row.confirmed = true;
+            row.enter(step, false);
+            Some(transition)
+        });
+        out.extend(transition.flatten());
+    }
+
+    /// Remembers a minisock until its full sock is announced as closed.
+    fn expect(&mut self, cookie: Cookie, news: &SocketNews) {
+        if self.newborn.len() >= MOST_NEWBORN {
+            self.newborn.clear();
+        }
+        let newborn = Newborn {
+            hashed: news.time,
+            state: Some(news.state),
+        };
+        self.newborn.insert(cookie, newborn);
+    }
+}
