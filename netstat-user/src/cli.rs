@@ -33,6 +33,8 @@ pub enum Command {
     List(ListArgs),
     /// Show the daemon's counts: rows by state, events, losses, the cost of sweeps
     Stats(StatsArgs),
+    /// Compare the daemon's table with the kernel, and print every difference that lasts
+    Verify(VerifyArgs),
     /// Check whether netstate can run here, and say what to do about what is missing
     Doctor(DoctorArgs),
 }
@@ -135,6 +137,26 @@ pub struct StatsArgs {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `netstate verify`
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Exit with status 1 when there is a difference
+    #[arg(long)]
+    pub fail: bool,
+    /// Repeat every second
+    #[arg(long)]
+    pub watch: bool,
+    /// With --watch: end after so many rounds
+    #[arg(long, value_name = "ROUNDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, or an inode number
+    #[arg(long, value_name = "NETNS", default_value = "all")]
+    pub netns: NetnsArg,
 }
 
 /// `netstate doctor`

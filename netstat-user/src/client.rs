@@ -10,9 +10,11 @@ use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     clock::WallClock,
-    connection::Netns,
-    protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
-    view::{RowQuery, RowView, Stats, StreamItem},
+    connection::{Cookie, Netns},
+    protocol::{
+        self, Answer, BadGreeting, Frames, HISTORIES_PER_QUESTION, LONGEST_ANSWER, LONGEST_QUESTION, Question,
+    },
+    view::{HistoryView, RowQuery, RowView, Stats, StreamItem},
 };
 
 /// A daemon that lives greets within this time.
@@ -138,6 +140,30 @@ impl Client {
             Answer::Stats(stats) => Ok(*stats),
             _ => Err(ClientError::Unexpected(self.path.clone())),
         }
+    }
+
+    /// What the table remembers of `cookies`; those that it does not have are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn histories(
+        &mut self,
+        cookies: &[Cookie],
+    ) -> Result<(WallClock, Vec<HistoryView>), ClientError> {
+        let mut all = Vec::new();
+        let mut clock = WallClock::read();
+        for part in cookies.chunks(HISTORIES_PER_QUESTION) {
+            self.ask(&Question::Histories(part.to_vec())).await?;
+            match self.answer_in_time().await? {
+                Answer::Histories(theirs, histories) => {
+                    clock = theirs;
+                    all.extend(histories);
+                }
+                _ => return Err(ClientError::Unexpected(self.path.clone())),
+            }
+        }
+        Ok((clock, all))
     }
 
     /// Begins to watch: from here on, [`Client::items`] has all that happens, or all of one namespace.

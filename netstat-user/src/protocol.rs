@@ -16,8 +16,8 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::WallClock;
-use crate::connection::Netns;
-use crate::view::{RowQuery, RowView, Stats, StreamItem};
+use crate::connection::{Cookie, Netns};
+use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem};
 
 /// The version that this program speaks. Any change of a message is another version.
 pub const VERSION: u16 = 2;
@@ -28,6 +28,8 @@ pub const LONGEST_QUESTION: usize = 4 * 1024;
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Rows in one frame.
 pub const ROWS_PER_FRAME: usize = 4096;
+/// Cookies in one question, so that it fits into a frame.
+pub const HISTORIES_PER_QUESTION: usize = 256;
 /// Stream items in one frame.
 pub const ITEMS_PER_FRAME: usize = 1024;
 
@@ -43,6 +45,9 @@ pub enum Question {
     Watch(Option<Netns>),
     /// The counts: one [`Answer::Stats`].
     Stats,
+    /// What the table remembers of these connections, at most [`HISTORIES_PER_QUESTION`]: one
+    /// [`Answer::Histories`].
+    Histories(Vec<Cookie>),
 }
 
 /// What the daemon answers.
@@ -56,6 +61,8 @@ pub enum Answer {
     Items(WallClock, Vec<StreamItem>),
     /// The counts.
     Stats(Box<Stats>),
+    /// The connections that the table has, and the time of day that their times stand for.
+    Histories(WallClock, Vec<HistoryView>),
     /// No more rows, and the time of day that their times stand for.
     End(WallClock),
     /// The question cannot be answered, and why.

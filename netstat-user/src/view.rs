@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Netns, Owner},
+    connection::{Connection, Cookie, Netns, Owner},
     facts::{Form, Queues},
     sources::HookState,
-    table::{Row, Transition},
+    table::{Row, Step, Transition},
     tcp::TcpState,
 };
 
@@ -67,6 +67,36 @@ pub struct RowQuery {
     pub netns: Option<Netns>,
     /// Look for the holders of the sockets first.
     pub holders: bool,
+    /// As the table has them now, without asking the kernel first.
+    pub as_is: bool,
+}
+
+/// What the table remembers of one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryView {
+    /// Which.
+    pub cookie: Cookie,
+    steps: Vec<Step>,
+    /// How many older steps it has forgotten.
+    pub forgotten: u32,
+}
+
+impl HistoryView {
+    /// What `row` remembers.
+    #[must_use]
+    pub fn new(row: &Row) -> Self {
+        Self {
+            cookie: row.connection.cookie,
+            steps: row.history().to_vec(),
+            forgotten: row.forgotten(),
+        }
+    }
+
+    /// The steps, oldest first.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
 }
 
 /// One item of the stream of transitions.

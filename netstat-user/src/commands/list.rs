@@ -26,6 +26,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let query = RowQuery {
         netns: selection::netns(&args.netns)?,
         holders: args.programs || args.json,
+        as_is: false,
     };
     let (clock, mut rows) = match ask_daemon(socket, args, query).await? {
         Some(answer) => answer,

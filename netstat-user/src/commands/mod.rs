@@ -7,6 +7,7 @@ mod printing;
 mod selection;
 mod stats;
 mod tracing;
+mod verify;
 mod watch;
 
 use std::{io::Write, process::ExitCode};
@@ -52,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
             Command::List(args) => list::run(&cli.socket, &args).await.map(done),
             Command::Stats(args) => stats::run(&cli.socket, args).await.map(done),
+            Command::Verify(args) => verify::run(&cli.socket, &args).await,
             Command::Doctor(args) => doctor::run(&cli.socket, args).await,
         }
     });

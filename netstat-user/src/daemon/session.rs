@@ -53,6 +53,10 @@ pub(super) async fn serve(
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
+            Question::Histories(cookies) => {
+                let histories = handle.histories(cookies).await?;
+                in_time(answer(&mut frames, &Answer::Histories(handle.clock(), histories))).await?;
+            }
             Question::Watch(netns) => {
                 let Ok(_place) = watchers.try_acquire() else {
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");

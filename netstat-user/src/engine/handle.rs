@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::{SteadyClock, WallClock};
-use crate::view::{RowQuery, RowView, Stats, StreamItem};
+use crate::connection::Cookie;
+use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem};
 
 /// What can be asked.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) enum Request {
     Ready(oneshot::Sender<()>),
     /// The rows, brought up to date first.
     Rows(RowQuery, oneshot::Sender<Result<Vec<RowView>, String>>),
+    /// What the table remembers of these.
+    Histories(Vec<Cookie>, oneshot::Sender<Vec<HistoryView>>),
     /// The counts.
     Stats(oneshot::Sender<Stats>),
 }
@@ -49,13 +52,22 @@ impl Handle {
         self.ask(Request::Ready).await
     }
 
-    /// The rows, as they are now. The inner error says why the kernel could not be asked.
+    /// The rows, as they are now, or as the table has them if the query says so. The inner error says why the kernel could not be asked.
     ///
     /// # Errors
     ///
     /// [`EngineGone`].
     pub async fn rows(&self, query: RowQuery) -> Result<Result<Vec<RowView>, String>, EngineGone> {
         self.ask(|reply| Request::Rows(query, reply)).await
+    }
+
+    /// What the table remembers of `cookies`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn histories(&self, cookies: Vec<Cookie>) -> Result<Vec<HistoryView>, EngineGone> {
+        self.ask(|reply| Request::Histories(cookies, reply)).await
     }
 
     /// The counts.

@@ -27,7 +27,7 @@ use crate::{
     sources,
     sweeper::{self, Job, Outcome},
     table::{Table, Transition},
-    view::StreamItem,
+    view::{HistoryView, StreamItem},
 };
 use copies::Copies;
 use counters::Counters;
@@ -194,6 +194,12 @@ impl Core {
 
     fn request(&mut self, request: Request) {
         match request {
+            Request::Rows(query, reply) if query.as_is => self.copies.add(query.netns, reply),
+            Request::Histories(cookies, reply) => {
+                let rows = cookies.iter().filter_map(|cookie| self.table.get(*cookie));
+                // Whoever asked may have gone since.
+                let _ = reply.send(rows.map(HistoryView::new).collect());
+            }
             Request::Rows(query, reply) => self.sweeps.want(query, reply),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {

@@ -192,7 +192,11 @@ fn lasted(transition: &Transition) -> String {
 }
 
 /// One end as `address:port`, IPv6 in brackets; a port that there is not as the given sign.
-struct End<'a>(&'a Connection, Endpoint, &'static str);
+pub(super) struct End<'a>(
+    pub(super) &'a Connection,
+    pub(super) Endpoint,
+    pub(super) &'static str,
+);
 
 impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

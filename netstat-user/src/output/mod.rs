@@ -5,6 +5,7 @@ pub mod json;
 pub mod line;
 pub mod names;
 pub mod netstat;
+pub mod verify;
 
 use std::{
     fmt,

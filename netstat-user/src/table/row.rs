@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock::Ktime,
     connection::{Connection, Owner},
@@ -15,7 +17,7 @@ use crate::{
 pub const HISTORY: usize = 16;
 
 /// A past step of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// When.
     pub time: Ktime,

@@ -1,0 +1,235 @@
+//! `netstate verify`: does the daemon's table say what the kernel says?
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use rustc_hash::FxHashSet;
+use tokio::time::{sleep, timeout};
+
+use super::{selection, tracing::Stop};
+use crate::{
+    cli::VerifyArgs,
+    client::Client,
+    connection::{Cookie, Netns},
+    diag::{self, KernelSocket},
+    namespaces,
+    output::{self, verify as print},
+    verify::{Comparison, Difference, Ledger, Look, compare},
+    view::{HistoryView, RowQuery},
+};
+
+/// Between two looks at something that differs.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two rounds of `--watch`.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Runs the command: with `--fail`, 1 when table and kernel differ.
+pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let stop = Stop::on_signals()?;
+    let mut verifier = Verifier {
+        client: Client::connect(socket).await?,
+        netns: selection::netns(&args.netns)?,
+        ledger: Ledger::default(),
+        printed: FxHashSet::default(),
+        json: args.json,
+        total: 0,
+    };
+    if args.watch {
+        verifier.watch(args.count, stop).await?;
+    } else {
+        verifier.once().await?;
+    }
+    Ok(if args.fail && verifier.total > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+struct Verifier {
+    client: Client,
+    netns: Option<Netns>,
+    ledger: Ledger,
+    /// Differences that have been printed.
+    printed: FxHashSet<Cookie>,
+    json: bool,
+    total: usize,
+}
+
+/// One look, judged.
+struct Round {
+    comparison: Comparison,
+    namespaces: usize,
+    /// Namespaces that could not be looked at, and why.
+    closed: Vec<String>,
+    /// Differences that have lasted longer than they may.
+    lasting: Vec<(Difference, Duration)>,
+    settling: Duration,
+}
+
+impl Verifier {
+    /// Looks until what differs has settled or has had the time to.
+    async fn once(&mut self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        loop {
+            let round = self.look().await?;
+            let open = round.comparison.differences.len() - round.lasting.len();
+            // What is young now and was not there at first is the next question's business.
+            if open == 0 || start.elapsed() > round.settling {
+                self.report(&round).await?;
+                return self.verdict(&round);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn watch(&mut self, count: Option<u64>, stop: Stop) -> anyhow::Result<()> {
+        let mut stopped = std::pin::pin!(stop.requested());
+        let mut rounds = 0;
+        loop {
+            let round = self.look().await?;
+            self.report(&round).await?;
+            self.verdict(&round)?;
+            rounds += 1;
+            let over = count.is_some_and(|count| rounds >= count);
+            if over || timeout(ROUND, &mut stopped).await.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<Round> {
+        let settling = self.client.stats().await?.settling;
+        let before = kernel(self.netns).await?;
+        let query = RowQuery {
+            netns: self.netns,
+            holders: false,
+            as_is: true,
+        };
+        let (_, rows) = self.client.rows(query).await?;
+        let after = kernel(self.netns).await?;
+        // A namespace that could be looked at only once has come or gone meanwhile.
+        let looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
+        let within = |sockets: Vec<KernelSocket>| -> Vec<_> {
+            let within = |socket: &KernelSocket| looked.contains(&socket.connection.netns);
+            sockets.into_iter().filter(within).collect()
+        };
+        let comparison = compare(&Look {
+            before: within(before.sockets),
+            rows: rows
+                .into_iter()
+                .filter(|row| looked.contains(&row.connection.netns))
+                .collect(),
+            after: within(after.sockets),
+        });
+        let lasting = self.ledger.enter(Instant::now(), &comparison.differences);
+        Ok(Round {
+            namespaces: looked.len(),
+            closed: after.closed,
+            lasting: lasting
+                .into_iter()
+                .filter(|(_, lasted)| *lasted > settling)
+                .collect(),
+            settling,
+            comparison,
+        })
+    }
+
+    /// Prints the differences that have lasted too long, with what the table remembers of each.
+    async fn report(&mut self, round: &Round) -> anyhow::Result<()> {
+        let fresh: Vec<_> = round
+            .lasting
+            .iter()
+            .filter_map(|(difference, lasted)| Some((difference.connection()?.cookie, difference, *lasted)))
+            .filter(|(cookie, ..)| self.printed.insert(*cookie))
+            .collect();
+        self.total += fresh.len();
+        let cookies: Vec<_> = fresh.iter().map(|(cookie, ..)| *cookie).collect();
+        let (clock, histories) = self.client.histories(&cookies).await?;
+        let mut out = output::stdout();
+        for (cookie, difference, lasted) in fresh {
+            let history = histories.iter().find(|history| history.cookie == cookie);
+            let history = history.map_or(&[][..], HistoryView::steps);
+            output::written(print::difference(
+                &mut out, difference, lasted, history, clock, self.json,
+            ))?;
+        }
+        output::written(std::io::Write::flush(&mut out))
+    }
+
+    fn verdict(&self, round: &Round) -> anyhow::Result<()> {
+        let verdict = print::Verdict {
+            agreed: round.comparison.agreed,
+            moved: round.comparison.moved,
+            settling: round.comparison.differences.len() - round.lasting.len(),
+            differences: round.lasting.len(),
+            namespaces: round.namespaces,
+            not_looked_at: round.closed.len(),
+            settling_ms: round.settling.as_millis(),
+            longest_settled_ms: self.ledger.longest_settled().as_millis(),
+        };
+        for closed in &round.closed {
+            log::warn!("{closed}");
+        }
+        let mut out = output::stdout();
+        output::written(verdict.write(&mut out, self.json))?;
+        output::written(std::io::Write::flush(&mut out))
+    }
+}
+
+/// What the kernel says of all namespaces.
+#[derive(Default)]
+struct Kernel {
+    sockets: Vec<KernelSocket>,
+    looked: FxHashSet<Netns>,
+    closed: Vec<String>,
+}
+
+/// Asks the kernel, about one namespace or all.
+async fn kernel(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
+    // A thread of its own, since it enters namespaces and does not come back.
+    let walk = tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted)).join());
+    let walked = walk.await.context("asking the kernel broke off")?;
+    walked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))
+}
+
+fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
+    let mut kernel = Kernel::default();
+    let own = namespaces::own()?;
+    let wanted_all: Vec<_> = wanted.into_iter().collect();
+    let found = namespaces::discover(&wanted_all);
+    // The own one first, which takes no privilege while the thread is still in it.
+    let mut found: Vec<_> = found.into_iter().collect();
+    found.sort_by_key(|(netns, _)| (*netns != own, *netns));
+    for (netns, path) in found {
+        if wanted.is_some_and(|wanted| wanted != netns) {
+            continue;
+        }
+        if netns != own
+            && let Err(error) = namespaces::enter(netns, &path)
+        {
+            // Gone between finding and entering: nothing to compare.
+            if error.kind() != std::io::ErrorKind::NotFound {
+                let closed = format!("cannot enter network namespace {}: {error}", netns.0);
+                kernel.closed.push(closed);
+            }
+            continue;
+        }
+        kernel.sockets.extend(diag::sockets(netns)?);
+        kernel.looked.insert(netns);
+    }
+    if let Some(wanted) = wanted
+        && !kernel.looked.contains(&wanted)
+    {
+        anyhow::bail!(
+            "network namespace {} is gone or cannot be entered; `lsns -t net` lists them",
+            wanted.0
+        );
+    }
+    Ok(kernel)
+}
