@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod daemon;
+pub mod liar;
 pub mod link;
 pub mod mixture;
 pub mod namespace;

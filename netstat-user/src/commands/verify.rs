@@ -63,6 +63,7 @@ struct Verifier {
 
 /// One look, judged.
 struct Round {
+    at: Instant,
     comparison: Comparison,
     namespaces: usize,
     /// Namespaces that could not be looked at, and why.
@@ -75,12 +76,13 @@ struct Round {
 impl Verifier {
     /// Looks until what differs has settled or has had the time to.
     async fn once(&mut self) -> anyhow::Result<()> {
-        let start = Instant::now();
+        let mut first = None;
         loop {
             let round = self.look().await?;
             let open = round.comparison.differences.len() - round.lasting.len();
+            let first = *first.get_or_insert(round.at);
             // What is young now and was not there at first is the next question's business.
-            if open == 0 || start.elapsed() > round.settling {
+            if open == 0 || round.at - first > round.settling {
                 self.report(&round).await?;
                 return self.verdict(&round);
             }
@@ -127,8 +129,10 @@ impl Verifier {
                 .collect(),
             after: within(after.sockets),
         });
-        let lasting = self.ledger.enter(Instant::now(), &comparison.differences);
+        let at = Instant::now();
+        let lasting = self.ledger.enter(at, &comparison.differences);
         Ok(Round {
+            at,
             namespaces: looked.len(),
             closed: after.closed,
             lasting: lasting

@@ -83,8 +83,8 @@ struct DifferenceLine<'a> {
     netns: Option<u32>,
     local: Option<String>,
     remote: Option<String>,
-    kernel: Option<TcpState>,
-    table: Option<TcpState>,
+    kernel: Option<&'static str>,
+    table: Option<&'static str>,
     lasted_ms: u128,
     history: Vec<HistoryLine>,
 }
@@ -92,8 +92,8 @@ struct DifferenceLine<'a> {
 #[derive(Serialize)]
 struct HistoryLine {
     time: String,
-    from: Option<TcpState>,
-    to: TcpState,
+    from: Option<&'static str>,
+    to: &'static str,
     source: Source,
 }
 
@@ -117,7 +117,7 @@ pub fn difference(
         (Some(kernel), Some(table)) if kernel.state == table.state => "other ends",
         _ => "other state",
     };
-    let state = |socket: Option<KernelSocket>| socket.map(|socket| socket.state);
+    let state = |socket: Option<KernelSocket>| socket.map(|socket| socket.state.name());
     let local = connection.map(|c| End(c, c.local, "-").to_string());
     let remote = connection.map(|c| End(c, c.remote, "*").to_string());
     if as_json {
@@ -134,14 +134,13 @@ pub fn difference(
         };
         return json::line(out, &line);
     }
-    let name = |socket| state(socket).map_or("nothing", TcpState::name);
     writeln!(
         out,
         "{kind}: {} {}  kernel {}, table {}, for {}  (cookie {}, netns {})",
         local.unwrap_or_default(),
         remote.unwrap_or_default(),
-        name(difference.kernel),
-        name(difference.table),
+        state(difference.kernel).unwrap_or("nothing"),
+        state(difference.table).unwrap_or("nothing"),
         Short(lasted),
         connection.map_or(0, |c| c.cookie.0),
         connection.map_or(0, |c| c.netns.0),
@@ -170,8 +169,8 @@ pub fn difference(
 fn history_line(step: &Step, clock: WallClock) -> HistoryLine {
     HistoryLine {
         time: clock.timestamp(step.time).to_string(),
-        from: step.from,
-        to: step.to,
+        from: step.from.map(TcpState::name),
+        to: step.to.name(),
         source: step.source,
     }
 }

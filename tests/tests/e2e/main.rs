@@ -24,6 +24,7 @@ mod output;
 mod owners;
 mod socket_file;
 mod time_wait;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("output", output::TESTS),
     ("owners", owners::TESTS),
     ("socket_file", socket_file::TESTS),
+    ("verify", verify::TESTS),
 ];
 
 /// More than there are processors, because most tests mostly wait for the kernel's timers.
