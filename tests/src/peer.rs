@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Namespace, process, wait::SOON};
+use crate::{
+    Namespace, process,
+    wait::{SOON, patient},
+};
 
 /// First argument of the test binary in the role of a peer.
 const ROLE: &str = "act-as-peer";
@@ -99,7 +102,7 @@ impl Peer {
     }
 
     fn next_address(&self) -> Result<SocketAddr> {
-        let line = self.said.recv_timeout(SOON);
+        let line = self.said.recv_timeout(patient(SOON));
         let line = line.with_context(|| format!("waited for {} to say its address", self.name))?;
         line.parse()
             .with_context(|| format!("{} said {line:?}", self.name))

@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::{Namespace, wait::SOON};
+use crate::{
+    Namespace,
+    wait::{SOON, patient},
+};
 
 /// Any port of the IPv4 loopback.
 pub const LOOPBACK: &str = "127.0.0.1:0";
@@ -62,9 +65,9 @@ pub fn listen(namespace: &Namespace, address: &str) -> Result<TcpListener> {
 /// When the kernel refuses.
 pub fn connect(namespace: &Namespace, target: SocketAddr) -> Result<TcpStream> {
     let stream = namespace
-        .enter(|| TcpStream::connect_timeout(&target, SOON))
+        .enter(|| TcpStream::connect_timeout(&target, patient(SOON)))
         .with_context(|| format!("cannot connect to {target}"))?;
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(patient(SOON)))?;
     Ok(stream)
 }
 
@@ -74,7 +77,7 @@ pub fn connect(namespace: &Namespace, target: SocketAddr) -> Result<TcpStream> {
 /// When the kernel refuses.
 pub fn accept(listener: &TcpListener) -> Result<TcpStream> {
     let (stream, _) = listener.accept().context("cannot accept")?;
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(patient(SOON)))?;
     Ok(stream)
 }
 

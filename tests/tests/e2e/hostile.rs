@@ -13,7 +13,7 @@ use netstat_tests::{
     daemon::directory,
     process,
     sockets::{LOOPBACK, Pair, cookie},
-    wait::SOON,
+    wait::{SOON, patient},
 };
 
 crate::tests![
@@ -46,7 +46,7 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Reads until the daemon hangs up.
 fn is_dropped(mut stream: &UnixStream, what: &str) -> Result<()> {
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(patient(SOON)))?;
     match stream.read_to_end(&mut Vec::new()) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
@@ -82,7 +82,7 @@ const GREETING: usize = 4 + 8 + 2;
 /// A client that has greeted as it was greeted, so that what it says next is taken for a question.
 fn greeted(daemon: &Daemon) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(daemon.socket())?;
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(patient(SOON)))?;
     let mut greeting = [0; GREETING];
     stream
         .read_exact(&mut greeting)
@@ -111,7 +111,7 @@ fn another_version() -> Result<()> {
     let daemon = Daemon::start()?;
     let mut stream = UnixStream::connect(daemon.socket())?;
     let mut greeting = [0; GREETING];
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(patient(SOON)))?;
     stream
         .read_exact(&mut greeting)
         .context("the daemon does not greet")?;
