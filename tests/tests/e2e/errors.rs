@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netstat_tests::{Daemon, Namespace, binary, daemon::directory};
+use netstat_tests::{
+    Daemon, Namespace, binary,
+    daemon::directory,
+    sockets::{LOOPBACK, listen},
+};
 use tempfile::TempDir;
 
 crate::tests![
@@ -207,16 +211,23 @@ fn stats_are_shown() -> Result<()> {
 }
 
 fn output_cannot_be_written() -> Result<()> {
+    let namespace = Namespace::new()?;
+    // Where there is nothing to print, nothing fails.
+    let _listener = listen(&namespace, LOOPBACK)?;
     let daemon = Daemon::start()?;
     for arguments in ["list -an", "list -an --json", "stats", "stats --json", "doctor"] {
         let mut command = binary::netstate(daemon.socket())?;
         command
             .args(arguments.split_whitespace())
             .stdout(fs::File::options().write(true).open("/dev/full")?);
-        fails(&command.output()?, arguments, &["No space left"])?;
+        fails(
+            &namespace.enter(|| command.output())?,
+            arguments,
+            &["No space left"],
+        )?;
         let mut command = binary::netstate(daemon.socket())?;
         command.args(arguments.split_whitespace());
-        let output = with_closed_stdout(command)?;
+        let output = namespace.enter(|| with_closed_stdout(command))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success() && said.is_empty(),
