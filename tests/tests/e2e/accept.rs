@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Peer,
-    sockets::{LOOPBACK, accept, connect, cookie, listen, socket_for, wait_for_reset},
+    sockets::{LOOPBACK, accept, connect, cookie, listen, reset, socket_for, wait_for_reset},
+    wait::{SOON, wait_for},
+    watch::states,
 };
 
 crate::tests![
     listener_and_children_are_apart,
+    a_child_is_itself_from_its_first_step,
     child_is_never_the_clients,
     not_yet_accepted,
     never_accepted,
@@ -50,6 +53,56 @@ fn listener_and_children_are_apart() -> Result<()> {
     drop(listener);
     watch.wait_for_path(parent, &["CLOSE", "LISTEN", "CLOSE"])?;
     daemon.agrees(&namespace)?;
+    Ok(())
+}
+
+/// The first event of an accepted connection comes while it is still a copy of the listener; up to Linux 6.12
+/// with the listener's cookie and no remote port.
+fn a_child_is_itself_from_its_first_step() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&namespace)?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    // All are on their way at once.
+    let clients: Vec<_> = (0..5)
+        .map(|_| connect(&namespace, target))
+        .collect::<Result<_>>()?;
+    for _ in &clients {
+        let server = accept(&listener)?;
+        let (child, remote) = (cookie(&server)?, server.peer_addr()?);
+        watch.wait("the child established", |seen| {
+            seen.cookie == child && seen.to == "ESTABLISHED"
+        })?;
+        let path = watch.of(child);
+        // A sweep in the middle of the handshake does not know where it came from.
+        let steps = states(&path)?;
+        ensure!(
+            ["LISTEN", "?"].contains(&&*steps[0]) && steps[1..] == ["SYN_RECV", "ESTABLISHED"],
+            "the child went {steps:?}"
+        );
+        let right = path
+            .iter()
+            .all(|seen| seen.remote_port == Some(remote.port()) && seen.remote_addr == remote.ip());
+        ensure!(right, "not the connection from {remote}: {path:#?}");
+        ensure!(
+            path.is_sorted_by_key(|seen| &seen.time) && path[1].in_state_us.is_some(),
+            "out of order: {path:#?}"
+        );
+        // Its end; the next one's steps are not to be joined to it.
+        reset(server)?;
+        watch.wait("the child's end", |seen| {
+            seen.cookie == child && seen.to == "CLOSE"
+        })?;
+    }
+    watch.wait_for_path(cookie(&listener)?, &["CLOSE", "LISTEN"])?;
+    // Of each connection three transitions at either end, and one of the listener.
+    let expected = 1 + clients.len() * 6;
+    let told = || watch.count_in(namespace.inode());
+    wait_for("all transitions to be told", SOON, || {
+        Ok((told() >= expected).then_some(()))
+    })?;
+    ensure!(told() == expected, "{} transitions, of {expected}", told());
     Ok(())
 }
 
