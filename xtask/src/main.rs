@@ -8,8 +8,10 @@ mod packages;
 mod process;
 mod report;
 mod run;
+mod tally;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
     Test(test::Args),
+    Vm(vm::Args),
     /// Checks formatting, and runs clippy with every warning an error
     Lint,
 }
@@ -49,6 +52,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::BuildEbpf(args) => build_ebpf::main(&workspace, &args),
         Command::Run(args) => run::main(&workspace, args),
         Command::Test(args) => Ok(test::main(&workspace, &args)),
+        Command::Vm(args) => vm::main(&workspace, &args),
         Command::Lint => Ok(lint::main(&workspace)),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
 }
 
 /// Fetches the lists of packages, once in the life of this process.
-fn update() -> Result<()> {
+pub(crate) fn update() -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     if UPDATED.get().is_none() {
         apt_get(&["update", "--quiet"])?;

@@ -16,12 +16,13 @@ use crate::{
     packages, process,
     report::{Outcome, Report},
     run,
+    tally::Tally,
     toolchain::Toolchain,
     workspace::Workspace,
 };
 
 /// The programs that the end-to-end tests compare netstate with or set the scene with, and their packages.
-const PROGRAMS: [(&str, &str); 4] = [
+pub(crate) const PROGRAMS: [(&str, &str); 4] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("netstat", "net-tools"),
@@ -32,7 +33,7 @@ const PROGRAMS: [(&str, &str); 4] = [
 const UNIT_TESTS: &[&str] = &["test", "--workspace", "--exclude=netstat-tests", "--locked"];
 
 /// How cargo builds the end-to-end tests.
-const BUILD_END_TO_END: &[&str] = &[
+pub(crate) const BUILD_END_TO_END: &[&str] = &[
     "test",
     "--no-run",
     "--locked",
@@ -40,7 +41,7 @@ const BUILD_END_TO_END: &[&str] = &[
     "--test",
     END_TO_END,
 ];
-const END_TO_END: &str = "e2e";
+pub(crate) const END_TO_END: &str = "e2e";
 
 /// Rebuilds the BPF object and compares it, and runs all tests, those on the kernel as root.
 ///
@@ -57,7 +58,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> ExitCode {
-    let require_all = args.require_all || env::var_os("CI").is_some_and(|ci| ci == "true");
+    let require_all = args.require_all || in_ci();
     let end_to_end = EndToEnd {
         workspace,
         require_all,
@@ -78,7 +79,12 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> ExitCode {
     report.finish()
 }
 
-fn install_programs() -> Outcome {
+/// Whether the environment says that everything must run.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|ci| ci == "true")
+}
+
+pub(crate) fn install_programs() -> Outcome {
     let missing = PROGRAMS
         .iter()
         .filter(|(program, _)| process::find(program).is_none());
@@ -156,43 +162,18 @@ fn count(command: &mut Command) -> Result<Outcome> {
         .spawn()
         .with_context(|| process::cannot_start(command))?;
     let stdout = child.stdout.take().context("no standard output")?;
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let mut tally = Tally::default();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cannot read what the tests print")?;
         println!("{line}");
-        if line.starts_with("test result:") {
-            passed += number_before(&line, " passed");
-            failed += number_before(&line, " failed");
-            ignored += number_before(&line, " ignored");
-        }
+        tally.add(&line);
     }
     let status = child.wait().context("cannot wait for the tests")?;
-    let text = format!("{passed} passed, {failed} failed, {ignored} ignored");
     if !status.success() {
-        bail!("{text} ({status})");
+        bail!("{tally} ({status})");
     }
-    if passed + ignored == 0 {
+    if tally.is_empty() {
         bail!("no test ran");
     }
-    Ok(Outcome::Done(text))
-}
-
-/// The number before `word`; 0 if there is none.
-fn number_before(line: &str, word: &str) -> u64 {
-    let before = line.split(word).next().filter(|before| before.len() < line.len());
-    before
-        .and_then(|before| before.rsplit(' ').next()?.parse().ok())
-        .unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number_before;
-
-    #[test]
-    fn counts_are_read_from_the_line_that_closes_tests() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; finished in 0.01s";
-        let read = [" passed", " failed", " ignored", " skipped"].map(|word| number_before(line, word));
-        assert_eq!(read, [12, 3, 0, 0]);
-    }
+    Ok(Outcome::Done(tally.to_string()))
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,15 +42,20 @@ impl Workspace {
     /// Builds one executable with `cargo ARGS`, where `object` is the BPF object to embed in place of the
     /// checked-in one, and returns its path.
     pub(crate) fn build(&self, name: &str, args: &[&str], object: Option<&Path>) -> Result<PathBuf> {
+        let built = self.build_all(args, object)?;
+        let wanted = built.into_iter().find(|(built, _)| built == name);
+        let (_, path) = wanted.with_context(|| format!("cargo built no executable named {name}"))?;
+        Ok(path)
+    }
+
+    /// The same for all executables that are built: their names and paths.
+    pub(crate) fn build_all(&self, args: &[&str], object: Option<&Path>) -> Result<Vec<(String, PathBuf)>> {
         let mut build = self.cargo();
         build.args(args).arg("--message-format=json-render-diagnostics");
         set_object(&mut build, object);
         build.stderr(Stdio::inherit());
         let messages = process::output(&mut build)?;
-        let Some(executable) = messages.lines().find_map(|line| executable(line, name)) else {
-            bail!("cargo built no executable named {name}");
-        };
-        Ok(executable)
+        Ok(messages.lines().filter_map(executable).collect())
     }
 
     /// The cargo that runs xtask, in the workspace.
@@ -91,11 +96,12 @@ fn set_object(build: &mut Command, object: Option<&Path>) {
     };
 }
 
-/// The path in one of cargo's JSON messages, if it tells of an executable named `name`.
-fn executable(message: &str, name: &str) -> Option<PathBuf> {
+/// The name and the path in one of cargo's JSON messages, if it tells of an executable.
+fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
-    if message["reason"] != "compiler-artifact" || message["target"]["name"] != name {
+    if message["reason"] != "compiler-artifact" {
         return None;
     }
-    message["executable"].as_str().map(PathBuf::from)
+    let path = PathBuf::from(message["executable"].as_str()?);
+    Some((message["target"]["name"].as_str()?.to_owned(), path))
 }
