@@ -50,7 +50,8 @@ pub enum LoadError {
     /// The verifier refused a program.
     #[error(
         "the kernel refused the BPF program `{program}` ({error}); the verifier's last words:\n{log}\n\
-         please report this with the output of `uname -a`"
+         netstate needs Linux 5.15 or newer: boot such a kernel, or, if it is one, please report this with the \
+         output of `uname -a`"
     )]
     Refused {
         /// The program.
