@@ -1,6 +1,8 @@
 //! FIN_WAIT2 without an owner: the kernel says CLOSE, and keeps the connection all the same.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use netstat_tests::{
     Daemon, Link, Namespace, Watch,
     link::Way,
@@ -70,8 +72,9 @@ fn orphan_is_closed_by_the_peer() -> Result<()> {
 
 /// The peer never closes, and the kernel gives up after `tcp_fin_timeout`.
 fn orphan_times_out() -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let (namespace, daemon, watch) = scene()?;
-    namespace.set_parameter("ipv4/tcp_fin_timeout", "2")?;
+    namespace.set_parameter("ipv4/tcp_fin_timeout", &TIMEOUT.as_secs().to_string())?;
     let Pair {
         listener: _listener,
         client,
@@ -80,10 +83,15 @@ fn orphan_times_out() -> Result<()> {
     let orphan = cookie(&client)?;
     drop(client);
     wait_for_fin(&server)?;
-    daemon.wait_for_row(&namespace, "FIN_WAIT2", |row| {
-        row.cookie == orphan && row.state == "FIN_WAIT2"
-    })?;
-    watch.wait_for_path(orphan, &[&PATH[..], &["CLOSE"]].concat())?;
+    let path = watch.wait_for_path(orphan, &[&PATH[..], &["CLOSE"]].concat())?;
+    // Not the CLOSE that the kernel announced as soon as the orphan was one: the end.
+    let stayed = path.last().and_then(|end| end.in_state_us);
+    let stayed = stayed.map(Duration::from_micros).context("no duration")?;
+    // The kernel's timer counts in ticks, of up to 10 ms.
+    ensure!(
+        stayed + Duration::from_millis(50) >= TIMEOUT,
+        "over after {stayed:?}: {path:#?}"
+    );
     let rows = daemon.agrees(&namespace)?;
     ensure!(
         rows.iter().all(|row| row.cookie != orphan),
