@@ -8,7 +8,8 @@ mod modules;
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Duration,
@@ -178,6 +179,8 @@ struct Guest {
     kernel: Kernel,
     folder: PathBuf,
     image: PathBuf,
+    /// Keeps others out of the folder.
+    _lock: File,
 }
 
 impl Guest {
@@ -192,6 +195,7 @@ impl Guest {
         println!("Linux {}", kernel.release);
         let folder = workspace.target.join("vm").join(&kernel.release);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let lock = lock(&folder).with_context(|| format!("cannot lock {}", folder.display()))?;
         let image = folder.join("image.cpio");
         let mut environment = vec![
             ("PATH", "/bin".to_owned()),
@@ -217,6 +221,7 @@ impl Guest {
             kernel,
             folder,
             image,
+            _lock: lock,
         })
     }
 
@@ -227,4 +232,14 @@ impl Guest {
             folder: &self.folder,
         }
     }
+}
+
+/// Waits until no other run uses the folder.
+fn lock(folder: &Path) -> io::Result<File> {
+    let lock = File::create(folder.join("lock"))?;
+    if lock.try_lock().is_err() {
+        println!("waiting for another run of this kernel to end");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
