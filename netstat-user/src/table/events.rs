@@ -7,7 +7,7 @@
 
 use super::{
     End, Table,
-    row::{Row, Step},
+    row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
 };
@@ -83,13 +83,17 @@ impl Table {
         {
             self.child(event, born, out);
         }
-        if event.to != Close {
-            self.replace_minisock(&event.connection, event.time, out);
+        match (event.from, event.to) {
+            (_, Close) => {}
+            (Close, _) => self.doubt_minisock(&event.connection),
+            _ => self.replace_minisock(&event.connection, event.time, out),
         }
         let cookie = event.connection.cookie;
         match self.store.get(cookie) {
             Some(row) if row.last_fact > event.time => self.late(event, out),
             Some(row) if event.from == Close && row.state != Close => self.begin_again(event, out),
+            // The event that it was used again has been lost.
+            Some(row) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
             Some(_) => self.step(event, out),
             None => self.first(event, out),
         }
@@ -155,7 +159,7 @@ impl Table {
     ) {
         if let Some(tuple) = connection.tuple()
             && let Some(old) = self.store.minisock(&tuple)
-            && old != connection.cookie
+            && old != Key::Socket(connection.cookie)
         {
             let end = End {
                 time,
@@ -164,6 +168,17 @@ impl Table {
                 earliest: None,
             };
             self.end(old, end, out);
+        }
+    }
+
+    /// A socket with a port of its choice begins to connect to where a minisock is connected already. Only after
+    /// it has announced that does the kernel look whether the minisock is old enough to be replaced
+    /// (`inet_hash_connect`); so the next event says, or a sweep.
+    fn doubt_minisock(&mut self, connection: &Connection) {
+        if let Some(tuple) = connection.tuple()
+            && let Some(old) = self.store.minisock(&tuple)
+        {
+            self.store.change(old, |row| row.confirmed = false);
         }
     }
 
@@ -190,15 +205,24 @@ impl Table {
     }
 
     /// A socket that has been disconnected and is used again: the row that it still has is of a connection
-    /// before, whose minisock shares its cookie.
+    /// before. If that has left a minisock, it stays, with the same cookie (`tcp_disconnect` keeps it).
     fn begin_again(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
-        let end = End {
-            time: event.time,
-            source: Source::Inferred,
-            reason: None,
-            earliest: None,
-        };
-        self.end(event.connection.cookie, end, out);
+        let cookie = event.connection.cookie;
+        let left = self
+            .store
+            .get(cookie)
+            .is_some_and(|row| row.form == Form::Minisock);
+        if left {
+            self.store.leave_behind(cookie);
+        } else {
+            let end = End {
+                time: event.time,
+                source: Source::Inferred,
+                reason: None,
+                earliest: None,
+            };
+            self.end(cookie, end, out);
+        }
         self.first(event, out);
     }
 

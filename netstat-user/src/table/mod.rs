@@ -36,6 +36,7 @@ use crate::{
     tcp::TcpState,
 };
 use news::Newborn;
+use row::Key;
 use store::Store;
 
 /// All TCP sockets of the host.
@@ -140,8 +141,8 @@ impl Table {
     }
 
     /// Ends a row: reports its last step and forgets it.
-    fn end(&mut self, cookie: Cookie, step: End, out: &mut Vec<Transition>) {
-        let Some(row) = self.store.remove(cookie) else {
+    fn end(&mut self, key: impl Into<Key>, step: End, out: &mut Vec<Transition>) {
+        let Some(row) = self.store.remove(key) else {
             return;
         };
         let transition = Transition {
@@ -150,7 +151,7 @@ impl Table {
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
         };
         out.push(transition);
-        self.bury(cookie, step.time);
+        self.bury(row.connection.cookie, step.time);
     }
 
     /// Remembers an ended row while a sighting of it can still come.

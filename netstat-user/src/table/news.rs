@@ -3,7 +3,7 @@
 
 use super::{
     End, SETTLING, Table,
-    row::{Row, Step},
+    row::{Key, Row, Step},
     transition::{Source, Transition},
 };
 use crate::{
@@ -42,23 +42,37 @@ impl Table {
             newborn.state = None;
             return;
         }
-        // A child that came of the request sock, or a socket that is used again, has the same cookie.
-        if self
-            .store
-            .get(gone.cookie)
-            .is_none_or(|row| row.form != gone.form)
-        {
-            return;
-        }
+        let Some(key) = self.that_ended(gone) else { return };
         let end = End {
             time: gone.time,
             source: Source::Event,
             reason: None,
             earliest: None,
         };
-        self.end(gone.cookie, end, out);
+        self.end(key, end, out);
         // The hook is passed just before the kernel takes the minisock out of its hash.
         self.bury(gone.cookie, gone.time.plus(SETTLING));
+    }
+
+    /// The row of what has ended. A child that came of a request sock has its cookie, and so has a socket that is
+    /// used again: if that has left several minisocks behind, a sweep must say which one is gone.
+    fn that_ended(&mut self, gone: &SocketGone) -> Option<Key> {
+        let row = self.store.get(gone.cookie);
+        if row.is_some_and(|row| row.form == gone.form) && self.store.left(gone.cookie).is_empty() {
+            return Some(gone.cookie.into());
+        }
+        if gone.form != Form::Minisock {
+            return None;
+        }
+        match self.store.left(gone.cookie).to_vec()[..] {
+            [only] if row.is_none_or(|row| row.form != gone.form) => Some(only),
+            ref several => {
+                for key in several {
+                    self.store.change(*key, |row| row.confirmed = false);
+                }
+                None
+            }
+        }
     }
 
     /// What has become of the minisock of a full sock that `event` closes, if hooks have told of one.
@@ -111,7 +125,10 @@ impl Table {
         if let Some(newborn) = self.newborn.get_mut(&cookie) {
             newborn.state = Some(news.state);
         }
-        let transition = self.store.change(cookie, |row| {
+        let tuple = news.connection.tuple();
+        let left = tuple.and_then(|tuple| self.store.left_with(cookie, &tuple));
+        let key = left.unwrap_or(Key::Socket(cookie));
+        let transition = self.store.change(key, |row| {
             if row.form != Form::Minisock || row.state == news.state || row.last_fact > news.time {
                 return None;
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Owner},
+    connection::{Connection, Cookie, Owner},
     facts::{Form, Queues, Sighting},
     sources::Coverage,
     table::transition::Source,
@@ -27,6 +27,21 @@ pub struct Step {
     pub to: TcpState,
     /// How it is known.
     pub source: Source,
+}
+
+/// Which row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The one of this socket.
+    Socket(Cookie),
+    /// The one of a minisock whose socket has been disconnected and used again, and has the cookie too.
+    Left(u64),
+}
+
+impl From<Cookie> for Key {
+    fn from(cookie: Cookie) -> Self {
+        Self::Socket(cookie)
+    }
 }
 
 /// How urgently a row waits for a sweep.
@@ -63,6 +78,7 @@ pub struct Row {
     pub owner: Option<Owner>,
     /// Queues at the last sighting; `None` when there was none yet.
     pub queues: Option<Queues>,
+    pub(super) key: Key,
     history: Vec<Step>,
     forgotten: u32,
     /// The latest time at which anything was known of the row.
@@ -89,6 +105,7 @@ impl Row {
             inode: None,
             owner: None,
             queues: None,
+            key: Key::Socket(connection.cookie),
             history: Vec::new(),
             forgotten: 0,
             last_fact: time,
@@ -170,7 +187,10 @@ impl Row {
     /// What the row still waits for, if the kernel announces what `coverage` says.
     #[must_use]
     pub fn settlement(&self, coverage: Coverage) -> Settlement {
-        let no_port = self.state == TcpState::SynSent && self.connection.local.port().is_none();
+        let no_port = self.connection.local.port().is_none();
+        let connecting = no_port && self.state == TcpState::SynSent;
+        // `listen` without `bind` is announced before the kernel picks the port (`inet_csk_listen_start`).
+        let listening = no_port && self.state == TcpState::Listen;
         let assumed = self.form == Form::Minisock && !self.confirmed;
         // Most peers close too: the step to TIME_WAIT is only a round trip away.
         let closing = self.form == Form::Minisock && self.state == TcpState::FinWait2;
@@ -179,7 +199,7 @@ impl Row {
             Form::Request => coverage.requests,
             Form::Minisock => coverage.minisocks,
         };
-        let missing = (no_port && !coverage.ports) || (closing && !coverage.minisocks);
+        let missing = (connecting && !coverage.ports) || listening || (closing && !coverage.minisocks);
         if missing || assumed || self.doubtful() {
             Settlement::Urgent
         } else if covered {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::row::{Row, Settlement};
+use super::row::{Key, Row, Settlement};
 use crate::{
     connection::{Cookie, Netns, Tuple},
     facts::Form,
@@ -33,9 +33,12 @@ struct Population {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     rows: Slab<Row>,
-    places: FxHashMap<Cookie, usize>,
+    places: FxHashMap<Key, usize>,
+    /// Minisocks whose sockets have been used again, by the cookie that they share with those.
+    left: FxHashMap<Cookie, Vec<Key>>,
+    next_left: u64,
     /// Ends come from the network: hashed with a secret, unlike cookies, which the kernel deals out.
-    minisocks: HashMap<Tuple, Cookie>,
+    minisocks: HashMap<Tuple, Key>,
     namespaces: FxHashMap<Netns, Population>,
     by_state: [usize; TcpState::ALL.len()],
     unsettled: Unsettled,
@@ -55,7 +58,11 @@ impl Store {
     }
 
     pub(super) fn get(&self, cookie: Cookie) -> Option<&Row> {
-        self.rows.get(*self.places.get(&cookie)?)
+        self.at(Key::Socket(cookie))
+    }
+
+    fn at(&self, key: Key) -> Option<&Row> {
+        self.rows.get(*self.places.get(&key)?)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,28 +100,64 @@ impl Store {
     }
 
     /// The minisock that has these ends.
-    pub(super) fn minisock(&self, tuple: &Tuple) -> Option<Cookie> {
+    pub(super) fn minisock(&self, tuple: &Tuple) -> Option<Key> {
         self.minisocks.get(tuple).copied()
     }
 
-    /// Adds a row; one that had its cookie is replaced.
-    pub(super) fn insert(&mut self, row: Row) {
-        let cookie = row.connection.cookie;
-        self.remove(cookie);
-        self.enlist(&row);
-        self.places.insert(cookie, self.rows.insert(row));
+    /// The minisocks that a socket has left behind when it was used again.
+    pub(super) fn left(&self, cookie: Cookie) -> &[Key] {
+        self.left.get(&cookie).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn remove(&mut self, cookie: Cookie) -> Option<Row> {
-        let place = self.places.remove(&cookie)?;
+    /// The one of them that has these ends.
+    pub(super) fn left_with(&self, cookie: Cookie, tuple: &Tuple) -> Option<Key> {
+        let with_ends = |key: &&Key| self.at(**key).and_then(|row| row.connection.tuple()) == Some(*tuple);
+        self.left(cookie).iter().find(with_ends).copied()
+    }
+
+    /// Adds a row; one that had its key is replaced.
+    pub(super) fn insert(&mut self, row: Row) {
+        self.remove(row.key);
+        self.enlist(&row);
+        self.places.insert(row.key, self.rows.insert(row));
+    }
+
+    /// Adds the row of a minisock whose socket has been used again.
+    pub(super) fn insert_left(&mut self, mut row: Row) {
+        row.key = Key::Left(self.next_left);
+        self.next_left += 1;
+        self.left.entry(row.connection.cookie).or_default().push(row.key);
+        self.insert(row);
+    }
+
+    /// Makes room for another connection of the same socket: its minisock stays, and is found by its ends.
+    pub(super) fn leave_behind(&mut self, cookie: Cookie) {
+        if let Some(row) = self.remove(cookie) {
+            self.insert_left(row);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: impl Into<Key>) -> Option<Row> {
+        let key = key.into();
+        let place = self.places.remove(&key)?;
         let row = self.rows.remove(place);
         self.delist(&row);
+        let cookie = row.connection.cookie;
+        if matches!(key, Key::Left(_))
+            && let Some(left) = self.left.get_mut(&cookie)
+        {
+            left.retain(|other| *other != key);
+            if left.is_empty() {
+                self.left.remove(&cookie);
+            }
+        }
         Some(row)
     }
 
     /// Changes a row, and the counts with it. `None` when there is no such row.
-    pub(super) fn change<R>(&mut self, cookie: Cookie, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
-        let place = *self.places.get(&cookie)?;
+    pub(super) fn change<R>(&mut self, key: impl Into<Key>, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
+        let key = key.into();
+        let place = *self.places.get(&key)?;
         let row = self.rows.get_mut(place)?;
         let before = Listing::of(row, self.coverage);
         let result = change(row);
@@ -124,8 +167,8 @@ impl Store {
             self.count(netns, before, usize::wrapping_sub);
             self.count(netns, after, usize::wrapping_add);
             if before.minisock != after.minisock {
-                self.unlist_minisock(before.minisock, cookie);
-                self.list_minisock(after.minisock, cookie);
+                self.unlist_minisock(before.minisock, key);
+                self.list_minisock(after.minisock, key);
             }
         }
         Some(result)
@@ -135,13 +178,13 @@ impl Store {
         let listing = Listing::of(row, self.coverage);
         self.namespaces.entry(row.connection.netns).or_default().rows += 1;
         self.count(row.connection.netns, listing, usize::wrapping_add);
-        self.list_minisock(listing.minisock, row.connection.cookie);
+        self.list_minisock(listing.minisock, row.key);
     }
 
     fn delist(&mut self, row: &Row) {
         let listing = Listing::of(row, self.coverage);
         self.count(row.connection.netns, listing, usize::wrapping_sub);
-        self.unlist_minisock(listing.minisock, row.connection.cookie);
+        self.unlist_minisock(listing.minisock, row.key);
         if let Some(population) = self.namespaces.get_mut(&row.connection.netns) {
             population.rows -= 1;
             if population.rows == 0 {
@@ -163,15 +206,15 @@ impl Store {
         }
     }
 
-    fn list_minisock(&mut self, tuple: Option<Tuple>, cookie: Cookie) {
+    fn list_minisock(&mut self, tuple: Option<Tuple>, key: Key) {
         if let Some(tuple) = tuple {
-            self.minisocks.insert(tuple, cookie);
+            self.minisocks.insert(tuple, key);
         }
     }
 
-    fn unlist_minisock(&mut self, tuple: Option<Tuple>, cookie: Cookie) {
+    fn unlist_minisock(&mut self, tuple: Option<Tuple>, key: Key) {
         if let Some(tuple) = tuple
-            && self.minisocks.get(&tuple) == Some(&cookie)
+            && self.minisocks.get(&tuple) == Some(&key)
         {
             self.minisocks.remove(&tuple);
         }

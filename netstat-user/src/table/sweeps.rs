@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{
     End, Table,
-    row::{Row, Step},
+    row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
 };
 use crate::{
     clock::Ktime,
-    connection::{Cookie, Netns},
+    connection::Netns,
     facts::{Form, Sighting},
     tcp::TcpState::{self, Close, Listen},
 };
@@ -87,23 +87,58 @@ impl Table {
     }
 
     fn sight(&mut self, seen: &Sighting, netns: Netns, out: &mut Vec<Transition>) {
+        if seen.state == Close || seen.connection.netns != netns {
+            return;
+        }
         let cookie = seen.connection.cookie;
+        let generation = self.generation;
+        let place = self.place(seen);
+        if let Place::Row(key) = place {
+            let transition = self.store.change(key, |row| update(row, seen, generation));
+            out.extend(transition.flatten());
+            return;
+        }
         let gone = self
             .departed
             .get(&cookie)
             .is_some_and(|&departed| departed >= seen.time);
-        if gone || seen.state == Close || seen.connection.netns != netns {
+        if gone {
             return;
         }
-        let generation = self.generation;
-        let known = self.store.change(cookie, |row| update(row, seen, generation));
-        match known {
-            Some(transition) => out.extend(transition),
-            None => self.discover(seen, out),
+        if matches!(place, Place::Successor) {
+            self.store.leave_behind(cookie);
+        }
+        let row = self.discover(seen, out);
+        if matches!(place, Place::Left) {
+            self.store.insert_left(row);
+        } else {
+            self.store.insert(row);
         }
     }
 
-    fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) {
+    /// Where a sighting belongs. A socket that is used again shares its cookie with the minisocks of its
+    /// connections before.
+    fn place(&self, seen: &Sighting) -> Place {
+        let cookie = seen.connection.cookie;
+        if seen.form == Form::Minisock
+            && let Some(tuple) = seen.connection.tuple()
+            && let Some(left) = self.store.left_with(cookie, &tuple)
+        {
+            return Place::Row(left);
+        }
+        let Some(row) = self.store.get(cookie) else {
+            return Place::New;
+        };
+        let other = !same_ends(&row.connection, &seen.connection);
+        match (row.form, seen.form) {
+            (Form::Minisock, _) if other && seen.time > row.last_fact => Place::Successor,
+            (Form::Full, Form::Minisock) if other => Place::Left,
+            _ => Place::Row(Key::Socket(cookie)),
+        }
+    }
+
+    /// The row of a socket that nobody told of.
+    fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) -> Row {
         let mut row = Row::found(seen, self.generation);
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
@@ -122,21 +157,21 @@ impl Table {
                 source: Source::Sweep,
             });
         }
-        self.store.insert(row);
+        row
     }
 
     /// Rows that a sweep should have found and has not. Kernels before 6.17 can pass over a
     /// socket when a hash chain changes between two reads, so it takes two sweeps to end a row that may
     /// still be there.
     fn miss(&mut self, start: Ktime, end: Ktime, out: &mut Vec<Transition>, unseen: impl Fn(&Row) -> bool) {
-        let unseen: Vec<Cookie> = self
+        let unseen: Vec<Key> = self
             .rows()
             .filter(|row| unseen(row))
             .filter(|row| row.last_fact.plus(SETTLING) < start)
-            .map(|row| row.connection.cookie)
+            .map(|row| row.key)
             .collect();
-        for cookie in unseen {
-            let gone = self.store.change(cookie, |row| {
+        for key in unseen {
+            let gone = self.store.change(key, |row| {
                 row.missed = row.missed.saturating_add(1);
                 let gone = row.missed > 1 || is_expected_to_end(row, start);
                 gone.then_some(row.last_fact)
@@ -148,19 +183,28 @@ impl Table {
                     reason: None,
                     earliest: Some(last_fact),
                 };
-                self.end(cookie, end, out);
+                self.end(key, end, out);
             }
         }
     }
 }
 
+/// Where a sighting belongs.
+#[derive(Clone, Copy)]
+enum Place {
+    /// To this row.
+    Row(Key),
+    /// To none yet.
+    New,
+    /// To none yet: a minisock that the socket has left behind.
+    Left,
+    /// To none yet: the row that has the cookie is of a minisock that the socket has left behind.
+    Successor,
+}
+
 /// Brings a row up to date with a sighting.
 fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition> {
-    // A socket that is used again shares its cookie with the minisock of its connection before.
-    let other = seen.form == Form::Minisock
-        && row.form == Form::Full
-        && !same_ends(&row.connection, &seen.connection);
-    if seen.time <= row.last_fact || other {
+    if seen.time <= row.last_fact {
         row.passed(generation);
         return None;
     }

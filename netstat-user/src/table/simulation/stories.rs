@@ -1,12 +1,12 @@
 //! Histories that matter, one by one.
 
-use super::world::World;
+use super::world::{NETNS, World, sighting};
 use crate::{
-    connection::Cookie,
+    connection::{Cookie, Endpoint},
     facts::Form,
     reason::Reason,
-    table::Source,
-    tcp::TcpState::{Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
+    table::{NamespaceSweep, Source, Table},
+    tcp::TcpState::{Close, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
 };
 
 #[test]
@@ -202,4 +202,115 @@ fn a_namespace_that_comes_back_is_a_new_one() {
         [],
         "what its first sweep finds was there before"
     );
+}
+
+/// A client whose connection has left a TIME_WAIT minisock.
+fn in_time_wait(world: &mut World) -> super::world::Socket {
+    world.connect();
+    for choice in [1, 1, 1, 2] {
+        let socket = world.pick(0).unwrap();
+        world.advance(socket, choice);
+    }
+    world.read(usize::MAX);
+    world.pick(0).unwrap()
+}
+
+#[test]
+fn a_socket_that_is_used_again_leaves_its_minisock_behind() {
+    let mut world = World::default();
+    let minisock = in_time_wait(&mut world);
+    // `connect(AF_UNSPEC)`, then another connection: the same socket, so the same cookie.
+    let mut again = minisock;
+    again.form = Form::Full;
+    again.state = Close;
+    again.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 9);
+    world.go(again, SynSent);
+    again.state = SynSent;
+    world.go(again, Established);
+    again.state = Established;
+    world.read(usize::MAX);
+    assert_eq!(world.table.len(), 2);
+    assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
+    let told = world.transitions.len();
+    for (seen, rows) in [
+        (&[minisock, again][..], 2),
+        (&[again, minisock], 2),
+        (&[again], 2),
+        (&[again], 1),
+    ] {
+        world.tick(1_000_000_000);
+        let start = world.tick(1);
+        let sightings = seen
+            .iter()
+            .map(|socket| sighting(socket, world.tick(1)))
+            .collect();
+        let end = world.tick(1);
+        let sweep = NamespaceSweep {
+            netns: NETNS,
+            start,
+            end,
+            sightings,
+        };
+        world.table.begin_sweep();
+        world.table.apply_sweep(&sweep, &mut world.transitions);
+        world
+            .table
+            .end_sweep(&[NETNS], start, end, &mut world.transitions);
+        assert_eq!(world.table.len(), rows, "{:?}", world.transitions);
+        assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
+    }
+    let [end] = &world.transitions[told..] else {
+        panic!("{:?}", world.transitions)
+    };
+    assert_eq!((end.from, end.to), (Some(TimeWait), Close));
+    assert_eq!(end.connection.local, minisock.connection.local);
+}
+
+#[test]
+fn both_connections_of_a_socket_are_found_by_a_first_sweep() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = World::default();
+        let minisock = in_time_wait(&mut world);
+        let mut again = minisock;
+        again.form = Form::Full;
+        again.state = Established;
+        again.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 9);
+        world.table = Table::default();
+        let start = world.tick(1);
+        let both = [minisock, again];
+        let sightings = order
+            .map(|number| sighting(&both[number], world.tick(1)))
+            .to_vec();
+        let end = world.tick(1);
+        let sweep = NamespaceSweep {
+            netns: NETNS,
+            start,
+            end,
+            sightings,
+        };
+        world.table.begin_sweep();
+        world.table.apply_sweep(&sweep, &mut world.transitions);
+        assert_eq!(world.table.len(), 2);
+        assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
+    }
+}
+
+#[test]
+fn a_minisock_stays_when_the_kernel_refuses_its_ports_to_another() {
+    let mut world = World::default();
+    let minisock = in_time_wait(&mut world);
+    let mut other = world.new_socket(Close, Form::Full, 0, 0);
+    other.connection.local = minisock.connection.local;
+    other.connection.remote = minisock.connection.remote;
+    world.go(other, SynSent);
+    other.state = SynSent;
+    world.end(other, None, |_| {});
+    world.read(usize::MAX);
+    assert_eq!(world.table.get(Cookie(1)).unwrap().state, TimeWait);
+    assert!(
+        world.table.unsettled().urgent > 0,
+        "a sweep must say whether it is still there"
+    );
+    world.settle();
+    assert_eq!(world.table.len(), 1);
 }
