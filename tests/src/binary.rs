@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -12,12 +13,22 @@ use crate::Namespace;
 /// Names the binary to test.
 pub const BINARY: &str = "NETSTATE_BIN";
 
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Tests this binary, whatever the environment says. Only the first choice counts.
+pub fn choose(path: PathBuf) {
+    CHOSEN.get_or_init(|| path);
+}
+
 /// Where the binary is.
 ///
 /// # Errors
 /// When the environment does not say, or says something that is not there.
 pub fn path() -> Result<PathBuf> {
-    let path = std::env::var_os(BINARY).map(PathBuf::from);
+    let path = CHOSEN
+        .get()
+        .cloned()
+        .or_else(|| std::env::var_os(BINARY).map(PathBuf::from));
     let path = path.with_context(|| format!("{BINARY} is not set; run the tests with `cargo xtask test`"))?;
     ensure!(
         path.is_file(),

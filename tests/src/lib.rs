@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod daemon;
 pub mod liar;
+pub mod lifecycle;
 pub mod link;
 pub mod mixture;
 pub mod namespace;
@@ -20,7 +21,7 @@ pub mod wait;
 pub mod watch;
 
 #[cfg(test)]
-use {jiff as _, libtest_mimic as _};
+use libtest_mimic as _;
 
 pub use daemon::Daemon;
 pub use link::Link;

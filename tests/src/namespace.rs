@@ -2,7 +2,10 @@
 
 use std::{
     fs::File,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output},
     sync::atomic::{AtomicU32, Ordering},
@@ -73,6 +76,25 @@ impl Namespace {
         };
         thread::scope(|scope| scope.spawn(inside).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Moves the calling thread into the namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn enter_for_good(&self) -> std::io::Result<()> {
+        Ok(move_into_link_name_space(
+            self.file.as_fd(),
+            Some(LinkNameSpaceType::Network),
+        )?)
+    }
+
+    /// A way in that lasts longer than its name.
+    ///
+    /// # Errors
+    /// When there are too many descriptors.
+    pub fn way(&self) -> std::io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
     }
 
     /// Starts `command` inside the namespace.

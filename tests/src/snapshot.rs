@@ -62,7 +62,11 @@ impl Listed {
         }
     }
 
-    fn row(&self) -> Result<Row> {
+    /// What `ss` must show as well.
+    ///
+    /// # Errors
+    /// When a queue is not known.
+    pub fn row(&self) -> Result<Row> {
         let queue = |value: Option<u32>| value.with_context(|| format!("no queue length in {self:?}"));
         let row = Row {
             state: self.state.clone(),
@@ -91,7 +95,14 @@ pub fn list(namespace: &Namespace, socket: &Path) -> Result<Vec<Listed>> {
 /// # Errors
 /// When it fails or prints a line that is not understood.
 pub fn ss(namespace: &Namespace) -> Result<Vec<Row>> {
-    let printed = namespace.run("ss", "-tanHe")?;
+    parse_ss_output(&namespace.run("ss", "-tanHe")?)
+}
+
+/// What `ss -tanHe` printed, as rows, sorted.
+///
+/// # Errors
+/// When there is a line that is not understood.
+pub fn parse_ss_output(printed: &str) -> Result<Vec<Row>> {
     let parse = |line: &str| parse_ss(line).with_context(|| format!("not a line of ss: {line}"));
     let mut rows: Vec<Row> = printed.lines().map(parse).collect::<Result<_>>()?;
     rows.sort();
@@ -142,7 +153,7 @@ fn parse_ss(line: &str) -> Result<Row> {
     let mut words = line.split_whitespace();
     let mut next = |what: &'static str| words.next().context(what);
     let state = netstat_name(next("no state")?)?.to_owned();
-    let (recv_q, send_q) = (next("no Recv-Q")?.parse()?, next("no Send-Q")?.parse()?);
+    let (recv_q, send_q) = (parse_queue(next("no Recv-Q")?)?, parse_queue(next("no Send-Q")?)?);
     let (local, remote) = (
         parse_end(next("no local end")?)?,
         parse_end(next("no remote end")?)?,
@@ -160,6 +171,15 @@ fn parse_ss(line: &str) -> Result<Row> {
         cookie,
     };
     Ok(row.without_backlog())
+}
+
+/// `ss` prints the kernel's `u32` as an `int`. That makes a difference where a connect waits for its first data
+/// (`TCP_FASTOPEN_CONNECT`): there the queue is the first sequence number, since `snd_una` is not set yet.
+fn parse_queue(text: &str) -> Result<u32> {
+    match text.parse::<i32>() {
+        Ok(queue) => Ok(queue.cast_unsigned()),
+        Err(_) => Ok(text.parse()?),
+    }
 }
 
 /// `ADDR:PORT`, `[ADDR]:PORT`, `ADDR%DEV:PORT`, `*:PORT`.

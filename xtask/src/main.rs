@@ -9,6 +9,7 @@ mod process;
 mod report;
 mod run;
 mod tally;
+mod soak;
 mod test;
 mod toolchain;
 mod vm;
@@ -33,6 +34,7 @@ struct Args {
 enum Command {
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
+    Soak(soak::Args),
     Test(test::Args),
     Vm(vm::Args),
     /// Checks formatting, and runs clippy with every warning an error
@@ -51,6 +53,7 @@ fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::BuildEbpf(args) => build_ebpf::main(&workspace, &args),
         Command::Run(args) => run::main(&workspace, args),
+        Command::Soak(args) => soak::main(&workspace, args),
         Command::Test(args) => Ok(test::main(&workspace, &args)),
         Command::Vm(args) => vm::main(&workspace, &args),
         Command::Lint => Ok(lint::main(&workspace)),

@@ -15,6 +15,7 @@ mod errors;
 mod family;
 mod hostile;
 mod kernels;
+mod lifecycle;
 mod losses;
 mod many;
 mod namespaces;
@@ -30,10 +31,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netstat_tests::{
-    binary, peer,
+    binary, lifecycle as generator, peer,
     requirements::{self, CannotRun},
 };
-use {libc as _, serde as _};
+use {clap as _, fastrand as _, libc as _, serde as _};
 
 /// A test: its name and what it does.
 type Test = (&'static str, fn() -> anyhow::Result<()>);
@@ -51,6 +52,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("time_wait", time_wait::TESTS),
     ("namespaces", namespaces::TESTS),
     ("orphan", orphan::TESTS),
+    ("lifecycle", lifecycle::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),
@@ -76,7 +78,7 @@ const GROUPS: &[(&str, &[Test])] = &[
 const THREADS: usize = 6;
 
 fn main() -> ExitCode {
-    if let Some(exit) = peer::act_if_asked() {
+    if let Some(exit) = peer::act_if_asked().or_else(generator::command::act_if_asked) {
         return exit;
     }
     let mut arguments = Arguments::from_args();

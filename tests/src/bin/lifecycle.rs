@@ -1,0 +1,14 @@
+//! Makes TCP sockets live every kind of life, and judges what netstate says of them.
+
+use std::process::ExitCode;
+
+#[cfg(test)]
+use libtest_mimic as _;
+use {
+    anyhow as _, clap as _, fastrand as _, jiff as _, libc as _, rustix as _, serde as _, serde_json as _,
+    socket2 as _, tempfile as _,
+};
+
+fn main() -> ExitCode {
+    netstat_tests::lifecycle::command::main(std::env::args_os())
+}

@@ -1,0 +1,218 @@
+//! The judgement of a run, step by step, while what it left open is closed.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::{
+    arena::Arena,
+    history::Histories,
+    judge::{self, Difference, Place, Unasked, Verdict},
+    kernel::Kernel,
+    report::Losses,
+    stream::Stream,
+    sys,
+    vanishing::Vanished,
+};
+use crate::{binary, wait::wait_for};
+
+/// Findings of one sort that are printed with their histories.
+const MOST: usize = 8;
+/// How long the rows of a namespace may outlast what was open in it: orphans keep it for some seconds.
+const GONE: Duration = Duration::from_secs(40);
+
+/// A run under judgement.
+#[derive(Debug)]
+pub(super) struct Trial<'a> {
+    socket: &'a Path,
+    places: Vec<Place>,
+    /// Every namespace that the run made, by inode number.
+    namespaces: Vec<u32>,
+    /// Whether nothing can keep a namespace of the run when its sockets are closed.
+    clean: bool,
+    pub(super) verdicts: Vec<(&'static str, Verdict)>,
+    /// Rows of namespaces that are gone, by cookie.
+    pub(super) ghosts: Vec<u64>,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(socket: &'a Path, places: Vec<Place>, vanished: &Vanished) -> Self {
+        let alive = places.iter().map(|place| place.inode);
+        Self {
+            socket,
+            namespaces: alive.chain(vanished.namespaces.iter().copied()).collect(),
+            places,
+            clean: true,
+            verdicts: Vec::new(),
+            ghosts: Vec::new(),
+        }
+    }
+
+    /// What the table knew without being asked. Comes before any list, which would make it look.
+    ///
+    /// When the reader of the stream has missed some, it does not know what the table knows.
+    pub(super) fn unasked(&self, stream: &Stream) -> Result<Unasked> {
+        /// Two sweeps at the least, and a look at all namespaces.
+        const LEAST: Duration = Duration::from_secs(8);
+        /// Sweeps may take a hundredth of one processor, and a row that is gone takes two.
+        const SWEEPS: u32 = 250;
+        if stream.look(|histories| histories.missed)? > 0 {
+            return Ok(Unasked::default());
+        }
+        let limit = LEAST + self.losses()?.sweep_cost * SWEEPS;
+        judge::compare_stream(stream, &self.places, limit)
+    }
+
+    /// What is answered, with everything open, then with nothing open.
+    pub(super) fn lists(
+        &mut self,
+        open: Vec<OwnedFd>,
+        kept: Vec<OwnedFd>,
+        arenas: &[Arena],
+        kernel: Kernel,
+    ) -> Result<()> {
+        self.compare("listed", 3)?;
+        let shut = shut_places(&kept, &self.places)?;
+        let verdict = judge::compare_lists(self.socket, &shut, 2)?;
+        drop(shut);
+        drop(kept);
+        self.verdicts.push(("behind doors", verdict));
+        arenas.iter().for_each(Arena::close_shared);
+        drop(open);
+        self.compare("all closed", 2)?;
+        self.clean = kernel.destroy;
+        if kernel.destroy {
+            for namespace in arenas.iter().flat_map(Arena::namespaces) {
+                // `ss` complains of those that end by themselves meanwhile.
+                let _ = namespace.run("ss", "-KtaH exclude time-wait");
+            }
+            self.compare("all destroyed", 2)?;
+        }
+        self.places.clear();
+        Ok(())
+    }
+
+    fn compare(&mut self, name: &'static str, rounds: usize) -> Result<()> {
+        let verdict = judge::compare_lists(self.socket, &self.places, rounds)?;
+        self.verdicts.push((name, verdict));
+        Ok(())
+    }
+
+    /// Waits for the rows of namespaces that are gone to go.
+    pub(super) fn gone(&mut self) {
+        if !self.clean {
+            return;
+        }
+        let mut left = Vec::new();
+        let waited = wait_for("the rows of namespaces that are gone to go", GONE, || {
+            let alive = namespaces_in_use();
+            let listed = judge::list(self.socket, None)?;
+            let ghosts = listed
+                .iter()
+                .filter(|row| self.namespaces.contains(&row.netns) && !alive.contains(&row.netns));
+            left = ghosts.map(|row| row.cookie).collect();
+            Ok(left.is_empty().then_some(()))
+        });
+        if waited.is_err() {
+            self.ghosts = left;
+        }
+    }
+
+    /// What `netstate stats` says was lost.
+    pub(super) fn losses(&self) -> Result<Losses> {
+        let output = binary::run(self.socket, "stats --json")?;
+        let stats: Value = serde_json::from_slice(&output.stdout).context("netstate stats")?;
+        let number = |key: &str| {
+            stats[key]
+                .as_u64()
+                .with_context(|| format!("no {key} in {stats}"))
+        };
+        let by_cpu = stats["lost_ring_full_by_cpu"]
+            .as_array()
+            .context("no losses by CPU")?;
+        Ok(Losses {
+            ring_full: by_cpu.iter().filter_map(Value::as_u64).sum(),
+            interrupted: number("lost_recursion")?,
+            undecodable: number("undecodable")?,
+            events: number("events")?,
+            sweeps: number("sweeps")?,
+            sweep_cost: Duration::from_micros(number("sweep_cost_us")?),
+        })
+    }
+
+    /// Everything that must not be, each with the history of its connection.
+    pub(super) fn findings(&self, histories: &Histories, unasked: &Unasked, losses: &Losses) -> Vec<String> {
+        let told = |cookie: u64| format!("\n    {}", histories.story(cookie));
+        let different = |one: &Difference| format!("{one}{}", told(one.cookie));
+        let mut found = Vec::new();
+        let mut add = |name: &str, all: Vec<String>| {
+            let more = all.len().saturating_sub(MOST);
+            found.extend(all.into_iter().take(MOST).map(|one| format!("{name}: {one}")));
+            if more > 0 {
+                found.push(format!("{name}: and {more} more"));
+            }
+        };
+        add("unasked", unasked.lasting.iter().map(different).collect());
+        for (name, verdict) in &self.verdicts {
+            add(name, verdict.differences.iter().map(different).collect());
+        }
+        let violations = histories.violations(&self.namespaces);
+        let violated = violations
+            .iter()
+            .map(|one| format!("cookie {}: {}{}", one.cookie, one.what, told(one.cookie)));
+        add("stream", violated.collect());
+        // No sweep gets to where a lost event left something behind.
+        let ghosts = self
+            .ghosts
+            .iter()
+            .filter(|cookie| !histories.may_lack_events(**cookie));
+        let told_of = ghosts.map(|cookie| format!("cookie {cookie}{}", told(*cookie)));
+        add("in a namespace that is gone", told_of.collect());
+        add("losses", losses.objections(histories));
+        found
+    }
+}
+
+/// The namespaces that sockets are open in, and that nothing else leads to.
+fn shut_places(kept: &[OwnedFd], open: &[Place]) -> Result<Vec<Place>> {
+    let mut places: Vec<Place> = Vec::new();
+    for socket in kept {
+        // Not everything that is kept is a socket of a network.
+        let Ok(way) = sys::namespace_of(socket) else {
+            continue;
+        };
+        let inode = u32::try_from(File::from(way.try_clone()?).metadata()?.ino())?;
+        let known = |place: &Place| place.inode == inode;
+        if !places.iter().any(known) && !open.iter().any(known) {
+            places.push(Place {
+                inode,
+                way,
+                open: false,
+            });
+        }
+    }
+    Ok(places)
+}
+
+/// The namespaces of all threads, and all with a name.
+fn namespaces_in_use() -> BTreeSet<u32> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let tasks = entries(Path::new("/proc"))
+        .into_iter()
+        .flat_map(|process| entries(&process.join("task")));
+    let paths = tasks
+        .map(|task| task.join("ns/net"))
+        .chain(entries(Path::new("/run/netns")));
+    let inodes = paths.filter_map(|path| u32::try_from(fs::metadata(path).ok()?.ino()).ok());
+    inodes.collect()
+}
