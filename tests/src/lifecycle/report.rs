@@ -27,6 +27,8 @@ pub struct Report {
     /// Rows of namespaces that are gone, by cookie.
     pub(super) ghosts: Vec<u64>,
     pub(super) losses: Losses,
+    /// What losses explain.
+    pub(super) explained: Vec<String>,
     /// Each finding, with the history of its connection.
     pub(super) findings: Vec<String>,
 }
@@ -98,6 +100,9 @@ impl fmt::Display for Report {
         self.write_lives(out)?;
         self.write_stream(out)?;
         self.write_judgement(out)?;
+        for explained in &self.explained {
+            writeln!(out, "\nexplained by a loss: {explained}")?;
+        }
         for finding in &self.findings {
             writeln!(out, "\nFOUND {finding}")?;
         }

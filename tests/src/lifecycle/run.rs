@@ -69,6 +69,7 @@ pub fn run(options: &Options) -> Result<Report> {
         done,
         vanished: counts,
         stream: StreamFacts::of(&histories),
+        explained: trial.explained(&histories),
         findings: trial.findings(&histories, &unasked, &losses),
         unasked,
         lists: trial.verdicts,

@@ -147,6 +147,20 @@ impl<'a> Trial<'a> {
         })
     }
 
+    /// What is wrong, but explained by events that were lost, and told to be: no sweep gets into a namespace that
+    /// nothing leads to, and makes that good.
+    pub(super) fn explained(&self, histories: &Histories) -> Vec<String> {
+        let ghosts = self
+            .ghosts
+            .iter()
+            .filter(|cookie| histories.may_lack_events(**cookie));
+        let told_of = ghosts.map(|cookie| {
+            let story = histories.story(*cookie);
+            format!("a row outlasts its namespace, cookie {cookie}\n    {story}")
+        });
+        told_of.take(MOST).collect()
+    }
+
     /// Everything that must not be, each with the history of its connection.
     pub(super) fn findings(&self, histories: &Histories, unasked: &Unasked, losses: &Losses) -> Vec<String> {
         let told = |cookie: u64| format!("\n    {}", histories.story(cookie));
@@ -168,7 +182,6 @@ impl<'a> Trial<'a> {
             .iter()
             .map(|one| format!("cookie {}: {}{}", one.cookie, one.what, told(one.cookie)));
         add("stream", violated.collect());
-        // No sweep gets to where a lost event left something behind.
         let ghosts = self
             .ghosts
             .iter()
