@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    connection::{Connection, Cookie},
+    connection::{Connection, Cookie, Endpoint},
     diag::KernelSocket,
     tcp::TcpState,
     view::RowView,
@@ -63,44 +63,58 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
 }
 
+/// A cookie alone does not tell a socket that is used again from the minisock of its connection before.
+type Id = (Cookie, Endpoint, Endpoint);
+
+fn id(connection: &Connection) -> Id {
+    (connection.cookie, connection.local, connection.remote)
+}
+
 /// Compares what was seen.
 #[must_use]
 pub fn compare(look: &Look) -> Comparison {
-    let by_cookie = |sockets: &[KernelSocket]| {
-        let pairs = sockets.iter().map(|socket| (socket.connection.cookie, *socket));
+    let by_id = |sockets: &[KernelSocket]| {
+        let pairs = sockets.iter().map(|socket| (id(&socket.connection), *socket));
         pairs.collect::<FxHashMap<_, _>>()
     };
-    let before = by_cookie(&look.before);
-    let after = by_cookie(&look.after);
-    let mut comparison = Comparison::default();
-    let mut rows: FxHashMap<Cookie, KernelSocket> = look
+    let after = by_id(&look.after);
+    let mut rows: FxHashMap<Id, KernelSocket> = look
         .rows
         .iter()
-        .map(|row| (row.connection.cookie, of_row(row)))
+        .map(|row| (id(&row.connection), of_row(row)))
         .collect();
-    for (cookie, kernel) in &before {
-        let row = rows.remove(cookie);
-        if after.get(cookie).is_none_or(|after| !alike(after, kernel)) {
+    let mut comparison = Comparison::default();
+    let mut unlike = Vec::new();
+    for (id, kernel) in by_id(&look.before) {
+        let row = rows.remove(&id);
+        if after.get(&id).is_none_or(|after| !alike(after, &kernel)) {
             comparison.moved += 1;
-        } else if row.is_some_and(|row| alike(&row, kernel)) {
+        } else if row.is_some_and(|row| alike(&row, &kernel)) {
             comparison.agreed += 1;
         } else {
-            comparison.differences.push(Difference {
-                kernel: Some(*kernel),
-                table: row,
-            });
+            unlike.push((kernel, row));
         }
     }
-    for (cookie, row) in rows {
-        if after.contains_key(&cookie) {
-            comparison.moved += 1;
-        } else {
-            comparison.differences.push(Difference {
-                kernel: None,
-                table: Some(row),
-            });
-        }
+    rows.retain(|id, _| {
+        let came = after.contains_key(id);
+        comparison.moved += usize::from(came);
+        !came
+    });
+    let left: FxHashMap<Cookie, Id> = rows.keys().map(|id| (id.0, *id)).collect();
+    for (kernel, row) in unlike {
+        // A row with the wrong ends is one difference, not two.
+        let table = row.or_else(|| rows.remove(left.get(&kernel.connection.cookie)?));
+        comparison.differences.push(Difference {
+            kernel: Some(kernel),
+            table,
+        });
     }
+    comparison
+        .differences
+        .extend(rows.into_values().map(|row| Difference {
+            kernel: None,
+            table: Some(row),
+        }));
     comparison
 }
 
@@ -111,11 +125,10 @@ fn of_row(row: &RowView) -> KernelSocket {
     }
 }
 
-/// Whether both are in the same state, with the same ends in the same namespace.
+/// Whether both are in the same state and of the same family in the same namespace; their ends are known to be.
 fn alike(one: &KernelSocket, other: &KernelSocket) -> bool {
     let (a, b) = (&one.connection, &other.connection);
-    one.state == other.state
-        && (a.netns, a.family, a.local, a.remote) == (b.netns, b.family, b.local, b.remote)
+    (one.state, a.netns, a.family) == (other.state, b.netns, b.family)
 }
 
 /// How long each difference has lasted.
@@ -156,7 +169,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Ktime,
-        connection::{Endpoint, Family, Netns},
+        connection::{Family, Netns},
         facts::Form,
         tcp::TcpState::{Established, FinWait1, Listen},
     };
@@ -212,6 +225,21 @@ mod tests {
                 Some((Cookie(4), None, Some(Established))),
             ]
         );
+    }
+
+    #[test]
+    fn a_port_that_the_table_lacks_is_one_difference() {
+        let mut without_port = row(1, Established);
+        without_port.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 0);
+        let look = Look {
+            before: vec![socket(1, Established)],
+            rows: vec![without_port],
+            after: vec![socket(1, Established)],
+        };
+        let [difference] = compare(&look).differences[..] else {
+            panic!("not one difference");
+        };
+        assert!(difference.kernel.is_some() && difference.table.is_some());
     }
 
     #[test]

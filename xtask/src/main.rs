@@ -2,14 +2,15 @@
 
 mod build_ebpf;
 mod bytecode;
+mod fuzz;
 mod lint;
 mod manifest;
 mod packages;
 mod process;
 mod report;
 mod run;
-mod tally;
 mod soak;
+mod tally;
 mod test;
 mod toolchain;
 mod vm;
@@ -37,6 +38,7 @@ enum Command {
     Soak(soak::Args),
     Test(test::Args),
     Vm(vm::Args),
+    Fuzz(fuzz::Args),
     /// Checks formatting, and runs clippy with every warning an error
     Lint,
 }
@@ -56,6 +58,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Soak(args) => soak::main(&workspace, args),
         Command::Test(args) => Ok(test::main(&workspace, &args)),
         Command::Vm(args) => vm::main(&workspace, &args),
+        Command::Fuzz(args) => fuzz::main(&workspace, &args),
         Command::Lint => Ok(lint::main(&workspace)),
     }
 }
