@@ -12,7 +12,7 @@ use crate::{
     clock::WallClock,
     connection::Netns,
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
-    view::{RowQuery, RowView, Stats, StreamItem},
+    view::{RowQuery, Snapshot, Stats, StreamItem},
 };
 
 /// A daemon that lives greets within this time.
@@ -115,13 +115,13 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Vec<RowView>), ClientError> {
+    pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Snapshot), ClientError> {
         self.ask(&Question::Rows(query)).await?;
         let mut rows = Vec::new();
         loop {
             match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock) => return Ok((clock, rows)),
+                Answer::End(clock, unswept) => return Ok((clock, Snapshot { rows, unswept })),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }

@@ -1,9 +1,9 @@
-//! When to sweep: soon where something is missing, seldom where nothing is, for no more than a hundredth of one
-//! processor; and after a loss, whatever it costs, within a second.
+//! When to sweep, and when to look everywhere for namespaces: soon where something is missing, seldom where
+//! nothing is, for no more than a hundredth of one processor; and after a loss, whatever it costs, within a second.
 
 use std::time::{Duration, Instant};
 
-use crate::table::Unsettled;
+use crate::{namespaces::Effort, table::Unsettled};
 
 /// Between the first hint that a sweep is needed and the sweep: most connections settle by themselves meanwhile.
 const FIRST: Duration = Duration::from_millis(20);
@@ -12,15 +12,21 @@ const LINGERING: Duration = Duration::from_secs(1);
 /// The wait between looks at all namespaces: half-open connections are announced by nobody.
 const FULL: Duration = Duration::from_secs(5);
 
-/// Sweeps take at most one part in this many of one processor while something is missing.
-const BUDGET: u32 = 100;
+/// Sweeps, the quick search for namespaces included, take at most one part in this many of one processor while
+/// something is missing. With [`SEARCH_BUDGET`] that makes a hundredth.
+const BUDGET: u32 = 133;
+/// Searches that go everywhere take at most one part in this many.
+const SEARCH_BUDGET: u32 = 400;
 /// Repairs after a loss take at most one part in this many, unless that would put them off for more than
 /// [`REPAIR`].
 const REPAIR_BUDGET: u32 = 20;
 /// The longest that a repair waits.
 const REPAIR: Duration = Duration::from_millis(500);
-/// Looks at all namespaces, needed or not, take at most one part in this many.
+/// Looks at all namespaces, needed or not, take at most one part in this many; and so do searches that go
+/// everywhere without anything being missed.
 const FULL_BUDGET: u32 = 1000;
+/// The wait between such searches: for what no event tells of.
+const SEARCH: Duration = Duration::from_secs(30);
 
 /// Decides when the next sweep is due.
 #[derive(Debug, Clone)]
@@ -30,6 +36,10 @@ pub struct Schedule {
     wait: Duration,
     full: Instant,
     repair: Instant,
+    /// The earliest search that goes everywhere.
+    search: Instant,
+    /// When one is due, even though nothing is missed.
+    full_search: Instant,
     /// Something was lost after the last sweep had begun, so that sweep does not make it good.
     damaged: bool,
 }
@@ -44,6 +54,8 @@ impl Schedule {
             wait: FIRST,
             full: now,
             repair: now,
+            search: now,
+            full_search: now,
             damaged: false,
         }
     }
@@ -60,6 +72,30 @@ impl Schedule {
         self.full <= now
     }
 
+    /// How hard a look at all namespaces, if `everywhere`, or at some is to search for them now.
+    #[must_use]
+    pub fn effort(&self, now: Instant, everywhere: bool) -> Effort {
+        if everywhere && self.full_search <= now {
+            Effort::Thorough
+        } else if self.search <= now {
+            Effort::IfMissing
+        } else {
+            Effort::Quick
+        }
+    }
+
+    /// A search that went everywhere is over, and took `cost` of processor time.
+    pub fn searched(&mut self, now: Instant, cost: Duration) {
+        self.search = now + cost * SEARCH_BUDGET;
+        self.full_search = now + SEARCH.max(cost * FULL_BUDGET);
+    }
+
+    /// A namespace is missed, and only a search that goes everywhere can tell more: a sweep is due once that is
+    /// allowed.
+    pub fn missed(&mut self, now: Instant) {
+        self.due = self.due.min((now + FIRST).max(self.search).max(self.earliest));
+    }
+
     /// Something has come up that only a sweep can tell.
     pub fn unsettled(&mut self, now: Instant) {
         self.wait = FIRST;
@@ -71,12 +107,6 @@ impl Schedule {
         self.damaged = true;
         self.due = self.due.min((now + FIRST).max(self.repair));
         self.full = self.full.min(now);
-    }
-
-    /// A namespace is gone: the next sweep, when it is due, is about all of them.
-    pub fn look_everywhere(&mut self, now: Instant) {
-        self.full = self.full.min(now);
-        self.due = self.due.min((now + FIRST).max(self.earliest));
     }
 
     /// A sweep begins: what was lost before is made good by it.
@@ -132,16 +162,36 @@ mod tests {
     }
 
     #[test]
-    fn an_expensive_sweep_is_not_repeated_before_its_cost_is_a_hundredth() {
+    fn an_expensive_sweep_is_not_repeated_before_its_cost_is_within_the_budget() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         schedule.swept(now, Duration::from_millis(125), URGENT, true);
         schedule.unsettled(now + Duration::from_millis(1));
-        assert_eq!(schedule.due() - now, Duration::from_millis(12_500));
+        assert_eq!(schedule.due() - now, Duration::from_millis(125) * BUDGET);
         assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
+    }
+
+    #[test]
+    fn an_expensive_search_is_not_repeated_before_its_cost_is_within_the_budget() {
+        let now = Instant::now();
+        let cost = Duration::from_millis(500);
+        let mut schedule = Schedule::new(now);
+        assert_eq!(schedule.effort(now, true), Effort::Thorough);
+        schedule.searched(now, cost);
+        schedule.swept(now, Duration::ZERO, Unsettled::default(), true);
+        assert_eq!(schedule.effort(now + FULL, true), Effort::Quick);
+        schedule.missed(now + Duration::from_secs(1));
+        assert_eq!(schedule.due() - now, FULL, "what is due anyway is not put off");
+        let later = now + cost * SEARCH_BUDGET;
+        assert_eq!(schedule.effort(later, true), Effort::IfMissing);
+        assert_eq!(schedule.effort(now + cost * FULL_BUDGET, true), Effort::Thorough);
+        assert_eq!(
+            schedule.effort(now + cost * FULL_BUDGET, false),
+            Effort::IfMissing
+        );
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         "sockets",
         "iter/tcp",
         &mut walker,
-        Job::Sockets(Scope::All(Vec::new())),
+        Job::Sockets(Scope::once(None)),
     ));
     findings.push(walked("holders", "iter/task_file", &mut walker, Job::Holders));
     let tier = "TIME_WAIT and half-open connections by sweep of iter/tcp (their hooks are not used)";

@@ -13,7 +13,7 @@ use crate::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
         ROWS_PER_FRAME,
     },
-    view::RowQuery,
+    view::{RowQuery, Snapshot},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -58,6 +58,11 @@ pub(super) async fn serve(
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
                     return in_time(answer(&mut frames, &Answer::Failed(full))).await;
                 };
+                if let Some(netns) = netns
+                    && let Err(why) = handle.exists(netns).await?
+                {
+                    return in_time(answer(&mut frames, &Answer::Failed(why))).await;
+                }
                 return watch(&mut frames, &handle, netns).await;
             }
         }
@@ -75,11 +80,11 @@ async fn next(frames: &mut Frames) -> Result<Option<BytesMut>, SessionError> {
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     match handle.rows(query).await? {
-        Ok(rows) => {
+        Ok(Snapshot { rows, unswept }) => {
             for part in rows.chunks(ROWS_PER_FRAME) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            in_time(answer(frames, &Answer::End(handle.clock()))).await
+            in_time(answer(frames, &Answer::End(handle.clock(), unswept))).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

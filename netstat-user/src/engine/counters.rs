@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{loader::Losses, table::Table, view::Stats};
+use super::places::Places;
+use crate::{
+    loader::Losses,
+    table::Table,
+    view::{Population, Stats},
+};
 
 /// Over how long the rate of events is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -66,13 +71,21 @@ impl Counters {
         if seconds > 0.0 { came / seconds } else { 0.0 }
     }
 
-    pub(super) fn stats(&mut self, table: &Table, losses: &Losses, subscribers: usize) -> Stats {
+    pub(super) fn stats(
+        &mut self,
+        table: &Table,
+        losses: &Losses,
+        places: &Places,
+        subscribers: usize,
+    ) -> Stats {
         let unsettled = table.unsettled();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
             by_state: table.by_state(),
+            by_namespace: by_namespace(table),
             namespaces: table.namespaces().count(),
+            unswept: places.unswept(),
             events: self.events,
             events_per_second: self.events_per_second(),
             transitions: self.transitions,
@@ -89,4 +102,15 @@ impl Counters {
             subscribers,
         }
     }
+}
+
+fn by_namespace(table: &Table) -> Vec<Population> {
+    let population = |netns| Population {
+        netns,
+        rows: table.rows_in(netns),
+    };
+    let mut namespaces: Vec<_> = table.namespaces().map(population).collect();
+    namespaces.sort_unstable_by_key(|found| (std::cmp::Reverse(found.rows), found.netns));
+    namespaces.truncate(Stats::MOST_NAMESPACES);
+    namespaces
 }

@@ -8,6 +8,7 @@ mod copies;
 mod counters;
 mod handle;
 mod losses;
+mod places;
 mod sweeps;
 
 use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
@@ -32,6 +33,7 @@ use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::{LossWatch, NewLosses};
+use places::Places;
 use sweeps::Sweeps;
 
 /// Records folded before the engine looks at anything else.
@@ -70,6 +72,7 @@ struct Core {
     jobs: jobs::Sender<Job>,
     stream: broadcast::Sender<StreamItem>,
     sweeps: Sweeps,
+    places: Places,
     copies: Copies,
     losses: LossWatch,
     counters: Counters,
@@ -93,6 +96,7 @@ impl Engine {
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
+            places: Places::default(),
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
             counters: Counters::new(ring_bytes),
@@ -165,6 +169,9 @@ impl Core {
         let now = Instant::now();
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
+        if self.places.take_news() {
+            self.sweeps.strangers_came(now);
+        }
         self.fold_fenced();
         read == BATCH
     }
@@ -173,6 +180,7 @@ impl Core {
         match record {
             Ok(RingRecord::State(event)) => {
                 self.counters.events += 1;
+                self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);
             }
             Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
@@ -185,12 +193,15 @@ impl Core {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Rows(query, reply) => self.sweeps.want(query, reply),
+            Request::Look(question) => self.sweeps.want(question),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
                 let readers = self.stream.receiver_count();
                 // Whoever asked may have gone since.
-                let _ = reply.send(self.counters.stats(&self.table, self.losses.total(), readers));
+                let stats = self
+                    .counters
+                    .stats(&self.table, self.losses.total(), &self.places, readers);
+                let _ = reply.send(stats);
             }
         }
     }

@@ -10,6 +10,7 @@ mod before;
 mod clients;
 mod clock;
 mod close;
+mod containers;
 mod daemon;
 mod errors;
 mod family;
@@ -49,6 +50,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     // The slowest first, so that none of them is left to run alone at the end.
     ("time_wait", time_wait::TESTS),
     ("namespaces", namespaces::TESTS),
+    ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),

@@ -1,0 +1,199 @@
+//! Looking for network namespaces.
+//!
+//! Nothing in the kernel lists them all. A namespace lives as long as a task is in it, something is mounted on
+//! it, a descriptor is open on it, or a socket of user space is in it (`struct net`'s count). The first three can
+//! be seen in `/proc`, and lead into it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
+use crate::connection::Netns;
+
+/// The inode number of the first PID namespace (`PROC_PID_INIT_INO`): from any other, some processes cannot be
+/// seen.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// How hard to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// At processes and at what is mounted here.
+    Quick,
+    /// The same; and everywhere, if one that is wanted is not among them.
+    IfMissing,
+    /// Everywhere: at each thread, at what is mounted in other mount namespaces, and at open descriptors too.
+    Thorough,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The namespaces, and how to get into them.
+    pub found: Found,
+    /// Namespaces that are there, although no path leads into them.
+    pub hidden: HashSet<Netns>,
+    /// The search went everywhere.
+    pub thorough: bool,
+    /// And every task's namespace could be told, so that what is not found is nowhere: or in a descriptor that is
+    /// under way from one process to another, or of a process with more capabilities than this one.
+    pub complete: bool,
+}
+
+impl Findings {
+    fn add(&mut self, path: PathBuf) {
+        match identify(&path) {
+            Ok(netns) => {
+                self.found.entry(netns).or_insert(path);
+            }
+            // A task with more capabilities than this one.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.complete &= path
+                    .parent()
+                    .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
+            }
+            // Processes end at any time.
+            Err(_) => {}
+        }
+    }
+
+    fn lacks(&self, wanted: &[Netns]) -> bool {
+        !wanted.iter().all(|netns| self.found.contains_key(netns))
+    }
+}
+
+/// Finds namespaces. Those `wanted` are looked for as hard as `effort` says: first in the processes of `hints`,
+/// which were seen to use them. What was `known` before is still found if its path leads there.
+#[must_use]
+pub fn search(wanted: &[Netns], hints: &[u32], known: &Found, effort: Effort) -> Findings {
+    let mut findings = Findings {
+        complete: true,
+        ..Findings::default()
+    };
+    findings.add(OWN.into());
+    mounted(&mut findings, Path::new("/"), Path::new("/proc/self/mountinfo"));
+    for hint in hints {
+        threads(&mut findings, &Path::new("/proc").join(hint.to_string()));
+    }
+    let processes = processes();
+    for process in &processes {
+        findings.add(process.join("ns/net"));
+    }
+    for (netns, path) in known {
+        if !findings.found.contains_key(netns) {
+            // By whatever number the path leads to now.
+            findings.add(path.clone());
+        }
+    }
+    findings.thorough = match effort {
+        Effort::Quick => false,
+        Effort::IfMissing => findings.lacks(wanted),
+        Effort::Thorough => true,
+    };
+    if findings.thorough {
+        everywhere(&mut findings, &processes);
+    }
+    findings.complete &= findings.thorough && sees_all_processes();
+    findings
+}
+
+fn everywhere(findings: &mut Findings, processes: &[PathBuf]) {
+    for process in processes {
+        // `proc_task_getattr`: a link for each thread, and the usual two.
+        let alone = fs::metadata(process.join("task")).is_ok_and(|task| task.nlink() <= 3);
+        if !alone {
+            threads(findings, process);
+        }
+    }
+    for process in other_mount_namespaces(processes) {
+        mounted(findings, &process.join("root"), &process.join("mountinfo"));
+    }
+    for process in processes {
+        descriptors(findings, process);
+    }
+}
+
+fn threads(findings: &mut Findings, process: &Path) {
+    for thread in entries(&process.join("task")) {
+        findings.add(thread.join("ns/net"));
+    }
+}
+
+/// What is mounted under `root`.
+fn mounted(findings: &mut Findings, root: &Path, mountinfo: &Path) {
+    for (netns, place) in mounts::read(mountinfo).unwrap_or_default() {
+        if findings.found.contains_key(&netns) {
+            continue;
+        }
+        let path = root.join(place.strip_prefix("/").unwrap_or(&place));
+        if identify(&path).is_ok_and(|there| there == netns) {
+            findings.found.insert(netns, path);
+        } else {
+            // Something else is mounted on top of it.
+            findings.hidden.insert(netns);
+        }
+    }
+}
+
+/// One process of each other mount namespace, if possible one whose root is that namespace's: it sees all mounts.
+fn other_mount_namespaces(processes: &[PathBuf]) -> Vec<PathBuf> {
+    let inode = |path: &Path| fs::metadata(path).map(|found| found.ino());
+    let own = inode(Path::new("/proc/self/ns/mnt")).ok();
+    let mut chosen: HashMap<u64, (bool, &PathBuf)> = HashMap::new();
+    for process in processes {
+        let Ok(found) = inode(&process.join("ns/mnt")) else {
+            continue;
+        };
+        if Some(found) == own {
+            continue;
+        }
+        let (whole, chosen) = chosen.entry(found).or_insert((false, process));
+        if !*whole && fs::read_link(process.join("root")).is_ok_and(|root| root == Path::new("/")) {
+            (*whole, *chosen) = (true, process);
+        }
+    }
+    chosen.into_values().map(|(_, process)| process.clone()).collect()
+}
+
+/// The namespaces that a process has open.
+fn descriptors(findings: &mut Findings, process: &Path) {
+    for descriptor in entries(&process.join("fd")) {
+        let Ok(link) = fs::read_link(&descriptor) else {
+            continue;
+        };
+        let link = link.as_os_str().as_bytes();
+        // One that was opened where it was mounted is shown by that place, and by the root once it is no longer
+        // mounted there (`d_path`).
+        if parse_link(link).is_some() || link == b"/" && is_namespace(&descriptor) {
+            findings.add(descriptor);
+        }
+    }
+}
+
+/// Whether `file`, a file of `/proc/PID/net`, is of this task's namespace: `get_proc_task_net` asks for no
+/// capability, and each namespace has files of its own.
+fn is_here(file: &Path) -> bool {
+    let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).ok();
+    inode(file).is_some_and(|there| Some(there) == inode(Path::new("/proc/thread-self/net/tcp")))
+}
+
+fn sees_all_processes() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|pid| pid.ino() == FIRST_PID_NAMESPACE)
+}
+
+fn processes() -> Vec<PathBuf> {
+    let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+    let entries = entries(Path::new("/proc")).into_iter();
+    entries
+        .filter(|path| path.file_name().is_some_and(is_number))
+        .collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
