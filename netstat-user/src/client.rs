@@ -167,7 +167,14 @@ impl Client {
 
     async fn ask(&mut self, question: &Question) -> Result<(), ClientError> {
         let frame = protocol::encode(question).map_err(|error| self.broken(io::Error::other(error)))?;
-        self.send(frame).await
+        match self.send(frame).await {
+            // A daemon that refuses to serve says why before it hangs up.
+            Err(broken) => match timeout(PATIENCE, self.answer()).await {
+                Ok(Err(refusal @ ClientError::Failed(_))) => Err(refusal),
+                _ => Err(broken),
+            },
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn answer_in_time(&mut self) -> Result<Answer, ClientError> {

@@ -102,13 +102,15 @@ pub struct SweepDone {
     pub search: Option<Duration>,
     /// Namespaces that could not be walked, and why.
     pub failed: Vec<(Netns, SweepError)>,
+    /// The search for namespaces broke off, so that some may be missing.
+    pub broken: Option<SweepError>,
 }
 
 /// A walk failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The namespace could not be entered.
-    #[error("cannot enter network namespace {}: {error}; run with sudo", netns.0)]
+    #[error("cannot enter network namespace {}: {error}{}", netns.0, if self.is_forbidden() { "; run with sudo" } else { "" })]
     Enter {
         /// The namespace.
         netns: Netns,
@@ -123,6 +125,9 @@ pub enum SweepError {
         /// Those that there are.
         others: Vec<Netns>,
     },
+    /// The search for namespaces broke off.
+    #[error("cannot look for network namespaces: {0}")]
+    Search(io::Error),
     /// The kernel refused the iterator.
     #[error(transparent)]
     Open(#[from] LoadError),
@@ -230,6 +235,7 @@ impl Walker {
             cost: processor_time().saturating_sub(searching),
             search,
             failed,
+            broken: plan.broken.map(SweepError::Search),
         }));
     }
 
@@ -263,6 +269,7 @@ impl Walker {
             ways,
             absent,
             thorough: findings.thorough,
+            broken: findings.error,
         }
     }
 
@@ -311,6 +318,7 @@ struct Plan {
     gone: Vec<Netns>,
     /// It took a thorough search.
     thorough: bool,
+    broken: Option<io::Error>,
 }
 
 impl SweepDone {
@@ -322,9 +330,24 @@ impl SweepDone {
             others: self.others.clone(),
         })
     }
+
+    /// Why the walk has to be repeated, for a reason that will pass.
+    #[must_use]
+    pub fn disturbance(&self) -> Option<&SweepError> {
+        let mut failed = self.failed.iter().map(|(_, error)| error);
+        self.broken
+            .as_ref()
+            .or_else(|| failed.find(|error| !error.is_forbidden()))
+    }
 }
 
 impl SweepError {
+    /// Whether the namespace may not be entered.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Enter { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether it is only that the way leads elsewhere by now, or never led into a network namespace.
     fn is_elsewhere(&self) -> bool {
         use io::ErrorKind::{InvalidInput, NotFound};

@@ -91,6 +91,9 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
     if let Some(absent) = wanted.and_then(|netns| done.failure(netns)) {
         return Err(absent.into());
     }
+    if let Some(broken) = done.broken {
+        return Err(broken.into());
+    }
     let failed = done.failed.into_iter().map(|(netns, error)| {
         if wanted == Some(netns) {
             return Err(error.into());

@@ -92,12 +92,16 @@ fn called(netns: Netns, names: &mut Names) -> String {
 
 fn lost(stats: &Stats) -> String {
     let mut text = format!("{}", stats.lost());
-    if stats.lost() > 0 {
-        let _ = write!(
-            text,
-            ": {} interrupted, ring full by CPU {:?}",
-            stats.lost_recursion, stats.lost_ring_full
-        );
+    let ring_full: u64 = stats.lost_ring_full.iter().sum();
+    if ring_full > 0 {
+        let by_cpu: Vec<_> = (stats.lost_ring_full.iter().enumerate())
+            .filter(|(_, lost)| **lost > 0)
+            .map(|(cpu, lost)| format!("{lost} on CPU {cpu}"))
+            .collect();
+        let _ = write!(text, "; {ring_full} found the ring full: {}", by_cpu.join(", "));
+    }
+    if stats.lost_recursion > 0 {
+        let _ = write!(text, "; {} interrupted the tracer itself", stats.lost_recursion);
     }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);

@@ -75,6 +75,8 @@ struct Core {
     places: Places,
     copies: Copies,
     losses: LossWatch,
+    /// The counters of losses could not be read, and that has been said.
+    blind: bool,
     counters: Counters,
     /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
@@ -99,6 +101,7 @@ impl Engine {
             places: Places::default(),
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
+            blind: false,
             counters: Counters::new(ring_bytes),
             fresh: Vec::new(),
         };
@@ -196,6 +199,7 @@ impl Core {
             Request::Look(question) => self.sweeps.want(question),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
+                self.check_losses();
                 let readers = self.stream.receiver_count();
                 // Whoever asked may have gone since.
                 let stats = self
@@ -207,7 +211,9 @@ impl Core {
     }
 
     fn check_losses(&mut self) {
-        match self.losses.check(Ktime::now()) {
+        let checked = self.losses.check(Ktime::now());
+        let blind = checked.is_err();
+        match checked {
             Ok(Some(NewLosses {
                 ring_full,
                 interrupted,
@@ -222,8 +228,10 @@ impl Core {
             }
             Ok(_) => {}
             // Out of descriptors, most likely: the counters keep what they have until the next look.
-            Err(error) => log::warn!("cannot read the counters of lost events: {error}"),
+            Err(error) if !self.blind => log::warn!("cannot read the counters of lost events: {error}"),
+            Err(_) => {}
         }
+        self.blind = blind;
     }
 
     fn publish(&mut self) {

@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 
 use crate::{
     connection::{Netns, Owner},
-    sweeper::{SweepDone, SweepError},
+    sweeper::SweepDone,
     table::Lost,
     view::{Stats, Trouble, Unswept},
 };
@@ -94,7 +94,7 @@ impl Places {
 
     /// Takes over what a sweep has found. Returns, once, why namespaces cannot be walked.
     pub(super) fn swept(&mut self, done: &SweepDone, now: Instant) -> Option<String> {
-        if done.everywhere {
+        if done.everywhere && done.broken.is_none() {
             self.known.clear();
             self.closed
                 .retain(|netns, _| done.failed.iter().any(|(failed, _)| failed == netns));
@@ -115,7 +115,7 @@ impl Places {
         let mut news = None;
         for (netns, error) in &done.failed {
             self.strangers.remove(netns);
-            if matches!(error, SweepError::Enter { .. }) {
+            if error.is_forbidden() {
                 let why = error.to_string();
                 if !std::mem::replace(&mut self.told, true) {
                     news = Some(why.clone());

@@ -17,7 +17,7 @@ use crate::{
     schedule::Schedule,
     sweeper::{Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
-    view::{RowQuery, Snapshot},
+    view::{RowQuery, Snapshot, Trouble, Unswept},
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
@@ -82,6 +82,8 @@ pub(super) struct Sweeps {
     waiting: Vec<Question>,
     urgent: usize,
     seeded: bool,
+    /// The last sweep could not see everything, for a reason that will pass.
+    disturbed: bool,
     not_ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -94,6 +96,7 @@ impl Sweeps {
             waiting: Vec::new(),
             urgent: 0,
             seeded: false,
+            disturbed: false,
             not_ready: Vec::new(),
         }
     }
@@ -250,9 +253,14 @@ impl Core {
                 "the rows of some network namespaces may be wrong or missing, see `netstate stats`: {why}"
             );
         }
-        for (netns, error) in &done.failed {
-            log::debug!("network namespace {} was not swept: {error}", netns.0);
+        let disturbance = done.disturbance();
+        match disturbance {
+            // Said once: it may last, and is tried again several times a second.
+            Some(error) if !self.sweeps.disturbed => log::warn!("the table may be out of date: {error}"),
+            None if self.sweeps.disturbed => log::warn!("the table is up to date again"),
+            _ => {}
         }
+        self.sweeps.disturbed = disturbance.is_some();
         if void {
             self.table.abandon_sweep();
         } else {
@@ -269,7 +277,9 @@ impl Core {
             self.sweeps.waiting.extend(questions);
             return;
         }
-        if done.everywhere && !self.sweeps.seeded {
+        if disturbance.is_some() {
+            self.sweeps.schedule.damaged(now);
+        } else if done.everywhere && !self.sweeps.seeded {
             self.sweeps.seeded = true;
             for reply in self.sweeps.not_ready.drain(..) {
                 let _ = reply.send(());
@@ -295,7 +305,8 @@ impl Core {
         for question in questions {
             let netns = question.netns();
             let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
-            let failed = failed.map(|(_, error)| error.to_string());
+            let failed = failed.map(|(_, error)| error).or(done.broken.as_ref());
+            let failed = failed.map(ToString::to_string);
             // Of a namespace that nobody can get into, the rows are known nevertheless.
             let absent = netns.filter(|netns| self.table.rows_in(*netns) == 0);
             let absent = absent.and_then(|netns| Some(done.failure(netns)?.to_string()));
@@ -303,6 +314,11 @@ impl Core {
                 (Some(why), question) => question.refuse(why),
                 (None, Question::Rows(query, reply)) => {
                     let mut unswept = self.places.unswept();
+                    let passing = done.failed.iter().filter(|(_, error)| !error.is_forbidden());
+                    unswept.extend(passing.map(|(netns, error)| Unswept {
+                        netns: *netns,
+                        trouble: Trouble::Closed(error.to_string()),
+                    }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
                     self.copies.add(query.netns, unswept, reply);
                 }

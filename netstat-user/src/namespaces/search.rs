@@ -42,6 +42,8 @@ pub struct Findings {
     /// And every task's namespace could be told, so that what is not found is nowhere: or in a descriptor that is
     /// under way from one process to another, or of a process with more capabilities than this one.
     pub complete: bool,
+    /// It broke off somewhere, for a reason that has nothing to do with namespaces.
+    pub error: Option<io::Error>,
 }
 
 impl Findings {
@@ -56,8 +58,28 @@ impl Findings {
                     .parent()
                     .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
             }
-            // Processes end at any time.
-            Err(_) => {}
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Something could not be read.
+    fn failed(&mut self, error: io::Error) {
+        // Processes end at any time (`ESRCH` is what a file of one that has just ended says), and refuse to be
+        // looked at. Anything else, such as having no descriptor left, says nothing of namespaces.
+        let ended = error.kind() == io::ErrorKind::NotFound
+            || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error());
+        if !ended && error.kind() != io::ErrorKind::PermissionDenied {
+            self.error = Some(error);
+        }
+    }
+
+    fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
+        match fs::read_dir(folder) {
+            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+            Err(error) => {
+                self.failed(error);
+                Vec::new()
+            }
         }
     }
 
@@ -79,7 +101,7 @@ pub fn search(wanted: &[Netns], hints: &[u32], known: &Found, effort: Effort) ->
     for hint in hints {
         threads(&mut findings, &Path::new("/proc").join(hint.to_string()));
     }
-    let processes = processes();
+    let processes = processes(&mut findings);
     for process in &processes {
         findings.add(process.join("ns/net"));
     }
@@ -97,7 +119,7 @@ pub fn search(wanted: &[Netns], hints: &[u32], known: &Found, effort: Effort) ->
     if findings.thorough {
         everywhere(&mut findings, &processes);
     }
-    findings.complete &= findings.thorough && sees_all_processes();
+    findings.complete &= findings.thorough && findings.error.is_none() && sees_all_processes();
     findings
 }
 
@@ -118,14 +140,18 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf]) {
 }
 
 fn threads(findings: &mut Findings, process: &Path) {
-    for thread in entries(&process.join("task")) {
+    for thread in findings.entries(&process.join("task")) {
         findings.add(thread.join("ns/net"));
     }
 }
 
 /// What is mounted under `root`.
 fn mounted(findings: &mut Findings, root: &Path, mountinfo: &Path) {
-    for (netns, place) in mounts::read(mountinfo).unwrap_or_default() {
+    let mounts = mounts::read(mountinfo).unwrap_or_else(|error| {
+        findings.failed(error);
+        Vec::new()
+    });
+    for (netns, place) in mounts {
         if findings.found.contains_key(&netns) {
             continue;
         }
@@ -161,7 +187,7 @@ fn other_mount_namespaces(processes: &[PathBuf]) -> Vec<PathBuf> {
 
 /// The namespaces that a process has open.
 fn descriptors(findings: &mut Findings, process: &Path) {
-    for descriptor in entries(&process.join("fd")) {
+    for descriptor in findings.entries(&process.join("fd")) {
         let Ok(link) = fs::read_link(&descriptor) else {
             continue;
         };
@@ -185,15 +211,10 @@ fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|pid| pid.ino() == FIRST_PID_NAMESPACE)
 }
 
-fn processes() -> Vec<PathBuf> {
+fn processes(findings: &mut Findings) -> Vec<PathBuf> {
     let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
-    let entries = entries(Path::new("/proc")).into_iter();
+    let entries = findings.entries(Path::new("/proc")).into_iter();
     entries
         .filter(|path| path.file_name().is_some_and(is_number))
         .collect()
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }

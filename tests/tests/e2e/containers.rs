@@ -60,7 +60,9 @@ fn listed(daemon: &Daemon, cookies: &BTreeSet<u64>) -> Result<BTreeMap<u32, Vec<
             rows.entry(listed.netns).or_default().push(listed.row()?);
         }
     }
-    rows.values_mut().for_each(|rows| rows.sort());
+    for rows in rows.values_mut() {
+        rows.sort();
+    }
     Ok(rows)
 }
 

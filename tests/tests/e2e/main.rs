@@ -13,15 +13,18 @@ mod close;
 mod containers;
 mod daemon;
 mod errors;
+mod exhausted;
 mod family;
 mod hostile;
 mod kernels;
+mod killed;
 mod losses;
 mod many;
 mod namespaces;
 mod open;
 mod orphan;
 mod output;
+mod overrun;
 mod owners;
 mod socket_file;
 mod time_wait;
@@ -62,15 +65,20 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("close", close::TESTS),
     ("daemon", daemon::TESTS),
     ("errors", errors::TESTS),
+    ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
+    ("killed", killed::TESTS),
     ("losses", losses::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
     ("socket_file", socket_file::TESTS),
 ];
+
+/// Those that count what the whole host does, so that nothing else may be under way: they run one by one, last.
+const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS)];
 
 /// More than there are processors, because most tests mostly wait for the kernel's timers.
 const THREADS: usize = 6;
@@ -86,10 +94,16 @@ fn main() -> ExitCode {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
-    libtest_mimic::run(&arguments, trials(missing.as_deref())).exit_code()
+    let together = libtest_mimic::run(&arguments, trials(GROUPS, missing.as_deref()));
+    arguments.test_threads = Some(1);
+    let alone = libtest_mimic::run(&arguments, trials(ALONE, missing.as_deref()));
+    if together.has_failed() {
+        return together.exit_code();
+    }
+    alone.exit_code()
 }
 
-fn trials(missing: Option<&str>) -> Vec<Trial> {
+fn trials(groups: &[(&'static str, &'static [Test])], missing: Option<&str>) -> Vec<Trial> {
     let named = |(group, tests): &(&'static str, &'static [Test])| {
         let group = *group;
         tests
@@ -103,7 +117,7 @@ fn trials(missing: Option<&str>) -> Vec<Trial> {
             Some(reason) => cannot_run(&reason),
         })
     };
-    GROUPS.iter().flat_map(named).map(trial).collect()
+    groups.iter().flat_map(named).map(trial).collect()
 }
 
 fn run(test: fn() -> anyhow::Result<()>) -> Result<Completion, Failed> {
