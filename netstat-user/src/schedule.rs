@@ -12,6 +12,9 @@ const LINGERING: Duration = Duration::from_secs(1);
 /// The wait between looks at all namespaces: half-open connections are announced by nobody.
 const FULL: Duration = Duration::from_secs(5);
 
+/// The shortest wait between glances at new namespaces, which are cheap and made whatever sweeps have cost before.
+const GLANCE: Duration = Duration::from_millis(250);
+
 /// Sweeps, the quick search for namespaces included, take at most one part in this many of one processor while
 /// something is missing. With [`SEARCH_BUDGET`] that makes a hundredth.
 const BUDGET: u32 = 133;
@@ -40,6 +43,10 @@ pub struct Schedule {
     search: Instant,
     /// When one is due, even though nothing is missed.
     full_search: Instant,
+    /// The earliest glance at new namespaces.
+    glance: Instant,
+    /// There are new ones to glance at.
+    strangers: bool,
     /// Something was lost after the last sweep had begun, so that sweep does not make it good.
     damaged: bool,
 }
@@ -56,6 +63,8 @@ impl Schedule {
             repair: now,
             search: now,
             full_search: now,
+            glance: now,
+            strangers: false,
             damaged: false,
         }
     }
@@ -96,6 +105,18 @@ impl Schedule {
         self.due = self.due.min((now + FIRST).max(self.search).max(self.earliest));
     }
 
+    /// A namespace that was not known has turned up.
+    pub fn strangers(&mut self, now: Instant) {
+        self.strangers = true;
+        self.due = self.due.min((now + FIRST).max(self.glance));
+    }
+
+    /// Whether a sweep now is about new namespaces alone, since nothing else may be swept yet.
+    #[must_use]
+    pub fn is_glance(&self, now: Instant) -> bool {
+        self.strangers && !self.damaged && now < self.earliest
+    }
+
     /// Something has come up that only a sweep can tell.
     pub fn unsettled(&mut self, now: Instant) {
         self.wait = FIRST;
@@ -110,14 +131,17 @@ impl Schedule {
     }
 
     /// A sweep begins: what was lost before is made good by it.
-    pub fn begun(&mut self) {
+    pub fn begun(&mut self, now: Instant) {
         self.damaged = false;
+        self.strangers = false;
+        self.glance = now + GLANCE;
     }
 
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
-        self.earliest = now + cost * BUDGET;
+        // What is done on top, such as an answer, does not shorten the wait.
+        self.earliest = self.earliest.max(now + cost * BUDGET);
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = now + FULL.max(cost * FULL_BUDGET);
@@ -132,6 +156,9 @@ impl Schedule {
         };
         if self.damaged {
             self.damaged(now);
+        }
+        if self.strangers {
+            self.strangers(now);
         }
     }
 }
@@ -175,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn a_new_namespace_does_not_wait_for_the_budget() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        schedule.begun(now);
+        schedule.swept(now, Duration::from_millis(100), URGENT, true);
+        schedule.strangers(now);
+        assert_eq!(schedule.due() - now, GLANCE);
+        let glance = schedule.due();
+        assert!(schedule.is_glance(glance));
+        schedule.begun(glance);
+        schedule.swept(glance, Duration::from_millis(1), URGENT, false);
+        assert_eq!(schedule.due() - now, Duration::from_millis(100) * BUDGET);
+        assert!(!schedule.is_glance(schedule.due()));
+    }
+
+    #[test]
     fn an_expensive_search_is_not_repeated_before_its_cost_is_within_the_budget() {
         let now = Instant::now();
         let cost = Duration::from_millis(500);
@@ -199,12 +242,12 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         let settled = Unsettled::default();
-        schedule.begun();
+        schedule.begun(now);
         schedule.damaged(now);
         schedule.swept(now, Duration::ZERO, settled, true);
         assert_eq!(schedule.due() - now, FIRST);
         assert!(schedule.is_full_due(now));
-        schedule.begun();
+        schedule.begun(now);
         schedule.swept(now, Duration::ZERO, settled, true);
         assert_eq!(schedule.due() - now, FULL);
     }

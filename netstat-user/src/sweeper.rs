@@ -25,7 +25,7 @@ use crate::{
     decode::{self, DecodeError, SweepRecord},
     facts::{Fence, Holder, Sighting},
     loader::{Iterators, LoadError},
-    namespaces::{self, Effort, Found},
+    namespaces::{self, Aim, Effort, Found},
     table::NamespaceSweep,
 };
 
@@ -249,7 +249,13 @@ impl Walker {
                 ..Plan::default()
             };
         }
-        let findings = namespaces::search(&scope.wanted, &scope.hints, &self.known, scope.effort);
+        let aim = Aim {
+            everything: scope.everywhere,
+            wanted: &scope.wanted,
+            hints: &scope.hints,
+            effort: scope.effort,
+        };
+        let findings = namespaces::search(aim, &self.known);
         self.known = findings.found;
         let way = |netns: &Netns| Some((*netns, self.known.get(netns)?.clone()));
         let ways = if scope.everywhere {

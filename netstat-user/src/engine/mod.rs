@@ -226,10 +226,9 @@ impl Core {
                     since,
                 });
             }
-            Ok(_) => {}
             // Out of descriptors, most likely: the counters keep what they have until the next look.
             Err(error) if !self.blind => log::warn!("cannot read the counters of lost events: {error}"),
-            Err(_) => {}
+            _ => {}
         }
         self.blind = blind;
     }

@@ -31,13 +31,20 @@ struct Hidden {
     nowhere: bool,
 }
 
+/// A namespace that events have told of.
+#[derive(Debug)]
+struct Stranger {
+    since: Instant,
+    hints: Vec<u32>,
+}
+
 /// The namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// Those that have been walked, or could be.
     known: FxHashSet<Netns>,
     /// Those that an event has told of and that are not known, and processes that may be in them.
-    strangers: HashMap<Netns, Vec<u32>>,
+    strangers: HashMap<Netns, Stranger>,
     hidden: HashMap<Netns, Hidden>,
     /// Those that could not be walked, and why.
     closed: BTreeMap<Netns, String>,
@@ -53,12 +60,16 @@ impl Places {
         if self.known.contains(&netns) {
             return;
         }
-        if self.closed.contains_key(&netns) || self.is_hidden(netns, Instant::now()) {
+        // One that was looked for in vain is a stranger again: its number may be another's by now.
+        if self.closed.contains_key(&netns) {
             return;
         }
-        let hints = self.strangers.entry(netns).or_insert_with(|| {
+        let Stranger { hints, .. } = self.strangers.entry(netns).or_insert_with(|| {
             self.news = true;
-            Vec::new()
+            Stranger {
+                since: Instant::now(),
+                hints: Vec::new(),
+            }
         });
         if let Some(Owner { pid, .. }) = owner
             && hints.len() < HINTS
@@ -82,6 +93,11 @@ impl Places {
         self.hidden.get(&netns).is_some_and(|hidden| hidden.until > now)
     }
 
+    /// Whether there are namespaces that an event has told of and that are not known.
+    pub(super) fn has_strangers(&self) -> bool {
+        !self.strangers.is_empty()
+    }
+
     /// The namespaces that an event has told of and that are not known.
     pub(super) fn strangers(&self) -> impl Iterator<Item = Netns> {
         self.strangers.keys().copied()
@@ -89,7 +105,8 @@ impl Places {
 
     /// Processes that may be in them.
     pub(super) fn hints(&self) -> Vec<u32> {
-        self.strangers.values().flatten().copied().collect()
+        let hints = self.strangers.values().flat_map(|stranger| &stranger.hints);
+        hints.copied().collect()
     }
 
     /// Takes over what a sweep has found. Returns, once, why namespaces cannot be walked.
@@ -101,7 +118,13 @@ impl Places {
         }
         for netns in &done.found {
             self.known.insert(*netns);
-            self.strangers.remove(netns);
+            if let Some(stranger) = self.strangers.remove(netns) {
+                let waited = now - stranger.since;
+                log::debug!(
+                    "network namespace {} was looked into {waited:?} after its first event",
+                    netns.0
+                );
+            }
             self.hidden.remove(netns);
             self.closed.remove(netns);
         }
@@ -132,16 +155,13 @@ impl Places {
         self.hidden.get(&netns).is_some_and(|hidden| hidden.nowhere)
     }
 
-    /// The namespaces that the sweep has looked for in vain, as far as that tells anything.
+    /// The namespaces that the sweep has looked for in vain.
     pub(super) fn lost(&self, done: &SweepDone) -> Vec<Lost> {
-        let lost = |netns: &Netns| {
-            let nowhere = self.hidden.get(netns)?.nowhere;
-            (nowhere || done.search.is_some()).then_some(Lost {
-                netns: *netns,
-                nowhere,
-            })
+        let lost = |netns: &Netns| Lost {
+            netns: *netns,
+            nowhere: self.is_nowhere(*netns),
         };
-        done.absent.iter().filter_map(lost).collect()
+        done.absent.iter().map(lost).collect()
     }
 
     fn hide(&mut self, netns: Netns, nowhere: bool, now: Instant) {

@@ -145,7 +145,7 @@ impl Sweeps {
 
     /// An event came from a namespace that is not known.
     pub(super) fn strangers_came(&mut self, now: Instant) {
-        self.schedule.unsettled(now);
+        self.schedule.strangers(now);
     }
 }
 
@@ -157,12 +157,13 @@ impl Core {
                 .send(Job::Holders)
                 .map_err(|_| EngineError::SweeperGone)?;
         }
-        let scope = self.scope(&questions, Instant::now());
+        let now = Instant::now();
+        let scope = self.scope(&questions, now);
         self.jobs
             .send(Job::Sockets(scope))
             .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
-        self.sweeps.schedule.begun();
+        self.sweeps.schedule.begun(now);
         self.sweeps.running = Some(Running {
             questions,
             ..Running::default()
@@ -173,6 +174,14 @@ impl Core {
     /// Where to look: everywhere when that is due or asked for, else where something is open or asked about.
     fn scope(&self, questions: &[Question], now: Instant) -> Scope {
         let schedule = &self.sweeps.schedule;
+        if questions.is_empty() && schedule.is_glance(now) {
+            return Scope {
+                everywhere: false,
+                wanted: self.places.strangers().collect(),
+                hints: self.places.hints(),
+                effort: Effort::Glance,
+            };
+        }
         let everywhere =
             schedule.is_full_due(now) || questions.iter().any(|question| question.netns().is_none());
         let mut wanted: Vec<Netns> = questions.iter().filter_map(Question::netns).collect();
@@ -187,7 +196,7 @@ impl Core {
         } else if schedule.due() <= now {
             wanted.extend(self.table.unsettled_namespaces().filter(worthy));
         }
-        wanted.extend(self.places.strangers());
+        wanted.extend(self.places.strangers().filter(worthy));
         wanted.sort_unstable();
         wanted.dedup();
         Scope {
@@ -298,6 +307,9 @@ impl Core {
         schedule.swept(now, done.cost, unsettled, done.everywhere);
         if done.search.is_none() && !done.absent.is_empty() {
             schedule.missed(now);
+        }
+        if self.places.has_strangers() {
+            schedule.strangers(now);
         }
     }
 

@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::connection::Netns;
 pub use names::{Names, told};
-pub use search::{Effort, Findings, search};
+pub use search::{Aim, Effort, Findings, search};
 
 /// The calling process's own namespace.
 const OWN: &str = "/proc/self/ns/net";

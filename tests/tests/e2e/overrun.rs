@@ -19,7 +19,7 @@ crate::tests![every_loss_is_counted];
 /// Connections that come and go while the ring is full.
 const CONNECTIONS: usize = 1000;
 /// How long a moment in which nothing happens on the host may be waited for.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 /// A loss is repaired within a second; four more are for a slow machine.
 const REPAIRED: Duration = Duration::from_secs(5);
 
