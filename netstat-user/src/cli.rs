@@ -45,7 +45,8 @@ pub struct StreamArgs {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, or an inode number
+    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a
+    /// path such as /proc/PID/ns/net
     #[arg(long, value_name = "NETNS", default_value = "all")]
     pub netns: NetnsArg,
     /// When to colour
@@ -123,7 +124,8 @@ pub struct ListArgs {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// Only the sockets of this network namespace: `own`, `all`, a name of `ip netns`, or an inode number
+    /// Only the sockets of this network namespace: `own`, `all`, a name of `ip netns`, an inode number, or a
+    /// path such as /proc/PID/ns/net
     #[arg(long, value_name = "NETNS", default_value = "own")]
     pub netns: NetnsArg,
     /// Ask the kernel here, even if a daemon answers
@@ -178,6 +180,8 @@ pub enum NetnsArg {
     Inode(u32),
     /// The one that `ip netns` calls so.
     Name(String),
+    /// The one that this file stands for.
+    Path(PathBuf),
 }
 
 impl std::str::FromStr for NetnsArg {
@@ -188,7 +192,7 @@ impl std::str::FromStr for NetnsArg {
             "all" => Ok(Self::All),
             "own" | "self" => Ok(Self::Own),
             "" | "." | ".." => Err("a namespace has a name or a number".to_owned()),
-            name if name.contains('/') => Err("a namespace's name has no slash".to_owned()),
+            path if path.contains('/') => Ok(Self::Path(path.into())),
             number_or_name => Ok(number_or_name
                 .parse()
                 .map_or_else(|_| Self::Name(number_or_name.to_owned()), Self::Inode)),
@@ -258,10 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_a_word_a_number_or_a_name() {
+    fn a_namespace_is_a_word_a_number_a_name_or_a_path() {
         assert_eq!("all".parse(), Ok(NetnsArg::All));
         assert_eq!("4026531840".parse(), Ok(NetnsArg::Inode(4_026_531_840)));
         assert_eq!("blue".parse(), Ok(NetnsArg::Name("blue".to_owned())));
-        assert!("../etc".parse::<NetnsArg>().is_err());
+        assert_eq!(
+            "/proc/1/ns/net".parse(),
+            Ok(NetnsArg::Path("/proc/1/ns/net".into()))
+        );
+        assert!("..".parse::<NetnsArg>().is_err());
     }
 }

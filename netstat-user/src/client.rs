@@ -14,7 +14,7 @@ use crate::{
     protocol::{
         self, Answer, BadGreeting, Frames, HISTORIES_PER_QUESTION, LONGEST_ANSWER, LONGEST_QUESTION, Question,
     },
-    view::{HistoryView, RowQuery, RowView, Stats, StreamItem},
+    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem},
 };
 
 /// A daemon that lives greets within this time.
@@ -117,13 +117,13 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Vec<RowView>), ClientError> {
+    pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Snapshot), ClientError> {
         self.ask(&Question::Rows(query)).await?;
         let mut rows = Vec::new();
         loop {
             match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock) => return Ok((clock, rows)),
+                Answer::End(clock, unswept) => return Ok((clock, Snapshot { rows, unswept })),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }
@@ -193,7 +193,14 @@ impl Client {
 
     async fn ask(&mut self, question: &Question) -> Result<(), ClientError> {
         let frame = protocol::encode(question).map_err(|error| self.broken(io::Error::other(error)))?;
-        self.send(frame).await
+        match self.send(frame).await {
+            // A daemon that refuses to serve says why before it hangs up.
+            Err(broken) => match timeout(PATIENCE, self.answer()).await {
+                Ok(Err(refusal @ ClientError::Failed(_))) => Err(refusal),
+                _ => Err(broken),
+            },
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn answer_in_time(&mut self) -> Result<Answer, ClientError> {

@@ -17,7 +17,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::WallClock;
 use crate::connection::{Cookie, Netns};
-use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem};
+use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
 
 /// The version that this program speaks. Any change of a message is another version.
 pub const VERSION: u16 = 2;
@@ -63,8 +63,9 @@ pub enum Answer {
     Stats(Box<Stats>),
     /// The connections that the table has, and the time of day that their times stand for.
     Histories(WallClock, Vec<HistoryView>),
-    /// No more rows, and the time of day that their times stand for.
-    End(WallClock),
+    /// No more rows; the time of day that their times stand for; and the namespaces that could not be looked
+    /// into.
+    End(WallClock, Vec<Unswept>),
     /// The question cannot be answered, and why.
     Failed(String),
 }

@@ -1,9 +1,9 @@
-//! When to sweep: soon where something is missing, seldom where nothing is, for no more than a hundredth of one
-//! processor; and after a loss, whatever it costs, within a second.
+//! When to sweep, and when to look everywhere for namespaces: soon where something is missing, seldom where
+//! nothing is, for no more than a hundredth of one processor; and after a loss, whatever it costs, within a second.
 
 use std::time::{Duration, Instant};
 
-use crate::{sources::Coverage, table::Unsettled};
+use crate::{namespaces::Effort, sources::Coverage, table::Unsettled};
 
 /// Between the first hint that a sweep is needed and the sweep: most connections settle by themselves meanwhile.
 const FIRST: Duration = Duration::from_millis(20);
@@ -12,15 +12,24 @@ const LINGERING: Duration = Duration::from_secs(1);
 /// The wait between looks at all namespaces: half-open connections are announced by nobody.
 const FULL: Duration = Duration::from_secs(5);
 
-/// Sweeps take at most one part in this many of one processor while something is missing.
-const BUDGET: u32 = 100;
+/// The shortest wait between glances at new namespaces, which are cheap and made whatever sweeps have cost before.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Sweeps, the quick search for namespaces included, take at most one part in this many of one processor while
+/// something is missing. With [`SEARCH_BUDGET`] that makes a hundredth.
+const BUDGET: u32 = 133;
+/// Searches that go everywhere take at most one part in this many.
+const SEARCH_BUDGET: u32 = 400;
 /// Repairs after a loss take at most one part in this many, unless that would put them off for more than
 /// [`REPAIR`].
 const REPAIR_BUDGET: u32 = 20;
 /// The longest that a repair waits.
 const REPAIR: Duration = Duration::from_millis(500);
-/// Looks at all namespaces, needed or not, take at most one part in this many.
+/// Looks at all namespaces, needed or not, take at most one part in this many; and so do searches that go
+/// everywhere without anything being missed.
 const FULL_BUDGET: u32 = 1000;
+/// The wait between such searches: for what no event tells of.
+const SEARCH: Duration = Duration::from_secs(30);
 
 /// Decides when the next sweep is due.
 #[derive(Debug, Clone)]
@@ -32,6 +41,14 @@ pub struct Schedule {
     repair: Instant,
     /// What the last look at all namespaces took.
     cost: Duration,
+    /// The earliest search that goes everywhere.
+    search: Instant,
+    /// When one is due, even though nothing is missed.
+    full_search: Instant,
+    /// The earliest glance at new namespaces.
+    glance: Instant,
+    /// There are new ones to glance at.
+    strangers: bool,
     /// Something was lost after the last sweep had begun, so that sweep does not make it good.
     damaged: bool,
 }
@@ -47,6 +64,10 @@ impl Schedule {
             full: now,
             repair: now,
             cost: Duration::ZERO,
+            search: now,
+            full_search: now,
+            glance: now,
+            strangers: false,
             damaged: false,
         }
     }
@@ -74,6 +95,42 @@ impl Schedule {
         }
     }
 
+    /// How hard a look at all namespaces, if `everywhere`, or at some is to search for them now.
+    #[must_use]
+    pub fn effort(&self, now: Instant, everywhere: bool) -> Effort {
+        if everywhere && self.full_search <= now {
+            Effort::Thorough
+        } else if self.search <= now {
+            Effort::IfMissing
+        } else {
+            Effort::Quick
+        }
+    }
+
+    /// A search that went everywhere is over, and took `cost` of processor time.
+    pub fn searched(&mut self, now: Instant, cost: Duration) {
+        self.search = now + cost * SEARCH_BUDGET;
+        self.full_search = now + SEARCH.max(cost * FULL_BUDGET);
+    }
+
+    /// A namespace is missed, and only a search that goes everywhere can tell more: a sweep is due once that is
+    /// allowed.
+    pub fn missed(&mut self, now: Instant) {
+        self.due = self.due.min((now + FIRST).max(self.search).max(self.earliest));
+    }
+
+    /// A namespace that was not known has turned up.
+    pub fn strangers(&mut self, now: Instant) {
+        self.strangers = true;
+        self.due = self.due.min((now + FIRST).max(self.glance));
+    }
+
+    /// Whether a sweep now is about new namespaces alone, since nothing else may be swept yet.
+    #[must_use]
+    pub fn is_glance(&self, now: Instant) -> bool {
+        self.strangers && !self.damaged && now < self.earliest
+    }
+
     /// Something has come up that only a sweep can tell.
     pub fn unsettled(&mut self, now: Instant) {
         self.wait = FIRST;
@@ -87,21 +144,18 @@ impl Schedule {
         self.full = self.full.min(now);
     }
 
-    /// A namespace is gone: the next sweep, when it is due, is about all of them.
-    pub fn look_everywhere(&mut self, now: Instant) {
-        self.full = self.full.min(now);
-        self.due = self.due.min((now + FIRST).max(self.earliest));
-    }
-
     /// A sweep begins: what was lost before is made good by it.
-    pub fn begun(&mut self) {
+    pub fn begun(&mut self, now: Instant) {
         self.damaged = false;
+        self.strangers = false;
+        self.glance = now + GLANCE;
     }
 
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
-        self.earliest = now + cost * BUDGET;
+        // What is done on top, such as an answer, does not shorten the wait.
+        self.earliest = self.earliest.max(now + cost * BUDGET);
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = now + FULL.max(cost * FULL_BUDGET);
@@ -117,6 +171,9 @@ impl Schedule {
         };
         if self.damaged {
             self.damaged(now);
+        }
+        if self.strangers {
+            self.strangers(now);
         }
     }
 }
@@ -147,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn an_expensive_sweep_is_not_repeated_before_its_cost_is_a_hundredth() {
+    fn an_expensive_sweep_is_not_repeated_before_its_cost_is_within_the_budget() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         schedule.swept(now, Duration::from_millis(125), URGENT, true);
         schedule.unsettled(now + Duration::from_millis(1));
-        assert_eq!(schedule.due() - now, Duration::from_millis(12_500));
+        assert_eq!(schedule.due() - now, Duration::from_millis(125) * BUDGET);
         assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
@@ -160,16 +217,52 @@ mod tests {
     }
 
     #[test]
+    fn a_new_namespace_does_not_wait_for_the_budget() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        schedule.begun(now);
+        schedule.swept(now, Duration::from_millis(100), URGENT, true);
+        schedule.strangers(now);
+        assert_eq!(schedule.due() - now, GLANCE);
+        let glance = schedule.due();
+        assert!(schedule.is_glance(glance));
+        schedule.begun(glance);
+        schedule.swept(glance, Duration::from_millis(1), URGENT, false);
+        assert_eq!(schedule.due() - now, Duration::from_millis(100) * BUDGET);
+        assert!(!schedule.is_glance(schedule.due()));
+    }
+
+    #[test]
+    fn an_expensive_search_is_not_repeated_before_its_cost_is_within_the_budget() {
+        let now = Instant::now();
+        let cost = Duration::from_millis(500);
+        let mut schedule = Schedule::new(now);
+        assert_eq!(schedule.effort(now, true), Effort::Thorough);
+        schedule.searched(now, cost);
+        schedule.swept(now, Duration::ZERO, Unsettled::default(), true);
+        assert_eq!(schedule.effort(now + FULL, true), Effort::Quick);
+        schedule.missed(now + Duration::from_secs(1));
+        assert_eq!(schedule.due() - now, FULL, "what is due anyway is not put off");
+        let later = now + cost * SEARCH_BUDGET;
+        assert_eq!(schedule.effort(later, true), Effort::IfMissing);
+        assert_eq!(schedule.effort(now + cost * FULL_BUDGET, true), Effort::Thorough);
+        assert_eq!(
+            schedule.effort(now + cost * FULL_BUDGET, false),
+            Effort::IfMissing
+        );
+    }
+
+    #[test]
     fn what_is_lost_during_a_sweep_is_not_made_good_by_it() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         let settled = Unsettled::default();
-        schedule.begun();
+        schedule.begun(now);
         schedule.damaged(now);
         schedule.swept(now, Duration::ZERO, settled, true);
         assert_eq!(schedule.due() - now, FIRST);
         assert!(schedule.is_full_due(now));
-        schedule.begun();
+        schedule.begun(now);
         schedule.swept(now, Duration::ZERO, settled, true);
         assert_eq!(schedule.due() - now, FULL);
     }

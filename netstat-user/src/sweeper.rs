@@ -6,13 +6,17 @@
 use std::{
     fs::File,
     io::{self, Read},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+    time::{ClockId, clock_gettime},
+};
 use tokio::sync::mpsc as channel;
 
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
     decode::{self, DecodeError, SweepRecord},
     facts::{Fence, Holder, Sighting},
     loader::{Iterators, LoadError},
-    namespaces,
+    namespaces::{self, Aim, Effort, Found},
     table::NamespaceSweep,
 };
 
@@ -36,11 +40,32 @@ pub enum Job {
 
 /// Which namespaces to walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All that can be found. Those named here are looked for harder than others.
-    All(Vec<Netns>),
-    /// These, as far as they are still there.
-    Only(Vec<Netns>),
+pub struct Scope {
+    /// Every one that can be found, and not only those that are wanted.
+    pub everywhere: bool,
+    /// Those that are looked for.
+    pub wanted: Vec<Netns>,
+    /// Processes that were seen to use some of them.
+    pub hints: Vec<u32>,
+    /// How hard to look for them.
+    pub effort: Effort,
+}
+
+impl Scope {
+    /// One namespace, or all; looked for as hard as can be.
+    #[must_use]
+    pub fn once(netns: Option<Netns>) -> Self {
+        Self {
+            everywhere: netns.is_none(),
+            wanted: netns.into_iter().collect(),
+            hints: Vec::new(),
+            effort: if netns.is_none() {
+                Effort::Thorough
+            } else {
+                Effort::IfMissing
+            },
+        }
+    }
 }
 
 /// What came of it.
@@ -57,32 +82,52 @@ pub enum Outcome {
 /// How a walk over the namespaces went.
 #[derive(Debug)]
 pub struct SweepDone {
-    /// The namespaces that are there and can be entered; `None` when only some were asked for.
-    pub found: Option<Vec<Netns>>,
+    /// Every namespace that could be found was to be walked.
+    pub everywhere: bool,
+    /// The namespaces that are there and can be entered, of those that were to be walked.
+    pub found: Vec<Netns>,
+    /// Those that were wanted and not found.
+    pub absent: Vec<Netns>,
+    /// Those of them that are certainly nowhere: the search went everywhere and was let in.
+    pub gone: Vec<Netns>,
+    /// All that are known, if something that was wanted is not among them.
+    pub others: Vec<Netns>,
     /// When it began.
     pub start: Ktime,
     /// When it ended.
     pub end: Ktime,
-    /// Processor time that it took.
+    /// Processor time that it took, without a thorough search.
     pub cost: Duration,
+    /// Processor time of a thorough search, if there was one.
+    pub search: Option<Duration>,
     /// Namespaces that could not be walked, and why.
     pub failed: Vec<(Netns, SweepError)>,
+    /// The search for namespaces broke off, so that some may be missing.
+    pub broken: Option<SweepError>,
 }
 
 /// A walk failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The namespace could not be entered.
-    #[error("cannot enter network namespace {}: {error}; run with sudo", netns.0)]
+    #[error("cannot enter network namespace {}: {error}{}", netns.0, if self.is_forbidden() { "; run with sudo" } else { "" })]
     Enter {
         /// The namespace.
         netns: Netns,
         /// Why.
         error: io::Error,
     },
-    /// No way leads into the namespace: it is gone, or nothing but open files keeps it.
-    #[error("there is no network namespace {}, or no process is in it; `lsns -t net` lists them", .0.0)]
-    Absent(Netns),
+    /// No way leads into the namespace: it is gone, or nothing but sockets keeps it.
+    #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
+    Absent {
+        /// The namespace.
+        netns: Netns,
+        /// Those that there are.
+        others: Vec<Netns>,
+    },
+    /// The search for namespaces broke off.
+    #[error("cannot look for network namespaces: {0}")]
+    Search(io::Error),
     /// The kernel refused the iterator.
     #[error(transparent)]
     Open(#[from] LoadError),
@@ -117,12 +162,14 @@ pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Un
     Ok((jobs, outcomes))
 }
 
-/// Walks on the calling thread, which is in another namespace afterwards.
+/// Walks on the calling thread, which it leaves where it was.
 #[derive(Debug)]
 pub struct Walker {
     iterators: Iterators,
-    /// Where namespaces were at the last search.
-    known: namespaces::Found,
+    /// The namespace to return to: a thread keeps the one that it is in alive.
+    home: Option<File>,
+    /// Where namespaces were when they were last looked for.
+    known: Found,
 }
 
 impl Walker {
@@ -131,7 +178,8 @@ impl Walker {
     pub fn new(iterators: Iterators) -> Self {
         Self {
             iterators,
-            known: namespaces::Found::new(),
+            home: None,
+            known: Found::new(),
         }
     }
 
@@ -144,91 +192,177 @@ impl Walker {
     }
 
     fn sockets(&mut self, scope: &Scope, report: &mut impl FnMut(Outcome)) {
-        let start = Ktime::now();
-        let cpu = processor_time();
-        let mut failed = Vec::new();
-        let found = self.find(scope);
-        for (netns, path) in &found {
+        let (start, cpu) = (Ktime::now(), processor_time());
+        let plan = self.plan(scope);
+        let planned = processor_time();
+        let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
+        for (netns, path) in plan.ways {
             let start = Ktime::now();
-            match namespace(&mut self.iterators, *netns, path) {
+            match self.namespace(netns, &path) {
                 Ok((sightings, fence)) => {
+                    found.push(netns);
                     let sweep = NamespaceSweep {
-                        netns: *netns,
+                        netns,
                         start,
                         end: fence.time,
                         sightings,
                     };
                     report(Outcome::Namespace(sweep, fence));
                 }
-                Err(error) => failed.push((*netns, error)),
+                Err(error) if error.is_elsewhere() => absent.push(netns),
+                Err(error) => failed.push((netns, error)),
             }
         }
-        if let Scope::Only(wanted) = scope {
-            let absent = wanted
-                .iter()
-                .filter(|netns| !found.iter().any(|(found, _)| found == *netns));
-            failed.extend(absent.map(|netns| (*netns, SweepError::Absent(*netns))));
-        }
-        let all = matches!(scope, Scope::All(_));
+        self.return_home();
+        let (search, searching) = if plan.thorough {
+            (Some(planned.saturating_sub(cpu)), planned)
+        } else {
+            (None, cpu)
+        };
+        let others = if absent.is_empty() {
+            Vec::new()
+        } else {
+            self.known.keys().copied().collect()
+        };
         report(Outcome::SocketsDone(SweepDone {
-            found: all.then(|| entered(found, &failed)),
+            everywhere: scope.everywhere,
+            found,
+            others,
+            absent,
+            gone: plan.gone,
             start,
             end: Ktime::now(),
-            cost: processor_time().saturating_sub(cpu),
+            cost: processor_time().saturating_sub(searching),
+            search,
             failed,
+            broken: plan.broken.map(SweepError::Search),
         }));
     }
 
-    /// The ways into the namespaces of `scope`.
-    fn find(&mut self, scope: &Scope) -> Vec<(Netns, PathBuf)> {
-        let wanted = match scope {
-            Scope::All(wanted) => {
-                self.known = namespaces::discover(wanted);
-                return self.known.clone().into_iter().collect();
-            }
-            Scope::Only(wanted) => wanted,
-        };
-        let known = |netns: &Netns| {
-            let path = self.known.get(netns)?;
-            namespaces::identify(path)
-                .is_ok_and(|found| found == *netns)
-                .then(|| (*netns, path.clone()))
-        };
-        if let Some(found) = wanted.iter().map(known).collect() {
-            return found;
+    /// Finds the ways into the namespaces of `scope`.
+    fn plan(&mut self, scope: &Scope) -> Plan {
+        if !scope.everywhere
+            && let Some(ways) = scope.wanted.iter().map(|netns| self.known_way(*netns)).collect()
+        {
+            return Plan {
+                ways,
+                ..Plan::default()
+            };
         }
-        self.known = namespaces::discover(wanted);
-        wanted
-            .iter()
-            .filter_map(|netns| Some((*netns, self.known.get(netns)?.clone())))
-            .collect()
+        let aim = Aim {
+            everything: scope.everywhere,
+            wanted: &scope.wanted,
+            hints: &scope.hints,
+            effort: scope.effort,
+        };
+        let findings = namespaces::search(aim, &self.known);
+        self.known = findings.found;
+        let way = |netns: &Netns| Some((*netns, self.known.get(netns)?.clone()));
+        let ways = if scope.everywhere {
+            self.known.clone().into_iter().collect()
+        } else {
+            scope.wanted.iter().filter_map(way).collect()
+        };
+        let missing = |netns: &&Netns| !self.known.contains_key(netns);
+        let absent: Vec<_> = scope.wanted.iter().filter(missing).copied().collect();
+        let gone = absent.iter().filter(|netns| !findings.hidden.contains(netns));
+        Plan {
+            gone: if findings.complete {
+                gone.copied().collect()
+            } else {
+                Vec::new()
+            },
+            ways,
+            absent,
+            thorough: findings.thorough,
+            broken: findings.error,
+        }
+    }
+
+    /// The way into a namespace that was found before, if it still leads there.
+    fn known_way(&self, netns: Netns) -> Option<(Netns, PathBuf)> {
+        let path = self.known.get(&netns)?;
+        let found = namespaces::identify(path).ok()?;
+        (found == netns).then(|| (netns, path.clone()))
+    }
+
+    fn return_home(&mut self) {
+        if let Some(home) = self.home.take()
+            && let Err(error) = move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))
+        {
+            log::warn!("cannot leave a network namespace, which stays alive by that: {error}");
+        }
+    }
+
+    fn namespace(&mut self, netns: Netns, path: &Path) -> Result<(Vec<Sighting>, Fence), SweepError> {
+        // Entering the namespace that the thread is in already needs no privilege.
+        let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
+        if !here {
+            let error = |error| SweepError::Enter { netns, error };
+            let (away, home) = match self.home.take() {
+                Some(home) => (true, home),
+                None => (false, File::open(HERE).map_err(error)?),
+            };
+            let entered = namespaces::enter(netns, path);
+            if away || entered.is_ok() {
+                self.home = Some(home);
+            }
+            entered.map_err(error)?;
+        }
+        walk(&mut self.iterators)
     }
 }
 
-/// Those of `found` that can be entered: what is in the others is as unknown as if they were not there.
-fn entered(found: Vec<(Netns, PathBuf)>, failed: &[(Netns, SweepError)]) -> Vec<Netns> {
-    let closed = |netns: &Netns| {
-        failed
-            .iter()
-            .any(|(failed, error)| failed == netns && matches!(error, SweepError::Enter { .. }))
-    };
-    found
-        .into_iter()
-        .map(|(netns, _)| netns)
-        .filter(|netns| !closed(netns))
-        .collect()
+/// The calling thread's namespace.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+/// Where a walk is to go.
+#[derive(Debug, Default)]
+struct Plan {
+    ways: Vec<(Netns, PathBuf)>,
+    absent: Vec<Netns>,
+    gone: Vec<Netns>,
+    /// It took a thorough search.
+    thorough: bool,
+    broken: Option<io::Error>,
 }
 
-fn namespace(
-    iterators: &mut Iterators,
-    netns: Netns,
-    path: &Path,
-) -> Result<(Vec<Sighting>, Fence), SweepError> {
-    // Entering the namespace that the thread is in already needs no privilege.
-    let here = namespaces::identify("/proc/thread-self/ns/net".as_ref()).is_ok_and(|here| here == netns);
-    if !here {
-        namespaces::enter(netns, path).map_err(|error| SweepError::Enter { netns, error })?;
+impl SweepDone {
+    /// Why this namespace, which was wanted, has not been walked.
+    #[must_use]
+    pub fn failure(&self, netns: Netns) -> Option<SweepError> {
+        self.absent.contains(&netns).then(|| SweepError::Absent {
+            netns,
+            others: self.others.clone(),
+        })
     }
+
+    /// Why the walk has to be repeated, for a reason that will pass.
+    #[must_use]
+    pub fn disturbance(&self) -> Option<&SweepError> {
+        let mut failed = self.failed.iter().map(|(_, error)| error);
+        self.broken
+            .as_ref()
+            .or_else(|| failed.find(|error| !error.is_forbidden()))
+    }
+}
+
+impl SweepError {
+    /// Whether the namespace may not be entered.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Enter { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether it is only that the way leads elsewhere by now, or never led into a network namespace.
+    fn is_elsewhere(&self) -> bool {
+        use io::ErrorKind::{InvalidInput, NotFound};
+        matches!(self, Self::Enter { error, .. } if matches!(error.kind(), NotFound | InvalidInput))
+    }
+}
+
+/// Walks the namespace that the thread is in.
+fn walk(iterators: &mut Iterators) -> Result<(Vec<Sighting>, Fence), SweepError> {
     let mut sightings = Vec::new();
     let mut end = None;
     let rest = read_all(iterators.sockets()?, |bytes| {

@@ -1,6 +1,6 @@
 //! What leaves the engine: rows, stream items and statistics, as values that can be sent and printed.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,53 @@ impl HistoryView {
     }
 }
 
+/// The rows that answer a [`RowQuery`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The rows.
+    pub rows: Vec<RowView>,
+    /// Namespaces of which the rows may be wrong or missing.
+    pub unswept: Vec<Unswept>,
+}
+
+/// A network namespace whose sockets cannot be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unswept {
+    /// Which.
+    pub netns: Netns,
+    /// Why.
+    pub trouble: Trouble,
+}
+
+/// Why the sockets of a namespace cannot be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trouble {
+    /// It could not be entered: what the system said.
+    Closed(String),
+    /// Nothing leads into it: sockets alone keep it alive. Its rows are what events have told.
+    Unreachable,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(why) => f.write_str(why),
+            Self::Unreachable => f.write_str(
+                "nothing but sockets keeps it, so nobody can look into it: what is shown is what events have told",
+            ),
+        }
+    }
+}
+
+/// How many rows a namespace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Population {
+    /// Which namespace.
+    pub netns: Netns,
+    /// Its rows.
+    pub rows: usize,
+}
+
 /// One item of the stream of transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamItem {
@@ -141,8 +188,12 @@ pub struct Stats {
     pub uptime: Duration,
     /// Rows by [`TcpState::index`].
     pub by_state: [usize; TcpState::ALL.len()],
-    /// Namespaces that have rows.
+    /// Namespaces that have rows: those with most rows first, at most [`Stats::MOST_NAMESPACES`].
+    pub by_namespace: Vec<Population>,
+    /// How many namespaces have rows.
     pub namespaces: usize,
+    /// Namespaces that cannot be looked into, at most [`Stats::MOST_NAMESPACES`].
+    pub unswept: Vec<Unswept>,
     /// Events read.
     pub events: u64,
     /// Events a second over the last ten seconds.
@@ -180,6 +231,9 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// How many namespaces are told one by one.
+    pub const MOST_NAMESPACES: usize = 1000;
+
     /// State changes lost, for whatever reason.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -52,6 +52,23 @@ pub fn netstate(socket: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// `program` with `arguments`, and then `command` as its last ones.
+#[must_use]
+pub fn through(program: &str, arguments: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer
+        .args(arguments)
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
+}
+
 /// Runs `netstate` with `arguments` (separated by blanks) to its end.
 ///
 /// # Errors

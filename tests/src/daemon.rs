@@ -81,7 +81,17 @@ impl Daemon {
     pub fn start() -> Result<Self> {
         let directory = directory()?;
         let socket = directory.path().join("netstate.sock");
-        Self::launch(directory, socket, &[])
+        Self::launch(directory, socket, &[], &[])
+    }
+
+    /// Starts a daemon by way of another program, such as `setpriv`, that becomes it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_through(program: &[&str]) -> Result<Self> {
+        let directory = directory()?;
+        let socket = directory.path().join("netstate.sock");
+        Self::launch(directory, socket, program, &[])
     }
 
     /// Starts a daemon with these flags and a socket of its own, and waits until it is ready.
@@ -91,7 +101,7 @@ impl Daemon {
     pub fn start_with(flags: &[&str]) -> Result<Self> {
         let directory = directory()?;
         let socket = directory.path().join("netstate.sock");
-        Self::launch(directory, socket, flags)
+        Self::launch(directory, socket, &[], flags)
     }
 
     /// Starts a daemon on `socket`, a path of the test's own, and waits until it is ready.
@@ -99,11 +109,11 @@ impl Daemon {
     /// # Errors
     /// When it does not become ready.
     pub fn start_at(socket: &Path) -> Result<Self> {
-        Self::launch(directory()?, socket.to_owned(), &[])
+        Self::launch(directory()?, socket.to_owned(), &[], &[])
     }
 
-    fn launch(directory: TempDir, socket: PathBuf, flags: &[&str]) -> Result<Self> {
-        let child = command(&socket, directory.path())?
+    fn launch(directory: TempDir, socket: PathBuf, through: &[&str], flags: &[&str]) -> Result<Self> {
+        let child = command(&socket, directory.path(), through)?
             .args(flags)
             .spawn()
             .context("cannot start netstate daemon")?;
@@ -143,6 +153,22 @@ impl Daemon {
     pub fn log(&self) -> String {
         let printed = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
         format!("stderr of the daemon: {}", printed.trim())
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `netstate stats --json`.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn stats(&self) -> Result<serde_json::Value> {
+        let output = binary::run(&self.socket, "stats --json")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).with_context(|| format!("stats --json: {said}"))
     }
 
     /// Subscribes with `netstate watch`, for `namespace` alone: what all others do at the same time would take
@@ -230,9 +256,12 @@ impl Drop for Daemon {
     }
 }
 
-fn command(socket: &Path, directory: &Path) -> Result<Command> {
+fn command(socket: &Path, directory: &Path, through: &[&str]) -> Result<Command> {
     let log = File::create(directory.join(LOG)).context("cannot make the daemon's log")?;
     let mut command = binary::netstate(socket)?;
+    if let [program, arguments @ ..] = through {
+        command = binary::through(program, arguments, &command);
+    }
     command
         .args(["daemon", "--quiet"])
         .stdin(Stdio::null())

@@ -5,6 +5,7 @@
 //! user would read it.
 
 pub mod binary;
+pub mod bpf;
 pub mod daemon;
 pub mod liar;
 pub mod lifecycle;
@@ -17,6 +18,7 @@ pub mod requirements;
 pub mod rows;
 pub mod snapshot;
 pub mod sockets;
+pub mod traffic;
 pub mod wait;
 pub mod watch;
 

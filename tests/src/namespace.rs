@@ -57,6 +57,12 @@ impl Namespace {
         &self.name
     }
 
+    /// The file that it is mounted on.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new(DIRECTORY).join(&self.name)
+    }
+
     /// Inode number of the namespace.
     #[must_use]
     pub fn inode(&self) -> u32 {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 pub struct Listed {
     pub cookie: u64,
     pub netns: u32,
+    pub netns_name: Option<String>,
     pub family: String,
     pub local_addr: IpAddr,
     pub local_port: Option<u16>,
@@ -62,10 +63,10 @@ impl Listed {
         }
     }
 
-    /// What `ss` must show as well.
+    /// What `ss` has to show for it.
     ///
     /// # Errors
-    /// When a queue is not known.
+    /// When its queues are not known.
     pub fn row(&self) -> Result<Row> {
         let queue = |value: Option<u32>| value.with_context(|| format!("no queue length in {self:?}"));
         let row = Row {
@@ -85,7 +86,26 @@ impl Listed {
 /// # Errors
 /// When it fails or prints something else than such objects.
 pub fn list(namespace: &Namespace, socket: &Path) -> Result<Vec<Listed>> {
-    let printed = binary::run_in(namespace, socket, "list -an --json")?;
+    parse_list(&binary::run_in(namespace, socket, "list -an --json")?)
+}
+
+/// `netstate list -an --json --netns NETNS`.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_of(netns: &str, socket: &Path) -> Result<Vec<Listed>> {
+    let output = binary::run(socket, &format!("list -an --json --netns {netns}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "list --netns {netns}: {}: {}",
+        output.status,
+        complaint.trim()
+    );
+    parse_list(&String::from_utf8(output.stdout)?)
+}
+
+fn parse_list(printed: &str) -> Result<Vec<Listed>> {
     let parse = |line: &str| serde_json::from_str(line).with_context(|| format!("not a row: {line}"));
     printed.lines().map(parse).collect()
 }

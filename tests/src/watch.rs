@@ -32,6 +32,7 @@ const START: Duration = Duration::from_secs(30);
 pub struct Transition {
     pub cookie: u64,
     pub netns: u32,
+    pub netns_name: Option<String>,
     pub family: String,
     pub local_addr: IpAddr,
     pub local_port: Option<u16>,

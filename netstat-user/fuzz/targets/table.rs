@@ -120,7 +120,7 @@ impl World {
             sightings,
         };
         self.table.apply_sweep(&sweep, &mut self.out);
-        self.table.end_sweep(&[Netns(1)], start, end, &mut self.out);
+        self.table.end_sweep(&[], start, end, &mut self.out);
     }
 
     fn check(&mut self) {

@@ -159,7 +159,7 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         "sockets",
         "iter/tcp",
         &mut walker,
-        Job::Sockets(Scope::All(Vec::new())),
+        Job::Sockets(Scope::once(None)),
     ));
     findings.push(walked("holders", "iter/task_file", &mut walker, Job::Holders));
     let sources = sources::describe(&tracer.hooks);

@@ -5,20 +5,21 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::selection;
 use crate::{
-    cli::ListArgs,
+    cli::{ListArgs, NetnsArg},
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::{Family, Netns},
     loader,
+    namespaces::Names,
     output::{self, json, netstat},
     sources::Coverage,
-    sweeper::{Job, Outcome, Scope, SweepError, Walker},
+    sweeper::{Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
-    view::{RowQuery, RowView},
+    view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
 };
 
 /// Runs the command.
@@ -28,22 +29,27 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         holders: args.programs || args.json,
         as_is: false,
     };
-    let (clock, mut rows) = match ask_daemon(socket, args, query).await? {
+    let (clock, snapshot) = match ask_daemon(socket, args, query).await? {
         Some(answer) => answer,
         None => (WallClock::read(), snapshot(query).await?),
     };
+    let mut names = Names::read();
+    if let Some(note) = note(&snapshot.unswept, &mut names) {
+        eprintln!("netstate: {note}");
+    }
+    let mut rows = snapshot.rows;
     let which = which(args);
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);
     let mut out = output::stdout();
-    output::written(write(&mut out, &rows, clock, which, args).and_then(|()| out.flush()))
+    output::written(write(&mut out, &rows, clock, which, args, &mut names).and_then(|()| out.flush()))
 }
 
 async fn ask_daemon(
     socket: &Path,
     args: &ListArgs,
     query: RowQuery,
-) -> Result<Option<(WallClock, Vec<RowView>)>, ClientError> {
+) -> Result<Option<(WallClock, Snapshot)>, ClientError> {
     if args.alone {
         return Ok(None);
     }
@@ -55,43 +61,73 @@ async fn ask_daemon(
 }
 
 /// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
-async fn snapshot(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
+async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
     let walk = tokio::task::spawn_blocking(move || walk(query));
     walk.await
         .context("the walk over the kernel's sockets broke off")?
 }
 
-fn walk(query: RowQuery) -> anyhow::Result<Vec<RowView>> {
+fn walk(query: RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
-    let mut failures = Vec::new();
+    let mut finished = None;
     let mut fold = |outcome| match outcome {
         Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
-        Outcome::SocketsDone(done) => failures = done.failed,
+        Outcome::SocketsDone(done) => finished = Some(done),
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
-    let scope = query
-        .netns
-        .map_or(Scope::All(Vec::new()), |netns| Scope::Only(vec![netns]));
-    walker.run(Job::Sockets(scope), &mut fold);
+    walker.run(Job::Sockets(Scope::once(query.netns)), &mut fold);
     if query.holders {
         walker.run(Job::Holders, &mut fold);
     }
-    for (netns, error) in failures {
-        report(query.netns, netns, error)?;
-    }
     let now = Ktime::now();
-    Ok(table.rows().map(|row| RowView::new(row, now)).collect())
+    Ok(Snapshot {
+        rows: table.rows().map(|row| RowView::new(row, now)).collect(),
+        unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+    })
 }
 
-/// A namespace that could not be walked is an error when it was the one asked for.
-fn report(wanted: Option<Netns>, netns: Netns, error: SweepError) -> anyhow::Result<()> {
-    if wanted == Some(netns) {
-        return Err(anyhow!(error));
+/// The namespaces that could not be walked; an error when the one that was asked for is among them.
+fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept>> {
+    if let Some(absent) = wanted.and_then(|netns| done.failure(netns)) {
+        return Err(absent.into());
     }
-    log::warn!("{error}");
-    Ok(())
+    if let Some(broken) = done.broken {
+        return Err(broken.into());
+    }
+    let failed = done.failed.into_iter().map(|(netns, error)| {
+        if wanted == Some(netns) {
+            return Err(error.into());
+        }
+        Ok(Unswept {
+            netns,
+            trouble: Trouble::Closed(error.to_string()),
+        })
+    });
+    failed.collect()
+}
+
+/// What the reader has to know of namespaces that could not be looked into.
+fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
+    /// More would push the rows out of sight.
+    const MOST: usize = 5;
+    let first = unswept.first()?;
+    let shown: Vec<_> = unswept
+        .iter()
+        .take(MOST)
+        .map(|unswept| names.label(unswept.netns))
+        .collect();
+    let more = match unswept.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the rows of {} network namespace(s) may be wrong or missing, of {}{more}: {}",
+        unswept.len(),
+        shown.join(", "),
+        first.trouble
+    ))
 }
 
 fn which(args: &ListArgs) -> netstat::Which {
@@ -116,9 +152,10 @@ fn write(
     clock: WallClock,
     which: netstat::Which,
     args: &ListArgs,
+    names: &mut Names,
 ) -> io::Result<()> {
     if args.json {
-        return rows.iter().try_for_each(|row| json::row(out, row, clock));
+        return rows.iter().try_for_each(|row| json::row(out, row, names, clock));
     }
     let columns = netstat::Columns {
         extend: args.extend,
@@ -126,5 +163,7 @@ fn write(
         wide: args.wide,
         numeric: args.numeric,
     };
-    netstat::table(out, rows, which, columns)
+    // netstat has no column for it, and needs none: it shows one namespace.
+    let names = (args.netns == NetnsArg::All).then_some(names);
+    netstat::table(out, rows, which, columns, names)
 }

@@ -15,6 +15,7 @@ use crate::{
     clock::WallClock,
     connection::Netns,
     engine::{Handle, Subscription},
+    namespaces::Names,
     output::{self, color::Palette, json, line::Lines},
     view::StreamItem,
 };
@@ -109,6 +110,7 @@ struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     form: Form,
     lines: Option<Lines>,
+    names: Names,
 }
 
 impl Printer {
@@ -118,6 +120,7 @@ impl Printer {
             out: output::stdout(),
             form,
             lines,
+            names: Names::read(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Printer {
         for item in items.iter().filter(|item| item.concerns(form.netns)) {
             output::written(match &mut self.lines {
                 Some(lines) => lines.item(&mut self.out, item, clock),
-                None => json::item(&mut self.out, item, clock),
+                None => json::item(&mut self.out, item, &mut self.names, clock),
             })?;
         }
         output::written(self.out.flush())

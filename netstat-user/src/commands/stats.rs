@@ -5,23 +5,29 @@ use std::{fmt::Write as _, io::Write as _, path::Path};
 use crate::{
     cli::StatsArgs,
     client::Client,
+    connection::Netns,
+    namespaces::Names,
     output::{self, Short, json},
     sources,
     tcp::TcpState,
-    view::Stats,
+    view::{Stats, Unswept},
 };
+
+/// Namespaces shown one by one.
+const MOST_NAMESPACES: usize = 10;
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: StatsArgs) -> anyhow::Result<()> {
     let stats = Client::connect(socket).await?.stats().await?;
+    let mut names = Names::read();
     if args.json {
         let mut out = output::stdout();
-        return output::written(json::stats(&mut out, &stats).and_then(|()| out.flush()));
+        return output::written(json::stats(&mut out, &stats, &mut names).and_then(|()| out.flush()));
     }
-    output::print(text(&stats))
+    output::print(text(&stats, &mut names))
 }
 
-fn text(stats: &Stats) -> String {
+fn text(stats: &Stats, names: &mut Names) -> String {
     let mut text = format!(
         "netstate {}, tracing for {}\n\n",
         stats.version,
@@ -41,6 +47,16 @@ fn text(stats: &Stats) -> String {
         if count > 0 {
             add("", format!("{count:>8} {state}"));
         }
+    }
+    for found in stats.by_namespace.iter().take(MOST_NAMESPACES) {
+        add("", format!("{:>8} in {}", found.rows, called(found.netns, names)));
+    }
+    let more = stats.namespaces.saturating_sub(MOST_NAMESPACES);
+    if more > 0 {
+        add("", format!("         and in {more} namespace(s) more"));
+    }
+    for Unswept { netns, trouble } in stats.unswept.iter().take(MOST_NAMESPACES) {
+        add("Not swept", format!("{}: {trouble}", called(*netns, names)));
     }
     add(
         "Events",
@@ -74,14 +90,26 @@ fn text(stats: &Stats) -> String {
     text
 }
 
+/// A namespace's number, and its name if it has one.
+fn called(netns: Netns, names: &mut Names) -> String {
+    match names.of(netns) {
+        None => netns.0.to_string(),
+        Some(_) => format!("{} ({})", netns.0, names.label(netns)),
+    }
+}
+
 fn lost(stats: &Stats) -> String {
     let mut text = format!("{}", stats.lost());
-    if stats.lost() > 0 {
-        let _ = write!(
-            text,
-            ": {} interrupted, ring full by CPU {:?}",
-            stats.lost_recursion, stats.lost_ring_full
-        );
+    let ring_full: u64 = stats.lost_ring_full.iter().sum();
+    if ring_full > 0 {
+        let by_cpu: Vec<_> = (stats.lost_ring_full.iter().enumerate())
+            .filter(|(_, lost)| **lost > 0)
+            .map(|(cpu, lost)| format!("{lost} on CPU {cpu}"))
+            .collect();
+        let _ = write!(text, "; {ring_full} found the ring full: {}", by_cpu.join(", "));
+    }
+    if stats.lost_recursion > 0 {
+        let _ = write!(text, "; {} interrupted the tracer itself", stats.lost_recursion);
     }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);

@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     connection::{Cookie, Netns},
     diag::{self, KernelSocket},
-    namespaces,
+    namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
     verify::{Comparison, Difference, Ledger, Look, compare},
     view::{HistoryView, RowQuery},
@@ -113,7 +113,7 @@ impl Verifier {
             holders: false,
             as_is: true,
         };
-        let (_, rows) = self.client.rows(query).await?;
+        let (_, snapshot) = self.client.rows(query).await?;
         let after = kernel(self.netns).await?;
         // A namespace that could be looked at only once has come or gone meanwhile.
         let looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
@@ -123,7 +123,8 @@ impl Verifier {
         };
         let comparison = compare(&Look {
             before: within(before.sockets),
-            rows: rows
+            rows: snapshot
+                .rows
                 .into_iter()
                 .filter(|row| looked.contains(&row.connection.netns))
                 .collect(),
@@ -205,8 +206,14 @@ async fn kernel(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
 fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     let mut kernel = Kernel::default();
     let own = namespaces::own()?;
-    let wanted_all: Vec<_> = wanted.into_iter().collect();
-    let found = namespaces::discover(&wanted_all);
+    let wanted_alone: Vec<_> = wanted.into_iter().collect();
+    let aim = Aim {
+        everything: wanted.is_none(),
+        wanted: &wanted_alone,
+        hints: &[],
+        effort: Effort::Thorough,
+    };
+    let found = namespaces::search(aim, &Found::new()).found;
     // The own one first, which takes no privilege while the thread is still in it.
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|(netns, _)| (*netns != own, *netns));

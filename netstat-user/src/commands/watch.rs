@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::{
     printing::{self, Form, Source},
     tracing::{Running, Stop},
@@ -22,6 +24,12 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let running = Running::start(args.tracer, stop.clone())?;
     let stream = running.handle.subscribe();
     if running.handle.ready().await.is_ok() {
+        if let Some(netns) = form.netns()
+            && let Ok(Err(why)) = running.handle.exists(netns).await
+        {
+            running.finish().await?;
+            bail!(why);
+        }
         eprintln!("netstate: tracing by itself, without a daemon; Ctrl-C ends");
         printing::print(Source::Engine(running.handle.clone(), stream), form, stop).await?;
     }

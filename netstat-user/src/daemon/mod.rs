@@ -3,44 +3,132 @@
 mod session;
 mod socket;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{
+    net::UnixStream,
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+    time::sleep,
+};
 
 use crate::engine::Handle;
 pub use socket::{Claim, ListenError, Listener};
 
-/// Clients served at once; more wait in the socket's backlog.
+/// Clients served at once. One more takes the place of the one that has been silent longest.
 const MOST_CLIENTS: usize = 256;
 /// Clients that watch, which they may do for ever: there is always room for one that asks.
 const MOST_WATCHERS: usize = 192;
+/// Answers with rows under way at once: each is a copy of a part of the table.
+const MOST_SNAPSHOTS: usize = 16;
+/// Clients that are being told that there is no room.
+const MOST_REFUSALS: usize = 64;
+
+/// What clients share.
+#[derive(Debug, Clone)]
+struct Places {
+    watchers: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
+}
+
+/// A client that is being served.
+#[derive(Debug)]
+struct Client {
+    /// It has not asked for anything, or not for anything more.
+    silent: Arc<AtomicBool>,
+    task: AbortHandle,
+}
 
 /// Serves clients until `stop` completes, then removes the socket.
 pub async fn serve(listener: Listener, handle: Handle, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
-    let mut clients = JoinSet::new();
-    let watchers = Arc::new(Semaphore::new(MOST_WATCHERS));
+    let mut server = Server::new(handle);
+    let mut refused = false;
     loop {
         tokio::select! {
             () = &mut stop => return,
-            Some(_) = clients.join_next() => {}
-            client = listener.accept(), if clients.len() < MOST_CLIENTS => match client {
+            Some(_) = server.tasks.join_next() => server.clients.retain(|client| !client.task.is_finished()),
+            Some(_) = server.refusals.join_next() => {}
+            client = listener.accept() => match client {
                 Ok(stream) => {
-                    let (handle, watchers) = (handle.clone(), Arc::clone(&watchers));
-                    clients.spawn(async move {
-                        if let Err(error) = session::serve(stream, handle, watchers).await
-                            && !error.is_farewell()
-                        {
-                            log::warn!("dropped a client: {error}");
-                        }
-                    });
+                    refused = false;
+                    server.admit(stream);
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely: clients that leave give some back.
-                    log::warn!("cannot accept a client: {error}");
+                    // Out of descriptors, most likely: clients that leave give some back. Said once.
+                    if !std::mem::replace(&mut refused, true) {
+                        log::warn!("cannot accept clients: {error}; tracing goes on");
+                    }
                     sleep(Duration::from_millis(100)).await;
                 }
             },
         }
+    }
+}
+
+/// Those who are served.
+struct Server {
+    handle: Handle,
+    places: Places,
+    tasks: JoinSet<()>,
+    /// The oldest first.
+    clients: VecDeque<Client>,
+    refusals: JoinSet<()>,
+}
+
+impl Server {
+    fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            places: Places {
+                watchers: Arc::new(Semaphore::new(MOST_WATCHERS)),
+                snapshots: Arc::new(Semaphore::new(MOST_SNAPSHOTS)),
+            },
+            tasks: JoinSet::new(),
+            clients: VecDeque::new(),
+            refusals: JoinSet::new(),
+        }
+    }
+
+    fn admit(&mut self, stream: UnixStream) {
+        if self.clients.len() >= MOST_CLIENTS && !self.drop_a_silent_one() {
+            if self.refusals.len() < MOST_REFUSALS {
+                self.refusals.spawn(session::refuse(
+                    stream,
+                    format!("{MOST_CLIENTS} clients are being served already; try again, or end one of them"),
+                ));
+            }
+            return;
+        }
+        let silent = Arc::new(AtomicBool::new(true));
+        let (handle, places, flag) = (self.handle.clone(), self.places.clone(), Arc::clone(&silent));
+        let task = self.tasks.spawn(async move {
+            if let Err(error) = session::serve(stream, handle, places, &flag).await
+                && !error.is_farewell()
+            {
+                log::debug!("dropped a client: {error}");
+            }
+        });
+        self.clients.push_back(Client { silent, task });
+    }
+
+    fn drop_a_silent_one(&mut self) -> bool {
+        let mut clients = self.clients.iter();
+        let Some(at) = clients.position(|client| client.silent.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        if let Some(client) = self.clients.remove(at) {
+            client.task.abort();
+        }
+        true
     }
 }

@@ -1,11 +1,15 @@
 //! One client.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
-use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
+use tokio::{net::UnixStream, time::timeout};
 
-use super::{Handle, MOST_WATCHERS};
+use super::{Handle, MOST_WATCHERS, Places};
 use crate::{
     connection::Netns,
     engine::EngineGone,
@@ -13,7 +17,7 @@ use crate::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
         ROWS_PER_FRAME,
     },
-    view::RowQuery,
+    view::{RowQuery, Snapshot},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -34,21 +38,26 @@ pub(super) enum SessionError {
     Engine(#[from] EngineGone),
 }
 
-/// Serves one client until it leaves.
+/// Serves one client until it leaves. `silent` says whether it is the client's turn to say something.
 pub(super) async fn serve(
     stream: UnixStream,
     handle: Handle,
-    watchers: Arc<Semaphore>,
+    places: Places,
+    silent: &AtomicBool,
 ) -> Result<(), SessionError> {
     let mut frames = Frames::new(stream, LONGEST_QUESTION, LONGEST_ANSWER);
-    frames.send(protocol::greeting()).await?;
-    let Some(greeting) = next(&mut frames).await? else {
+    in_time(greet(&mut frames)).await?;
+    let Some(greeting) = next(&mut frames, silent).await? else {
         return Ok(());
     };
     protocol::check_greeting(&greeting)?;
-    while let Some(frame) = next(&mut frames).await? {
+    while let Some(frame) = next(&mut frames, silent).await? {
         match protocol::decode(&frame)? {
-            Question::Rows(query) => rows(&mut frames, &handle, query).await?,
+            Question::Rows(query) => {
+                // Nobody ever closes it.
+                let _place = places.snapshots.acquire().await;
+                rows(&mut frames, &handle, query).await?;
+            }
             Question::Stats => {
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
@@ -58,10 +67,15 @@ pub(super) async fn serve(
                 in_time(answer(&mut frames, &Answer::Histories(handle.clock(), histories))).await?;
             }
             Question::Watch(netns) => {
-                let Ok(_place) = watchers.try_acquire() else {
+                let Ok(_place) = places.watchers.try_acquire() else {
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
                     return in_time(answer(&mut frames, &Answer::Failed(full))).await;
                 };
+                if let Some(netns) = netns
+                    && let Err(why) = handle.exists(netns).await?
+                {
+                    return in_time(answer(&mut frames, &Answer::Failed(why))).await;
+                }
                 return watch(&mut frames, &handle, netns).await;
             }
         }
@@ -69,9 +83,31 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Tells a client why it is not served, and hangs up.
+pub(super) async fn refuse(stream: UnixStream, why: String) {
+    /// A client that asks at once takes no longer.
+    const LINGER: Duration = Duration::from_secs(1);
+    let mut frames = Frames::new(stream, LONGEST_QUESTION, LONGEST_ANSWER);
+    let refusal = async {
+        greet(&mut frames).await?;
+        answer(&mut frames, &Answer::Failed(why)).await?;
+        while frames.receive().await?.is_some() {}
+        Ok::<(), SessionError>(())
+    };
+    // It is gone, or goes on waiting: either way it has been told.
+    let _ = timeout(LINGER, refusal).await;
+}
+
+async fn greet(frames: &mut Frames) -> Result<(), SessionError> {
+    Ok(frames.send(protocol::greeting()).await?)
+}
+
 /// The client's next frame; `None` when it has left.
-async fn next(frames: &mut Frames) -> Result<Option<BytesMut>, SessionError> {
-    match timeout(PATIENCE, frames.receive()).await {
+async fn next(frames: &mut Frames, silent: &AtomicBool) -> Result<Option<BytesMut>, SessionError> {
+    silent.store(true, Ordering::Relaxed);
+    let frame = timeout(PATIENCE, frames.receive()).await;
+    silent.store(false, Ordering::Relaxed);
+    match frame {
         Ok(frame) => Ok(frame?),
         Err(_) => Err(SessionError::Silent),
     }
@@ -79,11 +115,11 @@ async fn next(frames: &mut Frames) -> Result<Option<BytesMut>, SessionError> {
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     match handle.rows(query).await? {
-        Ok(rows) => {
+        Ok(Snapshot { rows, unswept }) => {
             for part in rows.chunks(ROWS_PER_FRAME) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            in_time(answer(frames, &Answer::End(handle.clock()))).await
+            in_time(answer(frames, &Answer::End(handle.clock(), unswept))).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

@@ -1,8 +1,12 @@
 //! Snapshots of the table, copied in parts.
 
-use tokio::sync::oneshot;
-
-use crate::{clock::Ktime, connection::Netns, table::Table, view::RowView};
+use super::sweeps::Reply;
+use crate::{
+    clock::Ktime,
+    connection::Netns,
+    table::Table,
+    view::{RowView, Snapshot, Unswept},
+};
 
 /// Places of the table copied at once: a fraction of a millisecond.
 const PART: usize = 4096;
@@ -12,8 +16,8 @@ const PART: usize = 4096;
 struct Copy {
     netns: Option<Netns>,
     at: usize,
-    rows: Vec<RowView>,
-    reply: oneshot::Sender<Result<Vec<RowView>, String>>,
+    snapshot: Snapshot,
+    reply: Reply<Snapshot>,
 }
 
 /// The snapshots under way.
@@ -26,11 +30,12 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, netns: Option<Netns>, reply: oneshot::Sender<Result<Vec<RowView>, String>>) {
+    pub(super) fn add(&mut self, netns: Option<Netns>, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
+        let rows = Vec::new();
         self.0.push(Copy {
             netns,
             at: 0,
-            rows: Vec::new(),
+            snapshot: Snapshot { rows, unswept },
             reply,
         });
     }
@@ -43,13 +48,14 @@ impl Copies {
             }
             let Some(part) = table.part(copy.at, PART) else {
                 // Whoever asked may have gone since.
-                let _ = copy.reply.send(Ok(copy.rows));
+                let _ = copy.reply.send(Ok(copy.snapshot));
                 continue;
             };
             // A row that the sweep for this very answer did not find is not there.
             let wanted = part.filter(|row| !row.doubtful());
             let wanted = wanted.filter(|row| copy.netns.is_none_or(|netns| netns == row.connection.netns));
-            copy.rows.extend(wanted.map(|row| RowView::new(row, now)));
+            let rows = &mut copy.snapshot.rows;
+            rows.extend(wanted.map(|row| RowView::new(row, now)));
             copy.at += PART;
             self.0.push(copy);
         }

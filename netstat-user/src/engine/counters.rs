@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{loader::Losses, sources::HookState, table::Table, view::Stats};
+use super::places::Places;
+use crate::{
+    loader::Losses,
+    sources::HookState,
+    table::Table,
+    view::{Population, Stats},
+};
 
 /// Over how long the rate of events is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -73,6 +79,7 @@ impl Counters {
         table: &Table,
         losses: &Losses,
         settling: Duration,
+        places: &Places,
         subscribers: usize,
     ) -> Stats {
         let unsettled = table.unsettled();
@@ -80,7 +87,9 @@ impl Counters {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
             by_state: table.by_state(),
+            by_namespace: by_namespace(table),
             namespaces: table.namespaces().count(),
+            unswept: places.unswept(),
             events: self.events,
             events_per_second: self.events_per_second(),
             transitions: self.transitions,
@@ -100,4 +109,15 @@ impl Counters {
             subscribers,
         }
     }
+}
+
+fn by_namespace(table: &Table) -> Vec<Population> {
+    let population = |netns| Population {
+        netns,
+        rows: table.rows_in(netns),
+    };
+    let mut namespaces: Vec<_> = table.namespaces().map(population).collect();
+    namespaces.sort_unstable_by_key(|found| (std::cmp::Reverse(found.rows), found.netns));
+    namespaces.truncate(Stats::MOST_NAMESPACES);
+    namespaces
 }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::clock::{SteadyClock, WallClock};
-use crate::connection::Cookie;
-use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem};
+use super::sweeps::Question;
+use crate::{
+    clock::{SteadyClock, WallClock},
+    connection::{Cookie, Netns},
+    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem},
+};
 
 /// What can be asked.
 #[derive(Debug)]
 pub(super) enum Request {
     /// Tell when the table holds every socket that was there at the start.
     Ready(oneshot::Sender<()>),
-    /// The rows, brought up to date first.
-    Rows(RowQuery, oneshot::Sender<Result<Vec<RowView>, String>>),
     /// What the table remembers of these.
     Histories(Vec<Cookie>, oneshot::Sender<Vec<HistoryView>>),
+    /// Something that takes a sweep.
+    Look(Question),
     /// The counts.
     Stats(oneshot::Sender<Stats>),
 }
@@ -57,8 +60,19 @@ impl Handle {
     /// # Errors
     ///
     /// [`EngineGone`].
-    pub async fn rows(&self, query: RowQuery) -> Result<Result<Vec<RowView>, String>, EngineGone> {
-        self.ask(|reply| Request::Rows(query, reply)).await
+    pub async fn rows(&self, query: RowQuery) -> Result<Result<Snapshot, String>, EngineGone> {
+        self.ask(|reply| Request::Look(Question::Rows(query, reply)))
+            .await
+    }
+
+    /// Whether there is such a namespace. The inner error says that there is none, and which there are.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn exists(&self, netns: Netns) -> Result<Result<(), String>, EngineGone> {
+        self.ask(|reply| Request::Look(Question::Exists(netns, reply)))
+            .await
     }
 
     /// What the table remembers of `cookies`.

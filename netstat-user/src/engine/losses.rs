@@ -61,8 +61,10 @@ impl LossWatch {
 
     /// Reads the counters; `None` when nothing was lost since the last time.
     pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<NewLosses>> {
-        self.due = None;
+        // Looks again if it fails: what was lost is still to be told.
+        self.due = Some(Instant::now() + INTERVAL);
         let losses = self.counters.read()?;
+        self.due = None;
         let since = std::mem::replace(&mut self.looked, now);
         if losses == self.known {
             return Ok(None);

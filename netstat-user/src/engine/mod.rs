@@ -8,6 +8,7 @@ mod copies;
 mod counters;
 mod handle;
 mod losses;
+mod places;
 mod sweeps;
 
 use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
@@ -33,7 +34,8 @@ use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::{LossWatch, NewLosses};
-use sweeps::Sweeps;
+use places::Places;
+use sweeps::{Question, Sweeps};
 
 /// Records folded before the engine looks at anything else.
 const BATCH: usize = 4096;
@@ -71,8 +73,11 @@ struct Core {
     jobs: jobs::Sender<Job>,
     stream: broadcast::Sender<StreamItem>,
     sweeps: Sweeps,
+    places: Places,
     copies: Copies,
     losses: LossWatch,
+    /// The counters of losses could not be read, and that has been said.
+    blind: bool,
     counters: Counters,
     /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
@@ -94,8 +99,10 @@ impl Engine {
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
+            places: Places::default(),
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
+            blind: false,
             counters: Counters::new(ring_bytes, tracer.hooks),
             fresh: Vec::new(),
         };
@@ -166,6 +173,9 @@ impl Core {
         let now = Instant::now();
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
+        if self.places.take_news() {
+            self.sweeps.strangers_came(now);
+        }
         self.fold_fenced();
         read == BATCH
     }
@@ -174,6 +184,7 @@ impl Core {
         match record {
             Ok(RingRecord::State(event)) => {
                 self.counters.events += 1;
+                self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);
             }
             Ok(RingRecord::News(news)) => {
@@ -194,28 +205,33 @@ impl Core {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Rows(query, reply) if query.as_is => self.copies.add(query.netns, reply),
+            Request::Look(Question::Rows(query, reply)) if query.as_is => {
+                self.copies.add(query.netns, Vec::new(), reply);
+            }
+            Request::Look(question) => self.sweeps.want(question),
             Request::Histories(cookies, reply) => {
                 let rows = cookies.iter().filter_map(|cookie| self.table.get(*cookie));
                 // Whoever asked may have gone since.
                 let _ = reply.send(rows.map(HistoryView::new).collect());
             }
-            Request::Rows(query, reply) => self.sweeps.want(query, reply),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
+                self.check_losses();
                 let readers = self.stream.receiver_count();
                 let settling = self.sweeps.settling(self.table.coverage());
                 // Whoever asked may have gone since.
-                let _ = reply.send(
+                let stats =
                     self.counters
-                        .stats(&self.table, self.losses.total(), settling, readers),
-                );
+                        .stats(&self.table, self.losses.total(), settling, &self.places, readers);
+                let _ = reply.send(stats);
             }
         }
     }
 
     fn check_losses(&mut self) {
-        match self.losses.check(Ktime::now()) {
+        let checked = self.losses.check(Ktime::now());
+        let blind = checked.is_err();
+        match checked {
             Ok(Some(NewLosses {
                 ring_full,
                 interrupted,
@@ -228,10 +244,11 @@ impl Core {
                     since,
                 });
             }
-            Ok(_) => {}
             // Out of descriptors, most likely: the counters keep what they have until the next look.
-            Err(error) => log::warn!("cannot read the counters of lost events: {error}"),
+            Err(error) if !self.blind => log::warn!("cannot read the counters of lost events: {error}"),
+            _ => {}
         }
+        self.blind = blind;
     }
 
     fn publish(&mut self) {

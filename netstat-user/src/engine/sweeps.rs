@@ -13,11 +13,12 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     facts::Fence,
+    namespaces::Effort,
     schedule::Schedule,
     sources::Coverage,
-    sweeper::{Job, Outcome, Scope, SweepDone, SweepError},
+    sweeper::{Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
-    view::{RowQuery, RowView},
+    view::{RowQuery, Snapshot, Trouble, Unswept},
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
@@ -28,13 +29,37 @@ fn mark(fence: Fence) -> Mark {
     (fence.session, fence.time)
 }
 
-type Reply = oneshot::Sender<Result<Vec<RowView>, String>>;
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, String>>;
 
 /// A question that waits for a sweep which starts after it was asked.
 #[derive(Debug)]
-struct Question {
-    query: RowQuery,
-    reply: Reply,
+pub(super) enum Question {
+    /// The rows.
+    Rows(RowQuery, Reply<Snapshot>),
+    /// Whether there is such a namespace.
+    Exists(Netns, Reply<()>),
+}
+
+impl Question {
+    fn netns(&self) -> Option<Netns> {
+        match self {
+            Self::Rows(query, _) => query.netns,
+            Self::Exists(netns, _) => Some(*netns),
+        }
+    }
+
+    fn wants_holders(&self) -> bool {
+        matches!(self, Self::Rows(query, _) if query.holders)
+    }
+
+    fn refuse(self, why: String) {
+        // Whoever asked may have gone since.
+        let _ = match self {
+            Self::Rows(_, reply) => reply.send(Err(why)).map_err(drop),
+            Self::Exists(_, reply) => reply.send(Err(why)).map_err(drop),
+        };
+    }
 }
 
 /// A sweep under way.
@@ -58,6 +83,8 @@ pub(super) struct Sweeps {
     waiting: Vec<Question>,
     urgent: usize,
     seeded: bool,
+    /// The last sweep could not see everything, for a reason that will pass.
+    disturbed: bool,
     not_ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -70,6 +97,7 @@ impl Sweeps {
             waiting: Vec::new(),
             urgent: 0,
             seeded: false,
+            disturbed: false,
             not_ready: Vec::new(),
         }
     }
@@ -88,8 +116,8 @@ impl Sweeps {
         }
     }
 
-    pub(super) fn want(&mut self, query: RowQuery, reply: Reply) {
-        self.waiting.push(Question { query, reply });
+    pub(super) fn want(&mut self, question: Question) {
+        self.waiting.push(question);
     }
 
     pub(super) fn when_seeded(&mut self, reply: oneshot::Sender<()>) {
@@ -120,22 +148,28 @@ impl Sweeps {
     pub(super) fn damaged(&mut self, now: Instant) {
         self.schedule.damaged(now);
     }
+
+    /// An event came from a namespace that is not known.
+    pub(super) fn strangers_came(&mut self, now: Instant) {
+        self.schedule.strangers(now);
+    }
 }
 
 impl Core {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
         let questions = std::mem::take(&mut self.sweeps.waiting);
-        if questions.iter().any(|question| question.query.holders) {
+        if questions.iter().any(Question::wants_holders) {
             self.jobs
                 .send(Job::Holders)
                 .map_err(|_| EngineError::SweeperGone)?;
         }
-        let scope = self.scope(&questions, Instant::now());
+        let now = Instant::now();
+        let scope = self.scope(&questions, now);
         self.jobs
             .send(Job::Sockets(scope))
             .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
-        self.sweeps.schedule.begun();
+        self.sweeps.schedule.begun(now);
         self.sweeps.running = Some(Running {
             questions,
             ..Running::default()
@@ -145,18 +179,37 @@ impl Core {
 
     /// Where to look: everywhere when that is due or asked for, else where something is open or asked about.
     fn scope(&self, questions: &[Question], now: Instant) -> Scope {
-        let asked: Option<Vec<Netns>> = questions.iter().map(|question| question.query.netns).collect();
-        let everywhere = self.sweeps.schedule.is_full_due(now);
-        match asked {
-            Some(mut namespaces) if !everywhere => {
-                if self.sweeps.schedule.due() <= now {
-                    namespaces.extend(self.table.unsettled_namespaces());
-                }
-                namespaces.sort_unstable();
-                namespaces.dedup();
-                Scope::Only(namespaces)
-            }
-            _ => Scope::All(self.table.namespaces().collect()),
+        let schedule = &self.sweeps.schedule;
+        if questions.is_empty() && schedule.is_glance(now) {
+            return Scope {
+                everywhere: false,
+                wanted: self.places.strangers().collect(),
+                hints: self.places.hints(),
+                effort: Effort::Glance,
+            };
+        }
+        let everywhere =
+            schedule.is_full_due(now) || questions.iter().any(|question| question.netns().is_none());
+        let mut wanted: Vec<Netns> = questions.iter().filter_map(Question::netns).collect();
+        let effort = match schedule.effort(now, everywhere) {
+            // Who asks for one namespace wants to know.
+            Effort::Quick if !wanted.is_empty() => Effort::IfMissing,
+            effort => effort,
+        };
+        let worthy = |netns: &Netns| self.places.is_worth_a_look(*netns, now);
+        if everywhere {
+            wanted.extend(self.table.namespaces().filter(worthy));
+        } else if schedule.due() <= now {
+            wanted.extend(self.table.unsettled_namespaces().filter(worthy));
+        }
+        wanted.extend(self.places.strangers().filter(worthy));
+        wanted.sort_unstable();
+        wanted.dedup();
+        Scope {
+            everywhere,
+            wanted,
+            hints: self.places.hints(),
+            effort,
         }
     }
 
@@ -209,34 +262,39 @@ impl Core {
     }
 
     fn finish_sweep(&mut self, done: &SweepDone, questions: Vec<Question>, void: bool) {
-        for (netns, error) in &done.failed {
-            log::debug!("network namespace {} was not swept: {error}", netns.0);
-        }
-        match &done.found {
-            Some(found) if !void => self.table.end_sweep(found, done.start, done.end, &mut self.fresh),
-            _ => self.table.abandon_sweep(),
-        }
-        self.sweeps.passed.clear();
         let now = Instant::now();
-        self.counters.swept(done.cost, void);
-        let unsettled = self.table.unsettled();
-        self.sweeps.urgent = unsettled.urgent;
-        self.sweeps
-            .schedule
-            .swept(now, done.cost, unsettled, done.found.is_some());
-        if done
-            .failed
-            .iter()
-            .any(|(_, error)| matches!(error, SweepError::Absent(_)))
-        {
-            self.sweeps.schedule.look_everywhere(now);
+        if let Some(why) = self.places.swept(done, now) {
+            log::warn!(
+                "the rows of some network namespaces may be wrong or missing, see `netstate stats`: {why}"
+            );
         }
+        let disturbance = done.disturbance();
+        match disturbance {
+            // Said once: it may last, and is tried again several times a second.
+            Some(error) if !self.sweeps.disturbed => log::warn!("the table may be out of date: {error}"),
+            None if self.sweeps.disturbed => log::warn!("the table is up to date again"),
+            _ => {}
+        }
+        self.sweeps.disturbed = disturbance.is_some();
+        if void {
+            self.table.abandon_sweep();
+        } else {
+            let lost = self.places.lost(done);
+            self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
+        }
+        self.places.forget(|netns| self.table.rows_in(netns) > 0);
+        self.sweeps.passed.clear();
+        self.counters
+            .swept(done.cost + done.search.unwrap_or_default(), void);
+        self.plan_next(now, done);
         if void {
             self.sweeps.schedule.damaged(now);
             self.sweeps.waiting.extend(questions);
             return;
         }
-        if done.found.is_some() && !self.sweeps.seeded {
+        if disturbance.is_some() {
+            self.sweeps.schedule.damaged(now);
+        } else if done.everywhere && !self.sweeps.seeded {
             self.sweeps.seeded = true;
             for reply in self.sweeps.not_ready.drain(..) {
                 let _ = reply.send(());
@@ -245,14 +303,46 @@ impl Core {
         self.answer(questions, done);
     }
 
+    fn plan_next(&mut self, now: Instant, done: &SweepDone) {
+        let schedule = &mut self.sweeps.schedule;
+        if let Some(cost) = done.search {
+            schedule.searched(now, cost);
+        }
+        let unsettled = self.table.unsettled();
+        self.sweeps.urgent = unsettled.urgent;
+        schedule.swept(now, done.cost, unsettled, done.everywhere);
+        if done.search.is_none() && !done.absent.is_empty() {
+            schedule.missed(now);
+        }
+        if self.places.has_strangers() {
+            schedule.strangers(now);
+        }
+    }
+
     fn answer(&mut self, questions: Vec<Question>, done: &SweepDone) {
-        for Question { query, reply } in questions {
-            let failure = done.failed.iter().find(|(netns, _)| query.netns == Some(*netns));
-            match failure {
-                Some((_, error)) => {
-                    let _ = reply.send(Err(error.to_string()));
+        for question in questions {
+            let netns = question.netns();
+            let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
+            let failed = failed.map(|(_, error)| error).or(done.broken.as_ref());
+            let failed = failed.map(ToString::to_string);
+            // Of a namespace that nobody can get into, the rows are known nevertheless.
+            let absent = netns.filter(|netns| self.table.rows_in(*netns) == 0);
+            let absent = absent.and_then(|netns| Some(done.failure(netns)?.to_string()));
+            match (failed.or(absent), question) {
+                (Some(why), question) => question.refuse(why),
+                (None, Question::Rows(query, reply)) => {
+                    let mut unswept = self.places.unswept();
+                    let passing = done.failed.iter().filter(|(_, error)| !error.is_forbidden());
+                    unswept.extend(passing.map(|(netns, error)| Unswept {
+                        netns: *netns,
+                        trouble: Trouble::Closed(error.to_string()),
+                    }));
+                    unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
+                    self.copies.add(query.netns, unswept, reply);
                 }
-                None => self.copies.add(query.netns, reply),
+                (None, Question::Exists(_, reply)) => {
+                    let _ = reply.send(Ok(()));
+                }
             }
         }
     }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     clock::WallClock,
     connection::{Connection, Family, Owner},
+    namespaces::Names,
     table::{Source, Transition},
     tcp::TcpState,
     view::{RowView, Stats, StreamItem},
@@ -20,11 +22,11 @@ use crate::{
 /// # Errors
 ///
 /// What `out` returns.
-pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<()> {
+pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallClock) -> io::Result<()> {
     line(
         out,
         &Row {
-            identity: Identity::of(&row.connection),
+            identity: Identity::of(&row.connection, names),
             state: row.state.name(),
             since: clock.timestamp(row.since).to_string(),
             in_state_ms: row.in_state.as_millis(),
@@ -46,9 +48,9 @@ pub fn row(out: &mut impl Write, row: &RowView, clock: WallClock) -> io::Result<
 /// # Errors
 ///
 /// What `out` returns.
-pub fn item(out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
+pub fn item(out: &mut impl Write, item: &StreamItem, names: &mut Names, clock: WallClock) -> io::Result<()> {
     match item {
-        StreamItem::Transition(transition) => line(out, &Step::of(transition, clock)),
+        StreamItem::Transition(transition) => line(out, &Step::of(transition, names, clock)),
         StreamItem::Lost {
             ring_full,
             interrupted,
@@ -71,19 +73,34 @@ pub fn item(out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Re
 /// # Errors
 ///
 /// What `out` returns.
-pub fn stats(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
+pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Result<()> {
+    let by_namespace: Vec<_> = stats
+        .by_namespace
+        .iter()
+        .map(|found| json!({"netns": found.netns.0, "netns_name": names.of(found.netns), "rows": found.rows}))
+        .collect();
+    let unswept: Vec<_> = stats
+        .unswept
+        .iter()
+        .map(|unswept| {
+            let (netns, why) = (unswept.netns, unswept.trouble.to_string());
+            json!({"netns": netns.0, "netns_name": names.of(netns), "reason": why})
+        })
+        .collect();
     let by_state: serde_json::Map<_, _> = TcpState::ALL
         .iter()
         .map(|state| (state.name().to_owned(), stats.by_state[state.index()].into()))
         .collect();
     line(
         out,
-        &serde_json::json!({
+        &json!({
             "version": stats.version,
             "uptime_s": stats.uptime.as_secs(),
             "rows": stats.by_state.iter().sum::<usize>(),
             "by_state": by_state,
             "namespaces": stats.namespaces,
+            "by_namespace": by_namespace,
+            "unswept": unswept,
             "events": stats.events,
             "events_per_second": stats.events_per_second,
             "transitions": stats.transitions,
@@ -124,6 +141,7 @@ fn micros(duration: Duration) -> u64 {
 struct Identity {
     cookie: u64,
     netns: u32,
+    netns_name: Option<String>,
     family: Family,
     local_addr: std::net::IpAddr,
     local_port: Option<u16>,
@@ -134,10 +152,11 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(connection: &Connection) -> Self {
+    fn of(connection: &Connection, names: &mut Names) -> Self {
         Self {
             cookie: connection.cookie.0,
             netns: connection.netns.0,
+            netns_name: names.of(connection.netns).map(str::to_owned),
             family: connection.family,
             local_addr: connection.local.addr(connection.family),
             local_port: connection.local.port(),
@@ -203,9 +222,9 @@ struct Step {
 }
 
 impl Step {
-    fn of(transition: &Transition, clock: WallClock) -> Self {
+    fn of(transition: &Transition, names: &mut Names, clock: WallClock) -> Self {
         Self {
-            identity: Identity::of(&transition.connection),
+            identity: Identity::of(&transition.connection, names),
             time: clock.timestamp(transition.time).to_string(),
             from: transition.from.map(TcpState::name),
             to: transition.to.name(),

@@ -1,11 +1,9 @@
 //! A transition as a line for people.
 
 use std::{
-    collections::HashMap,
     fmt::{self, Write as _},
     io::{self, Write},
     net::IpAddr,
-    time::{Duration, Instant},
 };
 
 use jiff::tz::TimeZone;
@@ -13,14 +11,11 @@ use jiff::tz::TimeZone;
 use super::{Short, color::Palette};
 use crate::{
     clock::WallClock,
-    connection::{Connection, Endpoint, Family, Netns, Printable},
-    namespaces,
+    connection::{Connection, Endpoint, Family, Netns},
+    namespaces::Names,
     table::{Source, Transition},
     view::StreamItem,
 };
-
-/// How long the names of namespaces are taken to be right.
-const NAMES_LAST: Duration = Duration::from_secs(1);
 
 /// Prints items of the stream as aligned lines.
 #[derive(Debug)]
@@ -29,9 +24,8 @@ pub struct Lines {
     zone: TimeZone,
     /// The namespace that goes without saying.
     own: Option<Netns>,
-    /// The names of others, as they were at `names_read`.
-    names: HashMap<Netns, String>,
-    names_read: Instant,
+    /// What the others are called.
+    names: Names,
 }
 
 impl Lines {
@@ -42,8 +36,7 @@ impl Lines {
             palette,
             zone: TimeZone::system(),
             own,
-            names: namespaces::names(),
-            names_read: Instant::now(),
+            names: Names::read(),
         }
     }
 
@@ -155,15 +148,7 @@ impl Lines {
         if self.own == Some(netns) {
             return String::new();
         }
-        // Names come and go, and the numbers of namespaces that are gone are given to new ones.
-        if self.names_read.elapsed() > NAMES_LAST {
-            self.names = namespaces::names();
-            self.names_read = Instant::now();
-        }
-        match self.names.get(&netns) {
-            None => format!("  netns={}", netns.0),
-            Some(name) => format!("  netns={}", Printable(name.as_bytes())),
-        }
+        format!("  netns={}", self.names.label(netns))
     }
 }
 
@@ -214,6 +199,8 @@ impl fmt::Display for End<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         cli::ColorArg,

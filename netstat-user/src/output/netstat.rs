@@ -11,6 +11,7 @@ use std::{
 use super::names;
 use crate::{
     connection::{Connection, Endpoint, Family},
+    namespaces,
     tcp::TcpState,
     view::RowView,
 };
@@ -67,12 +68,18 @@ const ADDRESS_LENGTH: usize = 22;
 /// Characters of a process's id and name (`PROGNAME_WIDTH`, its closing NUL aside).
 const PROGRAM_LENGTH: usize = 19;
 
-/// Writes a table of `rows`.
+/// Writes a table of `rows`, with the namespace of each if there are `places` to call them by.
 ///
 /// # Errors
 ///
 /// What `out` returns.
-pub fn table(out: &mut impl Write, rows: &[RowView], which: Which, columns: Columns) -> io::Result<()> {
+pub fn table(
+    out: &mut impl Write,
+    rows: &[RowView],
+    which: Which,
+    columns: Columns,
+    mut places: Option<&mut namespaces::Names>,
+) -> io::Result<()> {
     let names = if columns.numeric {
         Names::default()
     } else {
@@ -89,9 +96,16 @@ pub fn table(out: &mut impl Write, rows: &[RowView], which: Which, columns: Colu
     if columns.programs {
         write!(out, " {:<20}", "PID/Program name")?;
     }
+    if places.is_some() {
+        write!(out, " Namespace")?;
+    }
     writeln!(out)?;
     for row in rows {
         line(out, row, columns, &names)?;
+        if let Some(places) = &mut places {
+            write!(out, " {}", places.label(row.connection.netns))?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -132,7 +146,7 @@ fn line(out: &mut impl Write, row: &RowView, columns: Columns, names: &Names) ->
     if columns.programs {
         write!(out, " {:<20}", program(row))?;
     }
-    writeln!(out)
+    Ok(())
 }
 
 fn number(number: Option<u32>) -> String {

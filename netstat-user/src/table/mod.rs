@@ -21,7 +21,7 @@ mod simulation;
 
 pub use row::{HISTORY, Row, Settlement, Step};
 pub use store::Unsettled;
-pub use sweeps::{NamespaceSweep, SETTLING};
+pub use sweeps::{Lost, NamespaceSweep, SETTLING};
 pub use transition::{Source, Transition};
 
 use std::collections::HashMap;
@@ -48,6 +48,8 @@ pub struct Table {
     /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
     departed: FxHashMap<Cookie, Ktime>,
     open_sweeps: usize,
+    /// Namespaces that have been swept since the sweep began.
+    walks: FxHashMap<Netns, sweeps::Walk>,
     generation: u32,
     /// Minisocks whose full sock is not closed yet: see [`news`].
     newborn: FxHashMap<Cookie, Newborn>,
@@ -116,6 +118,12 @@ impl Table {
     /// The namespaces that have rows.
     pub fn namespaces(&self) -> impl Iterator<Item = Netns> {
         self.store.namespaces()
+    }
+
+    /// How many rows a namespace has.
+    #[must_use]
+    pub fn rows_in(&self, netns: Netns) -> usize {
+        self.store.rows_in(netns)
     }
 
     /// The namespaces in which something waits for a sweep.

@@ -91,6 +91,12 @@ impl Store {
         self.namespaces.keys().copied()
     }
 
+    pub(super) fn rows_in(&self, netns: Netns) -> usize {
+        self.namespaces
+            .get(&netns)
+            .map_or(0, |population| population.rows)
+    }
+
     pub(super) fn unsettled_namespaces(&self) -> impl Iterator<Item = Netns> {
         let unsettled = self
             .namespaces

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     End, Table,
     row::{Key, Row, Step},
@@ -35,6 +37,15 @@ pub struct NamespaceSweep {
     pub sightings: Vec<Sighting>,
 }
 
+/// A namespace that was looked for in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Which.
+    pub netns: Netns,
+    /// The search went everywhere, so nothing but sockets can keep the namespace.
+    pub nowhere: bool,
+}
+
 impl Table {
     /// Says that a sweep is about to start, so that what ends during it is not taken for new afterwards.
     pub fn begin_sweep(&mut self) {
@@ -42,44 +53,70 @@ impl Table {
     }
 
     /// Folds the sweep of one namespace, after all events up to its end. What it shows to have changed is
-    /// added to `out`; a namespace's first sweep reports nothing, since what it finds was there before.
+    /// added to `out`; a namespace's first sweep reports nothing, since what it finds was there before. What it
+    /// did not show is judged by [`Table::end_sweep`].
     pub fn apply_sweep(&mut self, sweep: &NamespaceSweep, out: &mut Vec<Transition>) {
         self.generation = self.generation.wrapping_add(1);
         for seen in &sweep.sightings {
             self.sight(seen, sweep.netns, out);
         }
-        let generation = self.generation;
-        self.miss(sweep.start, sweep.end, out, |row| {
-            row.connection.netns == sweep.netns && row.generation != generation
-        });
+        let walk = Walk {
+            generation: self.generation,
+            start: sweep.start,
+            end: sweep.end,
+        };
+        self.walks.insert(sweep.netns, walk);
         self.swept.insert(sweep.netns, sweep.start);
     }
 
-    /// Says that a sweep is over, and which namespaces it could find.
+    /// Says that a sweep is over, and which namespaces were looked for in vain: rows that it should have found
+    /// and has not are missed.
     ///
-    /// A namespace that is nowhere to be found may live on by its sockets: a full sock keeps it, until an event
-    /// says that the sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while
-    /// full socks keep that, nobody can look, and minisocks are taken to last as long as they can.
-    pub fn end_sweep(&mut self, found: &[Netns], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
-        self.abandon_sweep();
+    /// A namespace that is nowhere may live on by its sockets: a full sock keeps it, until an event says that the
+    /// sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while full socks keep
+    /// that, nobody can look, and minisocks are taken to last as long as they can.
+    pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.unborn.retain(|_, &mut born| born >= start);
-        // The number of a namespace that is gone may be given to a new one.
-        self.swept.retain(|netns, _| found.contains(netns));
         self.newborn.retain(|_, newborn| newborn.hashed >= start);
-        let lost: Vec<_> = self.namespaces().filter(|netns| !found.contains(netns)).collect();
-        for netns in lost {
-            let alive = self
-                .rows()
-                .any(|row| row.connection.netns == netns && row.form == Form::Full);
-            self.miss(start, end, out, |row| {
-                let expired = row.since.plus(TIME_WAIT_LENGTH) <= start;
-                row.connection.netns == netns && row.form != Form::Full && (expired || !alive)
-            });
+        let walks = std::mem::take(&mut self.walks);
+        let mut closed: FxHashMap<Netns, bool> =
+            lost.iter().map(|lost| (lost.netns, !lost.nowhere)).collect();
+        for Lost { netns, .. } in lost {
+            // The number of a namespace that is gone may be given to a new one.
+            self.swept.remove(netns);
         }
+        if !closed.is_empty() {
+            for row in self.store.rows().filter(|row| row.form == Form::Full) {
+                closed
+                    .entry(row.connection.netns)
+                    .and_modify(|alive| *alive = true);
+            }
+        }
+        let missed = |row: &Row| {
+            let netns = row.connection.netns;
+            if let Some(walk) = walks.get(&netns) {
+                return (row.generation != walk.generation).then_some((walk.start, walk.end));
+            }
+            let alive = *closed.get(&netns)?;
+            let expired = row.since.plus(TIME_WAIT_LENGTH) <= start;
+            (row.form != Form::Full && (expired || !alive)).then_some((start, end))
+        };
+        let missed: Vec<_> = self
+            .store
+            .rows()
+            .filter_map(|row| Some((row, missed(row)?)))
+            .filter(|(row, (start, _))| row.last_fact.plus(SETTLING) < *start)
+            .map(|(row, time)| (row.key, time))
+            .collect();
+        for (key, (start, end)) in missed {
+            self.miss(key, start, end, out);
+        }
+        self.abandon_sweep();
     }
 
     /// Says that a sweep came to nothing.
     pub fn abandon_sweep(&mut self) {
+        self.walks.clear();
         self.open_sweeps = self.open_sweeps.saturating_sub(1);
         if self.open_sweeps == 0 {
             self.departed.clear();
@@ -160,31 +197,23 @@ impl Table {
         row
     }
 
-    /// Rows that a sweep should have found and has not. Kernels before 6.17 can pass over a
-    /// socket when a hash chain changes between two reads, so it takes two sweeps to end a row that may
-    /// still be there.
-    fn miss(&mut self, start: Ktime, end: Ktime, out: &mut Vec<Transition>, unseen: impl Fn(&Row) -> bool) {
-        let unseen: Vec<Key> = self
-            .rows()
-            .filter(|row| unseen(row))
-            .filter(|row| row.last_fact.plus(SETTLING) < start)
-            .map(|row| row.key)
-            .collect();
-        for key in unseen {
-            let gone = self.store.change(key, |row| {
-                row.missed = row.missed.saturating_add(1);
-                let gone = row.missed > 1 || is_expected_to_end(row, start);
-                gone.then_some(row.last_fact)
-            });
-            if let Some(last_fact) = gone.flatten() {
-                let end = End {
-                    time: end,
-                    source: Source::Sweep,
-                    reason: None,
-                    earliest: Some(last_fact),
-                };
-                self.end(key, end, out);
-            }
+    /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash
+    /// chain changes between two reads, and a search for namespaces can pass over one that is handed from process
+    /// to process; so it takes two to end a row that may still be there.
+    fn miss(&mut self, key: Key, start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+        let gone = self.store.change(key, |row| {
+            row.missed = row.missed.saturating_add(1);
+            let gone = row.missed > 1 || is_expected_to_end(row, start);
+            gone.then_some(row.last_fact)
+        });
+        if let Some(last_fact) = gone.flatten() {
+            let end = End {
+                time: end,
+                source: Source::Sweep,
+                reason: None,
+                earliest: Some(last_fact),
+            };
+            self.end(key, end, out);
         }
     }
 }
@@ -200,6 +229,15 @@ enum Place {
     Left,
     /// To none yet: the row that has the cookie is of a minisock that the socket has left behind.
     Successor,
+}
+
+/// The sweep of a namespace whose missing rows are still to be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Walk {
+    /// What [`Row::generation`] is of the rows that it found.
+    generation: u32,
+    start: Ktime,
+    end: Ktime,
 }
 
 /// Brings a row up to date with a sighting.

@@ -145,10 +145,21 @@ fn no_daemon() -> Result<()> {
 }
 
 fn no_such_namespace() -> Result<()> {
+    let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    for command in ["list -an", "watch"] {
-        let output = binary::run(daemon.socket(), &format!("{command} --netns no-such-namespace"))?;
-        fails(&output, command, &["no-such-namespace"])?;
+    let alone = directory()?;
+    for socket in [daemon.socket(), &alone.path().join("absent.sock")] {
+        for command in ["list -an", "watch"] {
+            let output = binary::run(socket, &format!("{command} --netns no-such-namespace"))?;
+            fails(&output, command, &["no-such-namespace", namespace.name()])?;
+            // No namespace has this number: they begin at PROC_DYNAMIC_FIRST.
+            let output = binary::run(socket, &format!("{command} --netns 4711"))?;
+            fails(&output, command, &["4711", "there are 40265"])?;
+            for path in ["/no/such/path", "/dev/null"] {
+                let output = binary::run(socket, &format!("{command} --netns {path}"))?;
+                fails(&output, command, &[path])?;
+            }
+        }
     }
     Ok(())
 }

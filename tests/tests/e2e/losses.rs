@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, binary,
-    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, reset, wait_for_fin, wait_for_reset},
+    sockets::{LOOPBACK, Pair, cookie, reset, wait_for_fin, wait_for_reset},
+    traffic::come_and_go,
     wait::{SOON, wait_for},
 };
 use rustix::process::Signal;
@@ -12,17 +13,6 @@ crate::tests![losses_are_told_and_repaired, a_pause_loses_nothing];
 
 /// Connections that come and go, each with six transitions.
 const CONNECTIONS: usize = 500;
-
-fn come_and_go(namespace: &Namespace, connections: usize) -> Result<()> {
-    let listener = listen(namespace, LOOPBACK)?;
-    for _ in 0..connections {
-        let client = connect(namespace, listener.local_addr()?)?;
-        let server = accept(&listener)?;
-        reset(client)?;
-        wait_for_reset(&server)?;
-    }
-    Ok(())
-}
 
 /// The daemon is stopped while far more happens than its ring can hold.
 fn losses_are_told_and_repaired() -> Result<()> {

@@ -10,11 +10,14 @@ mod before;
 mod clients;
 mod clock;
 mod close;
+mod containers;
 mod daemon;
 mod errors;
+mod exhausted;
 mod family;
 mod hostile;
 mod kernels;
+mod killed;
 mod lifecycle;
 mod losses;
 mod many;
@@ -22,6 +25,7 @@ mod namespaces;
 mod open;
 mod orphan;
 mod output;
+mod overrun;
 mod owners;
 mod socket_file;
 mod time_wait;
@@ -51,6 +55,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     // The slowest first, so that none of them is left to run alone at the end.
     ("time_wait", time_wait::TESTS),
     ("namespaces", namespaces::TESTS),
+    ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("lifecycle", lifecycle::TESTS),
     ("many", many::TESTS),
@@ -63,9 +68,11 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("close", close::TESTS),
     ("daemon", daemon::TESTS),
     ("errors", errors::TESTS),
+    ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
+    ("killed", killed::TESTS),
     ("losses", losses::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),
@@ -73,6 +80,9 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("socket_file", socket_file::TESTS),
     ("verify", verify::TESTS),
 ];
+
+/// Those that count what the whole host does, so that nothing else may be under way: they run one by one, last.
+const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS)];
 
 /// More than there are processors, because most tests mostly wait for the kernel's timers.
 const THREADS: usize = 6;
@@ -88,10 +98,16 @@ fn main() -> ExitCode {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
-    libtest_mimic::run(&arguments, trials(missing.as_deref())).exit_code()
+    let together = libtest_mimic::run(&arguments, trials(GROUPS, missing.as_deref()));
+    arguments.test_threads = Some(1);
+    let alone = libtest_mimic::run(&arguments, trials(ALONE, missing.as_deref()));
+    if together.has_failed() {
+        return together.exit_code();
+    }
+    alone.exit_code()
 }
 
-fn trials(missing: Option<&str>) -> Vec<Trial> {
+fn trials(groups: &[(&'static str, &'static [Test])], missing: Option<&str>) -> Vec<Trial> {
     let named = |(group, tests): &(&'static str, &'static [Test])| {
         let group = *group;
         tests
@@ -105,7 +121,7 @@ fn trials(missing: Option<&str>) -> Vec<Trial> {
             Some(reason) => cannot_run(&reason),
         })
     };
-    GROUPS.iter().flat_map(named).map(trial).collect()
+    groups.iter().flat_map(named).map(trial).collect()
 }
 
 fn run(test: fn() -> anyhow::Result<()>) -> Result<Completion, Failed> {

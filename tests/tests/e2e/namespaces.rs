@@ -10,12 +10,19 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Peer, Watch,
-    binary::run_in,
-    sockets::{LOOPBACK, Pair, cookie},
+    binary::{self, run_in},
+    snapshot,
+    sockets::{LOOPBACK, Pair, cookie, listen},
     wait::{SOON, wait_for},
 };
 
-crate::tests![nobody_can_get_in, namespaces_can_be_chosen, no_file_names_it];
+crate::tests![
+    nobody_can_get_in,
+    namespaces_can_be_chosen,
+    no_file_names_it,
+    names_are_shown,
+    what_cannot_be_entered_is_told,
+];
 
 fn namespaces_can_be_chosen() -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
@@ -39,10 +46,17 @@ fn namespaces_can_be_chosen() -> Result<()> {
             watch.of(unseen)
         );
     }
+    let path = there.path().display().to_string();
+    let by_path = Watch::start_in(&here, daemon.socket(), &path)?;
+    let listener = listen(&there, LOOPBACK)?;
+    let parent = cookie(&listener)?;
+    by_path.wait("its own namespace's", |told| told.cookie == parent)?;
+    drop(listener);
     daemon.agrees(&there)?;
     let by_name = format!("list -an --json --netns {}", there.name());
     let by_number = format!("list -an --json --netns {}", there.inode());
-    for arguments in [by_name, by_number] {
+    let by_path = format!("list -an --json --netns {}", there.path().display());
+    for arguments in [by_name, by_number, by_path] {
         let rows = run_in(&here, daemon.socket(), &arguments)?;
         ensure!(rows.lines().count() == 3, "netstate {arguments}: {rows}");
         ensure!(
@@ -118,5 +132,76 @@ fn nobody_can_get_in() -> Result<()> {
     );
     drop(pair.client);
     watch.wait("FIN_WAIT1", |seen| seen.cookie == near && seen.to == "FIN_WAIT1")?;
+    Ok(())
+}
+
+fn names_are_shown() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&namespace)?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    let near = cookie(&pair.client)?;
+    let name = Some(namespace.name());
+    let told = watch.wait("the connection", |told| told.cookie == near)?;
+    ensure!(told.netns_name.as_deref() == name, "watch --json: {told:?}");
+    let rows = snapshot::list_of("all", daemon.socket())?;
+    let row = rows.iter().find(|row| row.cookie == near).context("not listed")?;
+    ensure!(row.netns_name.as_deref() == name, "list --json: {row:?}");
+    let output = binary::run(daemon.socket(), "list -an --netns all")?;
+    let port = format!(":{} ", pair.client.local_addr()?.port());
+    let text = String::from_utf8(output.stdout)?;
+    let line = text
+        .lines()
+        .find(|line| line.contains(&port) && line.ends_with(namespace.name()));
+    ensure!(
+        line.is_some(),
+        "list --netns all does not name the namespace: {text}"
+    );
+    let stats = daemon.stats()?;
+    let counted = stats["by_namespace"]
+        .as_array()
+        .context("no counts by namespace")?;
+    let counted = counted.iter().find(|found| found["netns"] == namespace.inode());
+    ensure!(
+        counted.is_some_and(|found| found["netns_name"] == namespace.name() && found["rows"] == 3),
+        "stats --json: {counted:?}"
+    );
+    Ok(())
+}
+
+/// A daemon that may trace but not enter namespaces says so, once, and to those who ask.
+fn what_cannot_be_entered_is_told() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    let daemon = Daemon::start_through(&["setpriv", "--bounding-set", "-sys_admin"])?;
+    let listed = || binary::run(daemon.socket(), "list -an --netns all");
+    for _ in 0..3 {
+        let output = listed()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "list --netns all: {said}");
+        ensure!(
+            said.lines().count() == 1 && said.contains("cannot enter") && said.contains("sudo"),
+            "list --netns all does not say what is missing, once: {said}"
+        );
+    }
+    let log = daemon.log();
+    ensure!(log.matches("cannot enter").count() == 1, "not said once: {log}");
+    let stats = daemon.stats()?;
+    let unswept = stats["unswept"]
+        .as_array()
+        .context("no list of what is not swept")?;
+    let unswept = unswept.iter().find(|found| found["netns"] == namespace.inode());
+    ensure!(
+        unswept.is_some_and(|found| found["reason"].to_string().contains("cannot enter")),
+        "stats --json: {stats}"
+    );
+    let one = binary::run(daemon.socket(), &format!("list -an --netns {}", namespace.name()))?;
+    let said = String::from_utf8_lossy(&one.stderr);
+    ensure!(
+        one.status.code() == Some(1) && said.contains("cannot enter"),
+        "asked for what it cannot enter: {}: {said}",
+        one.status
+    );
+    drop(pair);
     Ok(())
 }

@@ -5,8 +5,13 @@ use crate::{
     connection::{Cookie, Endpoint},
     facts::Form,
     reason::Reason,
-    table::{NamespaceSweep, Source, Table},
+    table::{Lost, NamespaceSweep, Source, Table},
     tcp::TcpState::{Close, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
+};
+
+const GONE: Lost = Lost {
+    netns: NETNS,
+    nowhere: true,
 };
 
 #[test]
@@ -152,7 +157,7 @@ fn a_namespace_that_cannot_be_found_lives_by_its_full_socks() {
         let start = world.tick(1_000_000_000 + minutes * 60_000_000_000);
         let end = world.tick(1);
         world.table.begin_sweep();
-        world.table.end_sweep(&[], start, end, &mut world.transitions);
+        world.table.end_sweep(&[GONE], start, end, &mut world.transitions);
         assert_eq!(world.table.len(), rows, "{:?}", world.transitions);
     }
     assert_eq!(world.table.rows().next().unwrap().state, Listen);
@@ -192,7 +197,7 @@ fn a_namespace_that_comes_back_is_a_new_one() {
     world.settle();
     let (start, end) = (world.tick(1), world.tick(1));
     world.table.begin_sweep();
-    world.table.end_sweep(&[], start, end, &mut world.transitions);
+    world.table.end_sweep(&[GONE], start, end, &mut world.transitions);
     let socket = world.new_socket(Established, Form::Full, 1, 2);
     world.put(socket);
     world.settle();
@@ -255,7 +260,7 @@ fn a_socket_that_is_used_again_leaves_its_minisock_behind() {
         world.table.apply_sweep(&sweep, &mut world.transitions);
         world
             .table
-            .end_sweep(&[NETNS], start, end, &mut world.transitions);
+            .end_sweep(&[], start, end, &mut world.transitions);
         assert_eq!(world.table.len(), rows, "{:?}", world.transitions);
         assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
     }

@@ -329,7 +329,7 @@ impl World {
                     let Some(sweep) = self.walked.take() else { continue };
                     self.table.apply_sweep(&sweep, &mut self.transitions);
                     self.table
-                        .end_sweep(&[NETNS], sweep.start, sweep.end, &mut self.transitions);
+                        .end_sweep(&[], sweep.start, sweep.end, &mut self.transitions);
                 }
             }
         }

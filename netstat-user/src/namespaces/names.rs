@@ -1,0 +1,106 @@
+//! The names that `ip netns` gives.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::mounts;
+use crate::connection::{Netns, Printable};
+
+/// Where `ip netns` keeps its namespaces, under either name of `/run`.
+const FOLDERS: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// How long the names are taken to be right: they come and go, and the number of a namespace that is gone is
+/// given to a new one.
+const LAST: Duration = Duration::from_secs(1);
+/// How often a namespace without a name is looked up again: it may have got one.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The names of namespaces, read anew when they may have changed.
+#[derive(Debug)]
+pub struct Names {
+    names: HashMap<Netns, String>,
+    read: Instant,
+}
+
+impl Names {
+    /// The names now.
+    #[must_use]
+    pub fn read() -> Self {
+        Self {
+            names: read(),
+            read: Instant::now(),
+        }
+    }
+
+    /// The name of a namespace, if it has one.
+    pub fn of(&mut self, netns: Netns) -> Option<&str> {
+        let last = if self.names.contains_key(&netns) {
+            LAST
+        } else {
+            AGAIN
+        };
+        if self.read.elapsed() > last {
+            *self = Self::read();
+        }
+        self.names.get(&netns).map(String::as_str)
+    }
+
+    /// What to call a namespace: its name, safe to print, or its number.
+    pub fn label(&mut self, netns: Netns) -> String {
+        match self.of(netns) {
+            Some(name) => Printable(name.as_bytes()).to_string(),
+            None => netns.0.to_string(),
+        }
+    }
+
+    /// The namespace of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Netns> {
+        let mut found = self.names.iter().filter(|(_, known)| *known == name);
+        found.next().map(|(netns, _)| *netns)
+    }
+
+    /// All names, sorted.
+    #[must_use]
+    pub fn all(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.names.values().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Which namespaces there are, for somebody who asked for another.
+#[must_use]
+pub fn told(namespaces: &[Netns]) -> String {
+    /// More would hide the message that they are a part of.
+    const MOST: usize = 16;
+    let mut names = Names::read();
+    let mut sorted = namespaces.to_vec();
+    sorted.sort_unstable();
+    let shown: Vec<_> = sorted
+        .iter()
+        .take(MOST)
+        .map(|&netns| match names.of(netns) {
+            Some(_) => format!("{} ({})", netns.0, names.label(netns)),
+            None => netns.0.to_string(),
+        })
+        .collect();
+    let more = match sorted.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("there are {}{more}", shown.join(", "))
+}
+
+fn read() -> HashMap<Netns, String> {
+    let mounted = mounts::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let named = mounted.into_iter().filter_map(|(netns, path)| {
+        let folder = path.parent()?;
+        let known = FOLDERS.iter().any(|known| folder == Path::new(known));
+        known.then(|| Some((netns, path.file_name()?.to_string_lossy().into_owned())))?
+    });
+    named.collect()
+}
