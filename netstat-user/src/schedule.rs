@@ -16,10 +16,10 @@ const FULL: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(250);
 
 /// Sweeps, the quick search for namespaces included, take at most one part in this many of one processor while
-/// something is missing. With [`SEARCH_BUDGET`] that makes a hundredth.
-const BUDGET: u32 = 133;
+/// something is missing. With [`SEARCH_BUDGET`] and [`FULL_BUDGET`] that makes a hundredth.
+const BUDGET: u32 = 180;
 /// Searches that go everywhere take at most one part in this many.
-const SEARCH_BUDGET: u32 = 400;
+const SEARCH_BUDGET: u32 = 300;
 /// Repairs after a loss take at most one part in this many, unless that would put them off for more than
 /// [`REPAIR`].
 const REPAIR_BUDGET: u32 = 20;
@@ -154,8 +154,11 @@ impl Schedule {
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
-        // What is done on top, such as an answer, does not shorten the wait.
-        self.earliest = self.earliest.max(now + cost * BUDGET);
+        if !full {
+            // What is done on top, such as an answer, does not shorten the wait. A look at all namespaces, which
+            // may cost a hundred times as much, has a budget of its own.
+            self.earliest = self.earliest.max(now + cost * BUDGET);
+        }
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = now + FULL.max(cost * FULL_BUDGET);
@@ -208,6 +211,12 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         schedule.swept(now, Duration::from_millis(125), URGENT, true);
+        assert_eq!(
+            schedule.due() - now,
+            FIRST * 2,
+            "all of them are another budget's"
+        );
+        schedule.swept(now, Duration::from_millis(125), URGENT, false);
         schedule.unsettled(now + Duration::from_millis(1));
         assert_eq!(schedule.due() - now, Duration::from_millis(125) * BUDGET);
         assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
@@ -221,7 +230,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(now);
         schedule.begun(now);
-        schedule.swept(now, Duration::from_millis(100), URGENT, true);
+        schedule.swept(now, Duration::from_millis(100), URGENT, false);
         schedule.strangers(now);
         assert_eq!(schedule.due() - now, GLANCE);
         let glance = schedule.due();
