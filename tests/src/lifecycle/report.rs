@@ -7,6 +7,7 @@ use super::{
     judge::{Unasked, Verdict},
     options::Options,
     states::State,
+    trial::Ghost,
     worker::Yield,
 };
 
@@ -24,8 +25,8 @@ pub struct Report {
     pub(super) unasked: Unasked,
     /// Comparisons of lists: what they were about, and what they came to.
     pub(super) lists: Vec<(&'static str, Verdict)>,
-    /// Rows of namespaces that are gone, by cookie.
-    pub(super) ghosts: Vec<u64>,
+    /// Rows of namespaces that are gone.
+    pub(super) ghosts: Vec<Ghost>,
     pub(super) losses: Losses,
     /// What losses explain.
     pub(super) explained: Vec<String>,

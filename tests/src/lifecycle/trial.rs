@@ -21,12 +21,22 @@ use super::{
     sys,
     vanishing::Vanished,
 };
-use crate::{binary, wait::wait_for};
+use crate::{binary, snapshot::Listed, wait::wait_for};
 
 /// Findings of one sort that are printed with their histories.
 const MOST: usize = 8;
 /// How long the rows of a namespace may outlast what was open in it: orphans keep it for some seconds.
 const GONE: Duration = Duration::from_secs(40);
+
+/// The comparison of namespaces that netstate cannot enter.
+const SHUT: &str = "behind doors";
+
+/// A row of a namespace that is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ghost {
+    netns: u32,
+    cookie: u64,
+}
 
 /// A run under judgement.
 #[derive(Debug)]
@@ -38,8 +48,8 @@ pub(super) struct Trial<'a> {
     /// Whether nothing can keep a namespace of the run when its sockets are closed.
     clean: bool,
     pub(super) verdicts: Vec<(&'static str, Verdict)>,
-    /// Rows of namespaces that are gone, by cookie.
-    pub(super) ghosts: Vec<u64>,
+    /// Rows of namespaces that are gone.
+    pub(super) ghosts: Vec<Ghost>,
 }
 
 impl<'a> Trial<'a> {
@@ -83,7 +93,7 @@ impl<'a> Trial<'a> {
         let verdict = judge::compare_lists(self.socket, &shut, 2)?;
         drop(shut);
         drop(kept);
-        self.verdicts.push(("behind doors", verdict));
+        self.verdicts.push((SHUT, verdict));
         arenas.iter().for_each(Arena::close_shared);
         drop(open);
         self.compare("all closed", 2)?;
@@ -117,7 +127,11 @@ impl<'a> Trial<'a> {
             let ghosts = listed
                 .iter()
                 .filter(|row| self.namespaces.contains(&row.netns) && !alive.contains(&row.netns));
-            left = ghosts.map(|row| row.cookie).collect();
+            let ghost = |row: &Listed| Ghost {
+                netns: row.netns,
+                cookie: row.cookie,
+            };
+            left = ghosts.map(ghost).collect();
             Ok(left.is_empty().then_some(()))
         });
         if waited.is_err() {
@@ -150,15 +164,25 @@ impl<'a> Trial<'a> {
     /// What is wrong, but explained by events that were lost, and told to be: no sweep gets into a namespace that
     /// nothing leads to, and makes that good.
     pub(super) fn explained(&self, histories: &Histories) -> Vec<String> {
+        let told = |cookie: u64| format!("\n    {}", histories.story(cookie));
         let ghosts = self
             .ghosts
             .iter()
-            .filter(|cookie| histories.may_lack_events(**cookie));
-        let told_of = ghosts.map(|cookie| {
-            let story = histories.story(*cookie);
-            format!("a row outlasts its namespace, cookie {cookie}\n    {story}")
-        });
-        told_of.take(MOST).collect()
+            .filter(|ghost| self.is_explained(ghost, histories));
+        let outlasting =
+            ghosts.map(|ghost| format!("a row outlasts its namespace: {ghost:?}{}", told(ghost.cookie)));
+        let shut = self.verdicts.iter().filter(|(name, _)| *name == SHUT);
+        let differences = shut.flat_map(|(_, verdict)| &verdict.differences);
+        let differences = differences.filter(|one| histories.may_lack_events(one.cookie));
+        let different = differences.map(|one| format!("{SHUT}: {one}{}", told(one.cookie)));
+        outlasting.take(MOST).chain(different.take(MOST)).collect()
+    }
+
+    /// Whether a loss explains that a row outlasts its namespace: its own, or that of a full sock which is taken to
+    /// keep the namespace, and the minisocks in it for as long as they can last.
+    fn is_explained(&self, ghost: &Ghost, histories: &Histories) -> bool {
+        let mut here = self.ghosts.iter().filter(|other| other.netns == ghost.netns);
+        here.any(|other| histories.may_lack_events(other.cookie))
     }
 
     /// Everything that must not be, each with the history of its connection.
@@ -175,7 +199,9 @@ impl<'a> Trial<'a> {
         };
         add("unasked", unasked.lasting.iter().map(different).collect());
         for (name, verdict) in &self.verdicts {
-            add(name, verdict.differences.iter().map(different).collect());
+            let explained = |one: &&Difference| *name == SHUT && histories.may_lack_events(one.cookie);
+            let unexplained = verdict.differences.iter().filter(|one| !explained(one));
+            add(name, unexplained.map(different).collect());
         }
         let violations = histories.violations(&self.namespaces);
         let violated = violations
@@ -185,8 +211,8 @@ impl<'a> Trial<'a> {
         let ghosts = self
             .ghosts
             .iter()
-            .filter(|cookie| !histories.may_lack_events(**cookie));
-        let told_of = ghosts.map(|cookie| format!("cookie {cookie}{}", told(*cookie)));
+            .filter(|ghost| !self.is_explained(ghost, histories));
+        let told_of = ghosts.map(|ghost| format!("{ghost:?}{}", told(ghost.cookie)));
         add("in a namespace that is gone", told_of.collect());
         add("losses", losses.objections(histories));
         found
