@@ -69,7 +69,7 @@ const PARAMETERS: &[(&str, &[&str])] = &[
     ("ipv4/tcp_keepalive_probes", &["1", "2"]),
     (
         "ipv4/ip_local_port_range",
-        &["20000 20800", "20000 24000", "20000 60000"],
+        &["20000 20801", "20000 24001", "20000 60001"],
     ),
     ("core/somaxconn", &["64", "4096"]),
 ];
