@@ -18,12 +18,21 @@ pub const PATIENCE: &str = "NETSTATE_TEST_PATIENCE";
 /// A limit as it is on this machine.
 #[must_use]
 pub fn patient(limit: Duration) -> Duration {
+    limit * patience()
+}
+
+/// Whether this machine is said to be slow.
+#[must_use]
+pub fn is_slow() -> bool {
+    patience() > 1
+}
+
+fn patience() -> u32 {
     static FACTOR: OnceLock<u32> = OnceLock::new();
-    let factor = FACTOR.get_or_init(|| {
+    *FACTOR.get_or_init(|| {
         let value = env::var(PATIENCE).ok();
         value.and_then(|value| value.parse().ok()).unwrap_or(1)
-    });
-    limit * *factor
+    })
 }
 
 /// Between two looks. Short against every limit, long enough to leave the processors to the others.

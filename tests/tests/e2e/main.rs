@@ -37,6 +37,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netstat_tests::{
     binary, lifecycle as generator, peer,
     requirements::{self, CannotRun},
+    wait,
 };
 use {clap as _, fastrand as _, libc as _, serde as _};
 
@@ -86,13 +87,16 @@ const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS)];
 
 /// More than there are processors, because most tests mostly wait for the kernel's timers.
 const THREADS: usize = 6;
+/// Where the machine is slow they mostly compute, and the kernel's timers do not wait for them.
+const THREADS_IF_SLOW: usize = 3;
 
 fn main() -> ExitCode {
     if let Some(exit) = peer::act_if_asked().or_else(generator::command::act_if_asked) {
         return exit;
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
+    let threads = if wait::is_slow() { THREADS_IF_SLOW } else { THREADS };
+    arguments.test_threads.get_or_insert(threads);
     let missing = requirements::missing();
     if let (None, false, Err(error)) = (&missing, arguments.list, binary::path()) {
         eprintln!("{error:#}");
