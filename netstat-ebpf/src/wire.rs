@@ -75,6 +75,16 @@ pub mod lost {
     pub const COUNT: u32 = 3;
 }
 
+/// Indices into the per-CPU values by which the tracepoint's stand-in knows when it is needed.
+pub mod stand_in {
+    /// Not 0 while the tracepoint's program runs on the CPU.
+    pub const UNDER_WAY: u32 = 0;
+    /// How many events the stand-in has taken.
+    pub const TAKEN: u32 = 1;
+    /// How many values there are.
+    pub const COUNT: u32 = 2;
+}
+
 /// Length of a task's name, the closing NUL included (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 

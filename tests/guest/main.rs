@@ -13,13 +13,16 @@ mod serial;
 use std::{convert::Infallible, env, fs, io::Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
+#[cfg(test)]
+use libtest_mimic as _;
 use rustix::{
     process::{WaitOptions, getpid, wait},
     system::{RebootCommand, reboot},
 };
-#[cfg(test)]
-use {jiff as _, libtest_mimic as _};
-use {libc as _, netstat_tests as _, serde as _, serde_json as _, socket2 as _, tempfile as _};
+use {
+    clap as _, fastrand as _, jiff as _, libc as _, netstat_tests as _, netstate as _, serde as _,
+    serde_json as _, socket2 as _, tempfile as _,
+};
 
 /// Where the command's output goes.
 const OUTPUT: &str = "/dev/ttyS1";

@@ -15,6 +15,7 @@
 
 mod connect;
 mod file_iter;
+mod interrupted;
 mod kernel;
 mod minisock;
 mod news;

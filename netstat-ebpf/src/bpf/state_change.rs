@@ -14,6 +14,7 @@ use aya_log_ebpf::warn;
 use netstat_ebpf::wire::{StateChange, flag, kind, lost};
 
 use crate::{
+    interrupted,
     kernel::{at, load},
     ring,
     socket::{IPPROTO_TCP, TCP_CLOSE, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
@@ -35,6 +36,26 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    interrupted::begin();
+    let result = trace(&ctx);
+    interrupted::end();
+    result
+}
+
+/// The same for what happens on a CPU while the program above is running there, which the kernel does not start
+/// a second time: mostly a packet that comes in by interrupt.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_interrupting(ctx: BtfTracePointContext) -> i32 {
+    if interrupted::is_under_way() {
+        interrupted::count();
+        trace(&ctx)
+    } else {
+        0
+    }
+}
+
+#[inline(always)]
+fn trace(ctx: &BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let old = ctx.arg::<i32>(1) as u8;
     let new = ctx.arg::<i32>(2) as u8;
@@ -66,7 +87,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         }
         if tcp.is_null() {
             warn!(
-                &ctx,
+                ctx,
                 "inet_sock_set_state: a socket of IPPROTO_TCP that is no tcp_sock, state {}", old
             );
         } else {

@@ -71,7 +71,9 @@ impl LossWatch {
         }
         let ring_full = losses.ring_full().saturating_sub(self.known.ring_full());
         let interrupted = losses.recursion.saturating_sub(self.known.recursion);
-        self.known = losses;
+        // The stand-in's count comes a moment later than that of what it stands in for.
+        let recursion = losses.recursion.max(self.known.recursion);
+        self.known = Losses { recursion, ..losses };
         Ok(Some(NewLosses {
             ring_full,
             interrupted,

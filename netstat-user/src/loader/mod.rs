@@ -18,7 +18,7 @@ use aya::{
 use aya_log::EbpfLogger;
 pub use btf::VMLINUX;
 pub use error::LoadError;
-use netstat_ebpf::wire::lost;
+use netstat_ebpf::wire::{lost, stand_in};
 use tokio::io::unix::AsyncFd;
 use zerocopy::IntoBytes;
 
@@ -32,6 +32,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
 
 /// The tracepoint, and the program of the same name.
 const STATE_CHANGE: &str = "inet_sock_set_state";
+/// Its stand-in, for what happens on a CPU while it runs there.
+const INTERRUPTING: &str = "inet_sock_set_state_interrupting";
 /// The program that walks the sockets of a namespace, and the iterator that it is for.
 const SOCKETS: (&str, &str) = ("iter_tcp", "tcp");
 /// The program that walks open files, and the iterator that it is for.
@@ -51,7 +53,7 @@ pub struct Tracer {
     pub hooks: Vec<HookState>,
 }
 
-/// Loads all programs, and attaches the tracepoint and the hooks that the kernel takes.
+/// Loads all programs, and attaches those of the tracepoint and the hooks that the kernel takes.
 ///
 /// `ring_bytes` is the size of the event ring: a power of two, at least a page.
 ///
@@ -61,18 +63,22 @@ pub struct Tracer {
 pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
     load_iterators(&mut ebpf, &btf)?;
-    let counters = ebpf.take_map("LOST").ok_or_else(|| missing("map", "LOST"))?;
-    let counters =
-        PerCpuArray::try_from(counters).map_err(|e| LoadError::other("cannot use map `LOST`", &e))?;
+    let counters = per_cpu(&mut ebpf, "LOST")?;
+    let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
     let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", &e))?;
     let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", &e))?;
-    let mut programs = vec![attach_state_change(&mut ebpf, &btf)?];
-    let mut hooks = hooks::attach(&mut ebpf, &btf);
-    programs.append(&mut hooks.programs);
+    let tracepoint = attach_state_change(&mut ebpf, &btf, STATE_CHANGE)?;
+    attach_state_change(&mut ebpf, &btf, INTERRUPTING)?;
+    let hooks = hooks::attach(&mut ebpf, &btf);
     Ok(Tracer {
         events: EventRing(ring),
-        losses: LossCounters { counters, programs },
+        losses: LossCounters {
+            counters,
+            stand_in,
+            tracepoint,
+            hooks: hooks.programs,
+        },
         log: KernelLog(log),
         iterators: Iterators { ebpf },
         hooks: hooks.states,
@@ -124,9 +130,15 @@ fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadError> {
-    let program: &mut BtfTracePoint = program(ebpf, STATE_CHANGE)?;
-    let error = |error| LoadError::program(STATE_CHANGE, error);
+fn per_cpu(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
+    let map = ebpf.take_map(name).ok_or_else(|| missing("map", name))?;
+    PerCpuArray::try_from(map).map_err(|e| LoadError::other("cannot use a counter", &e))
+}
+
+/// Attaches one of the tracepoint's programs.
+fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<ProgramFd, LoadError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    let error = |error| LoadError::program(name, error);
     program.load(STATE_CHANGE, btf).map_err(error)?;
     program.attach().map_err(error)?;
     program
@@ -219,8 +231,9 @@ impl Iterators {
 /// Counts of records that never reached the ring.
 pub struct LossCounters {
     counters: PerCpuArray<MapData, u64>,
-    /// Those that write events.
-    programs: Vec<ProgramFd>,
+    stand_in: PerCpuArray<MapData, u64>,
+    tracepoint: ProgramFd,
+    hooks: Vec<ProgramFd>,
 }
 
 /// What was lost since the tracer was attached.
@@ -230,8 +243,8 @@ pub struct Losses {
     pub ring_full: Vec<u64>,
     /// What hooks told of minisocks, request socks and ports, likewise.
     pub news_ring_full: Vec<u64>,
-    /// Events that happened on a CPU while their program was already running there: an interrupt's
-    /// packet changed a socket just then (`recursion_misses`, 5.12).
+    /// Events that happened on a CPU while their program was already running there, and its stand-in did not
+    /// notice: an interrupt's packet changed a socket just then (`recursion_misses`, 5.12).
     pub recursion: u64,
     /// Sweeps whose end found no room.
     pub fences: u64,
@@ -257,28 +270,37 @@ impl LossCounters {
         Ok(Losses {
             ring_full,
             news_ring_full: self.counter(lost::NEWS)?,
-            recursion: self.recursion_misses()?,
+            recursion: self.recursion()?,
             fences,
         })
     }
 
     fn counter(&self, index: u32) -> io::Result<Vec<u64>> {
-        let values = self.counters.get(&index, 0).map_err(io::Error::other)?;
-        Ok(values.iter().copied().collect())
+        values(&self.counters, index)
     }
 
-    /// aya does not show `bpf_prog_info.recursion_misses`; the kernel prints it here as well.
-    fn recursion_misses(&self) -> io::Result<u64> {
-        let misses = self.programs.iter().map(|program| {
-            let fd = program.as_fd().as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-            let line = info
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:"));
-            Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
-        });
-        misses.sum()
+    fn recursion(&self) -> io::Result<u64> {
+        // In this order: what comes in between is counted the next time, and nothing is that was not lost.
+        let skipped = recursion_misses(&self.tracepoint)?;
+        let taken: u64 = values(&self.stand_in, stand_in::TAKEN)?.iter().sum();
+        let hooks: u64 = self.hooks.iter().map(recursion_misses).sum::<io::Result<_>>()?;
+        Ok(skipped.saturating_sub(taken) + hooks)
     }
+}
+
+fn values(map: &PerCpuArray<MapData, u64>, index: u32) -> io::Result<Vec<u64>> {
+    let values = map.get(&index, 0).map_err(io::Error::other)?;
+    Ok(values.iter().copied().collect())
+}
+
+/// aya does not show `bpf_prog_info.recursion_misses`; the kernel prints it here as well.
+fn recursion_misses(program: &ProgramFd) -> io::Result<u64> {
+    let fd = program.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"));
+    Ok(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
 }
 
 /// The kernel side's own log, for anomalies. Its descriptor is readable while there is something to print.

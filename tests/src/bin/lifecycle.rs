@@ -5,8 +5,8 @@ use std::process::ExitCode;
 #[cfg(test)]
 use libtest_mimic as _;
 use {
-    anyhow as _, clap as _, fastrand as _, jiff as _, libc as _, rustix as _, serde as _, serde_json as _,
-    socket2 as _, tempfile as _,
+    anyhow as _, clap as _, fastrand as _, jiff as _, libc as _, netstate as _, rustix as _, serde as _,
+    serde_json as _, socket2 as _, tempfile as _,
 };
 
 fn main() -> ExitCode {

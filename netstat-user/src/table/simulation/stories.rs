@@ -258,9 +258,7 @@ fn a_socket_that_is_used_again_leaves_its_minisock_behind() {
         };
         world.table.begin_sweep();
         world.table.apply_sweep(&sweep, &mut world.transitions);
-        world
-            .table
-            .end_sweep(&[], start, end, &mut world.transitions);
+        world.table.end_sweep(&[], start, end, &mut world.transitions);
         assert_eq!(world.table.len(), rows, "{:?}", world.transitions);
         assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
     }
