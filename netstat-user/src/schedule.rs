@@ -41,6 +41,8 @@ pub struct Schedule {
     repair: Instant,
     /// What the last look at all namespaces took.
     cost: Duration,
+    /// What a look at some has taken lately, at the most.
+    partial_cost: Duration,
     /// The earliest search that goes everywhere.
     search: Instant,
     /// When one is due, even though nothing is missed.
@@ -64,6 +66,7 @@ impl Schedule {
             full: now,
             repair: now,
             cost: Duration::ZERO,
+            partial_cost: Duration::ZERO,
             search: now,
             full_search: now,
             glance: now,
@@ -91,7 +94,9 @@ impl Schedule {
         if coverage.is_complete() {
             REPAIR * 2
         } else {
-            FULL.max(self.cost * FULL_BUDGET) + REPAIR
+            // A row that is not where it was takes two sweeps to go.
+            let known = self.partial_cost * BUDGET * 2;
+            FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR
         }
     }
 
@@ -158,6 +163,7 @@ impl Schedule {
             // What is done on top, such as an answer, does not shorten the wait. A look at all namespaces, which
             // may cost a hundred times as much, has a budget of its own.
             self.earliest = self.earliest.max(now + cost * BUDGET);
+            self.partial_cost = cost.max(self.partial_cost * 7 / 8);
         }
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {

@@ -28,6 +28,8 @@ pub(super) struct Step {
     pub(super) source: Source,
     /// Microseconds in the state before.
     pub(super) in_state: Option<u64>,
+    /// The state before was there when the socket was first seen.
+    pub(super) at_least: bool,
     /// Why, where the kernel said.
     pub(super) reason: Option<Box<str>>,
 }
@@ -326,6 +328,8 @@ fn first(step: &Step) -> Option<String> {
     match (step.source, step.from) {
         (Source::Event, Some(State::CLOSE)) => illegal(step),
         (Source::Event | Source::Sweep, Some(State::LISTEN)) if half_open => None,
+        // What the first look at a namespace has found was there before.
+        _ if step.at_least => None,
         _ => Some("its beginning was not told".to_owned()),
     }
 }

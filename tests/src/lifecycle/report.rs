@@ -69,6 +69,8 @@ pub(super) struct Losses {
     pub(super) events: u64,
     pub(super) sweeps: u64,
     pub(super) sweep_cost: Duration,
+    /// How far netstate says that the table can be behind the kernel.
+    pub(super) settling: Duration,
 }
 
 impl Losses {

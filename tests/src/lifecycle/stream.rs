@@ -41,6 +41,7 @@ struct Line<'a> {
     #[serde(borrow)]
     to: Option<&'a str>,
     in_state_us: Option<u64>,
+    at_least: Option<bool>,
     #[serde(borrow)]
     source: Option<&'a str>,
     #[serde(borrow)]
@@ -188,6 +189,7 @@ fn take(line: &str, histories: &mut Histories) -> Option<()> {
             _ => return None,
         },
         in_state: line.in_state_us,
+        at_least: line.at_least?,
         reason: line.reason.map(|reason| reason.into_owned().into_boxed_str()),
     };
     histories.tell(line.cookie, ends, step);

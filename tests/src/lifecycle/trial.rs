@@ -21,7 +21,11 @@ use super::{
     sys,
     vanishing::Vanished,
 };
-use crate::{binary, snapshot::Listed, wait::wait_for};
+use crate::{
+    binary,
+    snapshot::Listed,
+    wait::{patient, wait_for},
+};
 
 /// Findings of one sort that are printed with their histories.
 const MOST: usize = 8;
@@ -69,14 +73,12 @@ impl<'a> Trial<'a> {
     ///
     /// When the reader of the stream has missed some, it does not know what the table knows.
     pub(super) fn unasked(&self, stream: &Stream) -> Result<Unasked> {
-        /// Two sweeps at the least, and a look at all namespaces.
-        const LEAST: Duration = Duration::from_secs(8);
-        /// Sweeps may take a hundredth of one processor, and a row that is gone takes two.
-        const SWEEPS: u32 = 250;
+        /// What comes on top of what netstate claims to need: reading the stream, and asking `ss` twice.
+        const READING: Duration = Duration::from_secs(2);
         if stream.look(|histories| histories.missed)? > 0 {
             return Ok(Unasked::default());
         }
-        let limit = LEAST + self.losses()?.sweep_cost * SWEEPS;
+        let limit = patient(READING) + self.losses()?.settling;
         judge::compare_stream(stream, &self.places, limit)
     }
 
@@ -148,16 +150,18 @@ impl<'a> Trial<'a> {
                 .as_u64()
                 .with_context(|| format!("no {key} in {stats}"))
         };
-        let by_cpu = stats["lost_ring_full_by_cpu"]
-            .as_array()
-            .context("no losses by CPU")?;
+        let by_cpu = |key: &str| {
+            let counts = stats[key].as_array().context("no losses by CPU")?;
+            Ok::<u64, anyhow::Error>(counts.iter().filter_map(Value::as_u64).sum())
+        };
         Ok(Losses {
-            ring_full: by_cpu.iter().filter_map(Value::as_u64).sum(),
+            ring_full: by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_news_ring_full_by_cpu")?,
             interrupted: number("lost_recursion")?,
             undecodable: number("undecodable")?,
             events: number("events")?,
             sweeps: number("sweeps")?,
             sweep_cost: Duration::from_micros(number("sweep_cost_us")?),
+            settling: Duration::from_millis(number("settling_ms")?),
         })
     }
 

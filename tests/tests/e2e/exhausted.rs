@@ -17,6 +17,7 @@ use netstat_tests::{
     traffic::come_and_go,
     wait::{SOON, wait_for},
 };
+use netstate::protocol::{self, Question};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 crate::tests![
@@ -38,6 +39,12 @@ fn memory(pid: u32) -> Result<u64> {
 
 fn descriptors(pid: u32) -> Result<u64> {
     Ok(u64::try_from(fs::read_dir(format!("/proc/{pid}/fd"))?.count())?)
+}
+
+/// A frame behind its length.
+fn framed(frame: &[u8]) -> Result<Vec<u8>> {
+    let length = u32::try_from(frame.len())?.to_be_bytes();
+    Ok([&length, frame].concat())
 }
 
 fn limit_descriptors(daemon: &Daemon, limit: u64) -> Result<()> {
@@ -144,7 +151,7 @@ fn clients_by_the_thousand() -> Result<()> {
             // Half a frame, of the longest that is taken.
             1 => client.write_all(&[&4096_u32.to_be_bytes()[..], &[0; 2000]].concat()),
             // A greeting, and then nothing.
-            _ => client.write_all(b"\0\0\0\x0anetstate\x01\0"),
+            _ => client.write_all(&framed(&protocol::greeting())?),
         };
         if let Err(error) = begun
             && !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
@@ -180,8 +187,9 @@ fn readers_by_the_hundred() -> Result<()> {
     let mut refused = String::new();
     for _ in 0..READERS {
         let mut client = UnixStream::connect(daemon.socket())?;
-        // `Question::Watch(None)`, in postcard's encoding.
-        let _ = client.write_all(b"\0\0\0\x0anetstate\x01\0\0\0\0\x02\x01\0");
+        for frame in [protocol::greeting(), protocol::encode(&Question::Watch(None))?] {
+            let _ = client.write_all(&framed(&frame)?);
+        }
         clients.push(client);
     }
     for client in &mut clients {
