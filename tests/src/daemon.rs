@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -169,6 +169,20 @@ impl Daemon {
         let output = binary::run(&self.socket, "stats --json")?;
         let said = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).with_context(|| format!("stats --json: {said}"))
+    }
+
+    /// The source of what happens to the `subject` of hooks: `event` where the kernel has taken all of them, else
+    /// `sweep`.
+    ///
+    /// # Errors
+    /// When the daemon does not tell.
+    pub fn source_of(&self, subject: &str) -> Result<&'static str> {
+        let stats = self.stats()?;
+        let hooks = stats["hooks"].as_array().context("no hooks in stats")?;
+        let mut hooks = hooks.iter().filter(|hook| hook["subject"] == subject).peekable();
+        ensure!(hooks.peek().is_some(), "no hooks for {subject} in {stats}");
+        let all = hooks.all(|hook| hook["refused"].is_null());
+        Ok(if all { "event" } else { "sweep" })
     }
 
     /// Subscribes with `netstate watch`, for `namespace` alone: what all others do at the same time would take

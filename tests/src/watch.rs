@@ -48,6 +48,7 @@ pub struct Transition {
     pub to: String,
     pub in_state_us: Option<u64>,
     pub source: String,
+    pub earliest: Option<String>,
     pub reason: Option<String>,
 }
 

@@ -15,6 +15,7 @@ crate::tests![
     syn_without_answer_gives_up,
     given_up_by_its_owner,
     half_open,
+    half_open_gives_up,
     simultaneous_open,
     syn_cookies,
     fast_open,
@@ -78,7 +79,7 @@ fn syn_without_answer_gives_up() -> Result<()> {
     Ok(())
 }
 
-/// A request sock fires no event until the handshake is complete, and then it is the accepted connection.
+/// A request sock fires no tracepoint until the handshake is complete, and then it is the accepted connection.
 fn half_open() -> Result<()> {
     let link = Link::new()?;
     let daemon = Daemon::start()?;
@@ -108,6 +109,36 @@ fn half_open() -> Result<()> {
         seen.cookie == row.cookie && seen.to == "ESTABLISHED"
     })?;
     daemon.agrees(&link.right)?;
+    let path = watch.of(row.cookie);
+    let begun = path.first().context("nothing was told of the request sock")?;
+    ensure!(
+        begun.from.as_deref() == Some("LISTEN") && begun.source == daemon.source_of("requests")?,
+        "{begun:?}"
+    );
+    ensure!(
+        begun.earliest.is_some() == (begun.source == "sweep"),
+        "what a sweep finds has happened in an interval, and an event at a time: {begun:?}"
+    );
+    Ok(())
+}
+
+/// The handshake is never completed: the kernel drops the request sock, and no child was ever there.
+fn half_open_gives_up() -> Result<()> {
+    let link = Link::new()?;
+    link.right.set_parameter("ipv4/tcp_synack_retries", "1")?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&link.right)?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    link.lose(Way::ToLeft)?;
+    let socket = start_connecting(&link.left, listener.local_addr()?)?;
+    let row = daemon.wait_for_row(&link.right, "SYN_RECV", |row| row.state == "SYN_RECV")?;
+    // Else it would send its SYN again.
+    drop(socket);
+    let path = watch.wait_for_path(row.cookie, &["LISTEN", "SYN_RECV", "CLOSE"])?;
+    let source = daemon.source_of("requests")?;
+    ensure!(path.iter().all(|step| step.source == source), "{path:#?}");
+    let rows = daemon.agrees(&link.right)?;
+    ensure!(rows.len() == 1, "a listener alone, but {rows:?}");
     Ok(())
 }
 

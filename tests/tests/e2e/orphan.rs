@@ -57,10 +57,7 @@ fn orphan_is_closed_by_the_peer() -> Result<()> {
     drop(server);
     let path = watch.wait_for_path(orphan, &[&PATH[..], &["TIME_WAIT"]].concat())?;
     let last = &path[path.len() - 1];
-    ensure!(
-        last.source == "sweep",
-        "the kernel announces this to no one, but {last:?}"
-    );
+    ensure!(last.source == daemon.source_of("minisocks")?, "{last:?}");
     let rows = daemon.agrees(&link.left)?;
     let row = rows.iter().find(|row| row.cookie == orphan);
     ensure!(
@@ -87,6 +84,8 @@ fn orphan_times_out() -> Result<()> {
     // Not the CLOSE that the kernel announced as soon as the orphan was one: the end.
     let stayed = path.last().and_then(|end| end.in_state_us);
     let stayed = stayed.map(Duration::from_micros).context("no duration")?;
+    let source = daemon.source_of("minisocks")?;
+    ensure!(path.last().is_some_and(|end| end.source == source), "{path:#?}");
     // The kernel's timer counts in ticks, of up to 10 ms.
     ensure!(
         stayed + Duration::from_millis(50) >= TIMEOUT,

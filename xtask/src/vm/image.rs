@@ -16,8 +16,8 @@ use super::{cpio::Archive, modules};
 use crate::process;
 
 /// The programs that the tests call, and those that make a shell useful. Only the former must be there.
-const PROGRAMS: [&str; 9] = [
-    "ip", "ss", "netstat", "ps", "sh", "unshare", "mount", "cp", "setsid",
+const PROGRAMS: [&str; 10] = [
+    "ip", "ss", "netstat", "ps", "sh", "unshare", "mount", "cp", "setsid", "setpriv",
 ];
 const PLEASANT: [&str; 21] = [
     "bash", "bpftool", "cat", "cut", "date", "dmesg", "env", "find", "grep", "head", "kill", "ls", "mkdir",

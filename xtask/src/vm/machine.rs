@@ -59,7 +59,9 @@ impl Acceleration {
     fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            // One thread for all processors: with one each, QEMU 7.2 can run an instruction that another
+            // processor has replaced, and the kernel replaces instructions all the time (static keys, ftrace).
+            Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
         }
     }
 }

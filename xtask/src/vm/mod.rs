@@ -12,7 +12,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -81,17 +82,30 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Ok(Outcome::Done("done".to_owned()))
     });
     if let Some(binaries) = binaries {
-        for kernel in &args.kernels {
-            report.step(&format!("Linux {kernel}"), || {
-                boot(workspace, kernel, &binaries, args)
-            });
-        }
+        // What they need is installed and downloaded one after the other.
+        let guests = args
+            .kernels
+            .iter()
+            .map(|kernel| guest(workspace, kernel, &binaries, args));
+        let guests: Vec<_> = guests.collect();
+        // An emulated machine keeps one processor busy at the most, so they run at the same time.
+        thread::scope(|scope| {
+            let running: Vec<_> = guests
+                .into_iter()
+                .zip(&args.kernels)
+                .map(|(guest, kernel)| scope.spawn(move || boot(&guest?, kernel, args)))
+                .collect();
+            for (kernel, running) in args.kernels.iter().zip(running) {
+                report.step(&format!("Linux {kernel}"), || {
+                    running.join().unwrap_or_else(|_| bail!("running it broke off"))
+                });
+            }
+        });
     }
     Ok(report.finish())
 }
 
-/// One kernel.
-fn boot(workspace: &Workspace, kernel: &str, binaries: &Binaries, args: &Args) -> Result<Outcome> {
+fn guest(workspace: &Workspace, kernel: &str, binaries: &Binaries, args: &Args) -> Result<Guest> {
     let command = match &args.run {
         Some(line) => vec!["sh".into(), "-c".into(), line.into()],
         // Its output would be a terminal, for what it knows.
@@ -102,10 +116,15 @@ fn boot(workspace: &Workspace, kernel: &str, binaries: &Binaries, args: &Args) -
         .concat(),
     };
     let require_all = args.require_all || test::in_ci();
-    let guest = Guest::new(workspace, kernel, binaries, &command, require_all)?;
+    Guest::new(workspace, kernel, binaries, &command, require_all)
+}
+
+/// Runs one kernel's machine to its end.
+fn boot(guest: &Guest, kernel: &str, args: &Args) -> Result<Outcome> {
+    let start = Instant::now();
     let mut tally = Tally::default();
     let ended = guest.machine().run(LIMIT, |line| {
-        println!("{line}");
+        println!("{kernel:<5}| {line}");
         tally.add(line);
     })?;
     let (release, count) = (&guest.kernel.release, ended.complaints.len());
@@ -119,7 +138,8 @@ fn boot(workspace: &Workspace, kernel: &str, binaries: &Binaries, args: &Args) -
         .iter()
         .flat_map(|line| ["\n    ", line])
         .collect();
-    let text = format!("{release}: {results}{count} complaint(s) of the kernel{complaints}");
+    let seconds = start.elapsed().as_secs();
+    let text = format!("{release}: {results}{count} complaint(s) of the kernel, {seconds} s{complaints}");
     let console = guest.machine().console();
     match ended.status {
         Some(0) if !ended.complaints.is_empty() => bail!("{text}\n    more is in {}", console.display()),
