@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 #[cfg(test)]
 use libtest_mimic as _;
 use rustix::{
-    process::{WaitOptions, getpid, wait},
+    process::{Resource, Rlimit, WaitOptions, getpid, setrlimit, wait},
     system::{RebootCommand, reboot},
 };
 use {
@@ -52,6 +52,12 @@ fn serve() -> Result<()> {
         return serial::drain(&outcome);
     }
     load_modules()?;
+    // Tests open thousands; the kernel alone allows 1024, and 4096 to those who ask.
+    let files = Rlimit {
+        current: Some(20_000),
+        maximum: Some(20_000),
+    };
+    setrlimit(Resource::Nofile, files).context("cannot raise the limit on open files")?;
     command::run("ip link set lo up")?;
     let child = match mode.as_str() {
         "run" => command::start(&serial::open(OUTPUT)?)?,

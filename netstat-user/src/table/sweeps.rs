@@ -24,6 +24,10 @@ pub const SETTLING: Duration = Duration::from_millis(50);
 /// `TCP_TIMEWAIT_LEN`: no minisock outlives it without a segment that renews it.
 const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
 
+/// A full sock whose minisock was hashed this long ago and that is not closed yet never will be: its event is lost.
+/// `tcp_time_wait` does both in a moment, if nobody takes the processor away from it.
+const NEWBORN: Duration = Duration::from_secs(10);
+
 /// Everything that one sweep of one namespace saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceSweep {
@@ -77,7 +81,8 @@ impl Table {
     /// that, nobody can look, and minisocks are taken to last as long as they can.
     pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.unborn.retain(|_, &mut born| born >= start);
-        self.newborn.retain(|_, newborn| newborn.hashed >= start);
+        self.newborn
+            .retain(|_, newborn| newborn.hashed.plus(NEWBORN) >= start);
         let walks = std::mem::take(&mut self.walks);
         let mut closed: FxHashMap<Netns, bool> =
             lost.iter().map(|lost| (lost.netns, !lost.nowhere)).collect();

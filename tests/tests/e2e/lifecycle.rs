@@ -3,12 +3,14 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use netstat_tests::lifecycle::command::ROLE;
+use netstat_tests::{lifecycle::command::ROLE, wait::is_slow};
 
 crate::tests![a_known_seed, a_new_seed];
 
 /// So fast that the stream can be read beside the other tests: what it tells is judged as well.
 const RATE: &str = "1500";
+/// The same where the machine is slow.
+const SLOW_RATE: &str = "100";
 const SECONDS: &str = "8";
 
 /// The same choices every time.
@@ -24,7 +26,8 @@ fn a_new_seed() -> Result<()> {
 /// Runs the generator as a process of its own, since it takes thousands of descriptors.
 fn generate(more: &[&str]) -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([ROLE, "--seconds", SECONDS, "--rate", RATE, "--sockets", "1200"]);
+    let rate = if is_slow() { SLOW_RATE } else { RATE };
+    command.args([ROLE, "--seconds", SECONDS, "--rate", rate, "--sockets", "1200"]);
     let output = command
         .args(more)
         .output()

@@ -40,10 +40,11 @@ impl Count {
                 .as_u64()
                 .with_context(|| format!("no {key} in {stats}"))
         };
-        let by_cpu = stats["lost_ring_full_by_cpu"]
-            .as_array()
-            .context("no losses by CPU")?;
-        let ring_full: u64 = by_cpu.iter().filter_map(serde_json::Value::as_u64).sum();
+        let by_cpu = |key: &str| {
+            let counts = stats[key].as_array().context("no losses by CPU")?;
+            Ok::<u64, anyhow::Error>(counts.iter().filter_map(serde_json::Value::as_u64).sum())
+        };
+        let ring_full = by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_news_ring_full_by_cpu")?;
         let count = Self {
             events: number("events")? + number("undecodable")?,
             lost: number("lost")?,
