@@ -115,7 +115,7 @@ impl Schedule {
     /// A search that went everywhere is over, and took `cost` of processor time.
     pub fn searched(&mut self, now: Instant, cost: Duration) {
         self.search = now + cost * SEARCH_BUDGET;
-        self.full_search = now + SEARCH.max(cost * FULL_BUDGET);
+        self.full_search = now + SEARCH.max(cost * SEARCH_BUDGET * 2);
     }
 
     /// A namespace is missed, and only a search that goes everywhere can tell more: a sweep is due once that is
@@ -225,7 +225,8 @@ mod tests {
         schedule.swept(now, Duration::from_millis(125), URGENT, false);
         schedule.unsettled(now + Duration::from_millis(1));
         assert_eq!(schedule.due() - now, Duration::from_millis(125) * BUDGET);
-        assert!(!schedule.is_full_due(now + Duration::from_mins(2)));
+        let full = now + Duration::from_millis(125) * FULL_BUDGET;
+        assert!(!schedule.is_full_due(full - FIRST) && schedule.is_full_due(full));
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
@@ -260,9 +261,12 @@ mod tests {
         assert_eq!(schedule.due() - now, FULL, "what is due anyway is not put off");
         let later = now + cost * SEARCH_BUDGET;
         assert_eq!(schedule.effort(later, true), Effort::IfMissing);
-        assert_eq!(schedule.effort(now + cost * FULL_BUDGET, true), Effort::Thorough);
         assert_eq!(
-            schedule.effort(now + cost * FULL_BUDGET, false),
+            schedule.effort(now + cost * SEARCH_BUDGET * 2, true),
+            Effort::Thorough
+        );
+        assert_eq!(
+            schedule.effort(now + cost * SEARCH_BUDGET * 2, false),
             Effort::IfMissing
         );
     }

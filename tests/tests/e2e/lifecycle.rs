@@ -10,7 +10,7 @@ crate::tests![a_known_seed, a_new_seed];
 /// So fast that the stream can be read beside the other tests: what it tells is judged as well.
 const RATE: &str = "1500";
 /// The same where the machine is slow.
-const SLOW_RATE: &str = "100";
+const SLOW_RATE: &str = "300";
 const SECONDS: &str = "8";
 
 /// The same choices every time.
