@@ -156,7 +156,7 @@ pub struct VerifyArgs {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, or an inode number
+    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a path
     #[arg(long, value_name = "NETNS", default_value = "all")]
     pub netns: NetnsArg,
 }

@@ -49,8 +49,8 @@ pub struct Schedule {
     full_search: Instant,
     /// The earliest glance at new namespaces.
     glance: Instant,
-    /// There are new ones to glance at.
-    strangers: bool,
+    /// When there are new ones to glance at.
+    strangers: Option<Instant>,
     /// Something was lost after the last sweep had begun, so that sweep does not make it good.
     damaged: bool,
 }
@@ -70,7 +70,7 @@ impl Schedule {
             search: now,
             full_search: now,
             glance: now,
-            strangers: false,
+            strangers: None,
             damaged: false,
         }
     }
@@ -78,7 +78,7 @@ impl Schedule {
     /// When the next sweep is due.
     #[must_use]
     pub fn due(&self) -> Instant {
-        self.due
+        self.strangers.map_or(self.due, |glance| glance.min(self.due))
     }
 
     /// Whether it is time to look at all namespaces.
@@ -126,14 +126,14 @@ impl Schedule {
 
     /// A namespace that was not known has turned up.
     pub fn strangers(&mut self, now: Instant) {
-        self.strangers = true;
-        self.due = self.due.min((now + FIRST).max(self.glance));
+        let glance = (now + FIRST).max(self.glance);
+        self.strangers = Some(self.strangers.map_or(glance, |due| due.min(glance)));
     }
 
     /// Whether a sweep now is about new namespaces alone, since nothing else may be swept yet.
     #[must_use]
     pub fn is_glance(&self, now: Instant) -> bool {
-        self.strangers && !self.damaged && now < self.earliest
+        self.strangers.is_some() && !self.damaged && now < self.earliest
     }
 
     /// Something has come up that only a sweep can tell.
@@ -152,16 +152,26 @@ impl Schedule {
     /// A sweep begins: what was lost before is made good by it.
     pub fn begun(&mut self, now: Instant) {
         self.damaged = false;
-        self.strangers = false;
+        self.strangers = None;
         self.glance = now + GLANCE;
+    }
+
+    /// A sweep is over that was not due: it answered a question, or glanced at a new namespace. What is due does not
+    /// come later for it. It took `cost` of processor time, and was about all namespaces if `full`.
+    pub fn swept_besides(&mut self, now: Instant, cost: Duration, full: bool) {
+        self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
+        if full {
+            self.full = self.full.max(now + FULL.max(cost * FULL_BUDGET));
+            self.cost = cost;
+        }
+        self.remind(now);
     }
 
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
         if !full {
-            // What is done on top, such as an answer, does not shorten the wait. A look at all namespaces, which
-            // may cost a hundred times as much, has a budget of its own.
+            // A look at all namespaces, which may cost a hundred times as much, has a budget of its own.
             self.earliest = self.earliest.max(now + cost * BUDGET);
             self.partial_cost = cost.max(self.partial_cost * 7 / 8);
         }
@@ -178,11 +188,13 @@ impl Schedule {
         } else {
             self.full.max(self.earliest)
         };
+        self.remind(now);
+    }
+
+    /// What came up during a sweep is still to be done.
+    fn remind(&mut self, now: Instant) {
         if self.damaged {
             self.damaged(now);
-        }
-        if self.strangers {
-            self.strangers(now);
         }
     }
 }
@@ -226,10 +238,24 @@ mod tests {
         schedule.unsettled(now + Duration::from_millis(1));
         assert_eq!(schedule.due() - now, Duration::from_millis(125) * BUDGET);
         let full = now + Duration::from_millis(125) * FULL_BUDGET;
-        assert!(!schedule.is_full_due(full - FIRST) && schedule.is_full_due(full));
+        assert!(!schedule.is_full_due(now + Duration::from_secs(40)) && schedule.is_full_due(full));
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
+    }
+
+    #[test]
+    fn answers_do_not_put_off_what_is_due() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        schedule.swept(now, Duration::ZERO, URGENT, false);
+        let due = schedule.due();
+        for answer in 1..100 {
+            let now = now + Duration::from_millis(answer);
+            schedule.begun(now);
+            schedule.swept_besides(now, Duration::from_millis(500), false);
+            assert_eq!(schedule.due(), due);
+        }
     }
 
     #[test]
@@ -243,7 +269,7 @@ mod tests {
         let glance = schedule.due();
         assert!(schedule.is_glance(glance));
         schedule.begun(glance);
-        schedule.swept(glance, Duration::from_millis(1), URGENT, false);
+        schedule.swept_besides(glance, Duration::from_millis(1), false);
         assert_eq!(schedule.due() - now, Duration::from_millis(100) * BUDGET);
         assert!(!schedule.is_glance(schedule.due()));
     }

@@ -27,9 +27,10 @@ pub fn reserve<T: 'static>(index: u32) -> Option<RingBufEntry<T>> {
 #[inline(always)]
 fn count_lost(index: u32) {
     if let Some(counter) = LOST.get_ptr_mut(index) {
-        // SAFETY: the map's value, valid while the program runs. No other run can come between the read
-        // and the write: the kernel does not start a program that already runs on this CPU
-        // (`__bpf_trace_run`, whose `recursion_misses` user space counts as lost too).
+        // SAFETY: the map's value, valid while the program runs. A run of the same program cannot come between
+        // the read and the write, since the kernel does not start one that already runs on this CPU. Another
+        // program can, by interrupt, and if it finds no room either, one of the two counts is overwritten:
+        // Rust has no atomic addition for this target.
         unsafe { *counter += 1 };
     }
 }

@@ -108,6 +108,10 @@ fn lost(stats: &Stats) -> String {
             .collect();
         let _ = write!(text, "; {ring_full} found the ring full: {}", by_cpu.join(", "));
     }
+    let news: u64 = stats.lost_news_ring_full.iter().sum();
+    if news > 0 {
+        let _ = write!(text, "; so did {news} that hooks told");
+    }
     if stats.lost_recursion > 0 {
         let _ = write!(text, "; {} interrupted the tracer itself", stats.lost_recursion);
     }

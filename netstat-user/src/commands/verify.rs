@@ -1,7 +1,7 @@
 //! `netstate verify`: does the daemon's table say what the kernel says?
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use crate::{
     namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
     verify::{Comparison, Difference, Ledger, Look, compare},
-    view::{HistoryView, RowQuery},
+    view::{HistoryView, RowQuery, RowView},
 };
 
 /// Between two looks at something that differs.
@@ -32,7 +32,7 @@ const ROUND: Duration = Duration::from_secs(1);
 pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let mut verifier = Verifier {
-        client: Client::connect(socket).await?,
+        socket: socket.to_owned(),
         netns: selection::netns(&args.netns)?,
         ledger: Ledger::default(),
         printed: FxHashSet::default(),
@@ -52,7 +52,7 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
 }
 
 struct Verifier {
-    client: Client,
+    socket: PathBuf,
     netns: Option<Netns>,
     ledger: Ledger,
     /// Differences that have been printed.
@@ -68,6 +68,8 @@ struct Round {
     namespaces: usize,
     /// Namespaces that could not be looked at, and why.
     closed: Vec<String>,
+    /// Rows of namespaces that nothing leads to.
+    unjudged: usize,
     /// Differences that have lasted longer than they may.
     lasting: Vec<(Difference, Duration)>,
     settling: Duration,
@@ -105,15 +107,20 @@ impl Verifier {
         }
     }
 
+    /// A connection for one question: the daemon hangs up on a client that says nothing for long.
+    async fn daemon(&self) -> anyhow::Result<Client> {
+        Ok(Client::connect(&self.socket).await?)
+    }
+
     async fn look(&mut self) -> anyhow::Result<Round> {
-        let settling = self.client.stats().await?.settling;
+        let settling = self.daemon().await?.stats().await?.settling;
         let before = kernel(self.netns).await?;
         let query = RowQuery {
             netns: self.netns,
             holders: false,
             as_is: true,
         };
-        let (_, snapshot) = self.client.rows(query).await?;
+        let (_, snapshot) = self.daemon().await?.rows(query).await?;
         let after = kernel(self.netns).await?;
         // A namespace that could be looked at only once has come or gone meanwhile.
         let looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
@@ -121,13 +128,11 @@ impl Verifier {
             let within = |socket: &KernelSocket| looked.contains(&socket.connection.netns);
             sockets.into_iter().filter(within).collect()
         };
+        let of_looked = |row: &RowView| looked.contains(&row.connection.netns);
+        let (rows, unjudged): (Vec<_>, Vec<_>) = snapshot.rows.into_iter().partition(of_looked);
         let comparison = compare(&Look {
             before: within(before.sockets),
-            rows: snapshot
-                .rows
-                .into_iter()
-                .filter(|row| looked.contains(&row.connection.netns))
-                .collect(),
+            rows,
             after: within(after.sockets),
         });
         let at = Instant::now();
@@ -136,6 +141,7 @@ impl Verifier {
             at,
             namespaces: looked.len(),
             closed: after.closed,
+            unjudged: unjudged.len(),
             lasting: lasting
                 .into_iter()
                 .filter(|(_, lasted)| *lasted > settling)
@@ -155,7 +161,10 @@ impl Verifier {
             .collect();
         self.total += fresh.len();
         let cookies: Vec<_> = fresh.iter().map(|(cookie, ..)| *cookie).collect();
-        let (clock, histories) = self.client.histories(&cookies).await?;
+        if cookies.is_empty() {
+            return Ok(());
+        }
+        let (clock, histories) = self.daemon().await?.histories(&cookies).await?;
         let mut out = output::stdout();
         for (cookie, difference, lasted) in fresh {
             let history = histories.iter().find(|history| history.cookie == cookie);
@@ -175,6 +184,7 @@ impl Verifier {
             differences: round.lasting.len(),
             namespaces: round.namespaces,
             not_looked_at: round.closed.len(),
+            not_judged: round.unjudged,
             settling_ms: round.settling.as_millis(),
             longest_settled_ms: self.ledger.longest_settled().as_millis(),
         };
@@ -213,7 +223,13 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
         hints: &[],
         effort: Effort::Thorough,
     };
-    let found = namespaces::search(aim, &Found::new()).found;
+    let findings = namespaces::search(aim, &Found::new());
+    if let Some(error) = findings.error {
+        kernel
+            .closed
+            .push(format!("cannot look for all network namespaces: {error}"));
+    }
+    let found = findings.found;
     // The own one first, which takes no privilege while the thread is still in it.
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|(netns, _)| (*netns != own, *netns));

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::engine::Handle;
+use crate::{clock::Ktime, engine::Handle};
 pub use socket::{Claim, ListenError, Listener};
 
 /// Clients served at once. One more takes the place of the one that has been silent longest.
@@ -40,11 +40,34 @@ struct Places {
     snapshots: Arc<Semaphore>,
 }
 
+/// Since when it has been a client's turn to say something; 0 while it is ours.
+#[derive(Debug)]
+struct Silence(AtomicU64);
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self(AtomicU64::new(Ktime::now().0))
+    }
+}
+
+impl Silence {
+    fn begins(&self) {
+        self.0.store(Ktime::now().0, Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn since(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    }
+}
+
 /// A client that is being served.
 #[derive(Debug)]
 struct Client {
-    /// It has not asked for anything, or not for anything more.
-    silent: Arc<AtomicBool>,
+    silent: Arc<Silence>,
     task: AbortHandle,
 }
 
@@ -109,7 +132,7 @@ impl Server {
             }
             return;
         }
-        let silent = Arc::new(AtomicBool::new(true));
+        let silent = Arc::new(Silence::default());
         let (handle, places, flag) = (self.handle.clone(), self.places.clone(), Arc::clone(&silent));
         let task = self.tasks.spawn(async move {
             if let Err(error) = session::serve(stream, handle, places, &flag).await
@@ -122,8 +145,9 @@ impl Server {
     }
 
     fn drop_a_silent_one(&mut self) -> bool {
-        let mut clients = self.clients.iter();
-        let Some(at) = clients.position(|client| client.silent.load(Ordering::Relaxed)) else {
+        let clients = self.clients.iter().enumerate();
+        let silent = clients.filter_map(|(at, client)| Some((client.silent.since()?, at)));
+        let Some((_, at)) = silent.min() else {
             return false;
         };
         if let Some(client) = self.clients.remove(at) {

@@ -1,15 +1,11 @@
 //! One client.
 
-use std::{
-    io,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Handle, MOST_WATCHERS, Places};
+use super::{Handle, MOST_WATCHERS, Places, Silence};
 use crate::{
     connection::Netns,
     engine::EngineGone,
@@ -43,7 +39,7 @@ pub(super) async fn serve(
     stream: UnixStream,
     handle: Handle,
     places: Places,
-    silent: &AtomicBool,
+    silent: &Silence,
 ) -> Result<(), SessionError> {
     let mut frames = Frames::new(stream, LONGEST_QUESTION, LONGEST_ANSWER);
     in_time(greet(&mut frames)).await?;
@@ -103,10 +99,10 @@ async fn greet(frames: &mut Frames) -> Result<(), SessionError> {
 }
 
 /// The client's next frame; `None` when it has left.
-async fn next(frames: &mut Frames, silent: &AtomicBool) -> Result<Option<BytesMut>, SessionError> {
-    silent.store(true, Ordering::Relaxed);
+async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>, SessionError> {
+    silent.begins();
     let frame = timeout(PATIENCE, frames.receive()).await;
-    silent.store(false, Ordering::Relaxed);
+    silent.ends();
     match frame {
         Ok(frame) => Ok(frame?),
         Err(_) => Err(SessionError::Silent),

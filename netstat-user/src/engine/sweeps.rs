@@ -71,6 +71,8 @@ struct Running {
     done: Option<SweepDone>,
     /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
     void: bool,
+    /// It was due, and not only asked for.
+    due: bool,
 }
 
 /// The engine's sweeps.
@@ -165,6 +167,7 @@ impl Core {
         }
         let now = Instant::now();
         let scope = self.scope(&questions, now);
+        let due = self.sweeps.schedule.due() <= now && scope.effort != Effort::Glance;
         self.jobs
             .send(Job::Sockets(scope))
             .map_err(|_| EngineError::SweeperGone)?;
@@ -172,6 +175,7 @@ impl Core {
         self.sweeps.schedule.begun(now);
         self.sweeps.running = Some(Running {
             questions,
+            due,
             ..Running::default()
         });
         Ok(())
@@ -253,15 +257,16 @@ impl Core {
                 done: Some(done),
                 questions,
                 void,
+                due,
                 ..
             }) = self.sweeps.running.take()
         {
-            self.finish_sweep(&done, questions, void);
+            self.finish_sweep(&done, questions, void, due);
         }
         self.publish();
     }
 
-    fn finish_sweep(&mut self, done: &SweepDone, questions: Vec<Question>, void: bool) {
+    fn finish_sweep(&mut self, done: &SweepDone, questions: Vec<Question>, void: bool, due: bool) {
         let now = Instant::now();
         if let Some(why) = self.places.swept(done, now) {
             log::warn!(
@@ -286,7 +291,7 @@ impl Core {
         self.sweeps.passed.clear();
         self.counters
             .swept(done.cost + done.search.unwrap_or_default(), void);
-        self.plan_next(now, done);
+        self.plan_next(now, done, due);
         if void {
             self.sweeps.schedule.damaged(now);
             self.sweeps.waiting.extend(questions);
@@ -303,14 +308,18 @@ impl Core {
         self.answer(questions, done);
     }
 
-    fn plan_next(&mut self, now: Instant, done: &SweepDone) {
+    fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
         let schedule = &mut self.sweeps.schedule;
         if let Some(cost) = done.search {
             schedule.searched(now, cost);
         }
         let unsettled = self.table.unsettled();
         self.sweeps.urgent = unsettled.urgent;
-        schedule.swept(now, done.cost, unsettled, done.everywhere);
+        if due {
+            schedule.swept(now, done.cost, unsettled, done.everywhere);
+        } else {
+            schedule.swept_besides(now, done.cost, done.everywhere);
+        }
         if done.search.is_none() && !done.absent.is_empty() {
             schedule.missed(now);
         }

@@ -33,6 +33,8 @@ pub struct Verdict {
     pub namespaces: usize,
     /// Namespaces that could not be entered.
     pub not_looked_at: usize,
+    /// Rows of namespaces that the kernel cannot be asked about, since nothing leads to them.
+    pub not_judged: usize,
     /// How long the tracer may need, in milliseconds.
     pub settling_ms: u128,
     /// The longest that a difference took to settle, in milliseconds.
@@ -71,6 +73,13 @@ impl fmt::Display for Verdict {
         }
         if self.not_looked_at > 0 {
             write!(f, "; {} namespace(s) not looked at", self.not_looked_at)?;
+        }
+        if self.not_judged > 0 {
+            write!(
+                f,
+                "; {} row(s) not judged: nothing leads to their namespaces",
+                self.not_judged
+            )?;
         }
         Ok(())
     }

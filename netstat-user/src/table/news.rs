@@ -2,7 +2,7 @@
 //! minisocks, which without hooks only sweeps see.
 
 use super::{
-    End, SETTLING, Table,
+    End, Table,
     row::{Key, Row, Step},
     transition::{Source, Transition},
 };
@@ -50,8 +50,6 @@ impl Table {
             earliest: None,
         };
         self.end(key, end, out);
-        // The hook is passed just before the kernel takes the minisock out of its hash.
-        self.bury(gone.cookie, gone.time.plus(SETTLING));
     }
 
     /// The row of what has ended. A child that came of a request sock has its cookie, and so has a socket that is

@@ -14,7 +14,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     facts::{Form, Sighting},
-    tcp::TcpState::{self, Close, Listen},
+    tcp::TcpState::{Close, Listen},
 };
 
 /// A row whose last fact is this short before a sweep is not missed by it: the kernel announces a state before
@@ -140,10 +140,15 @@ impl Table {
             out.extend(transition.flatten());
             return;
         }
+        // The hook that tells of its end is passed just before the kernel takes a minisock out of its hash.
+        let margin = match seen.form {
+            Form::Full => Duration::ZERO,
+            Form::Minisock | Form::Request => SETTLING,
+        };
         let gone = self
             .departed
             .get(&cookie)
-            .is_some_and(|&departed| departed >= seen.time);
+            .is_some_and(|&departed| departed.plus(margin) >= seen.time);
         if gone {
             return;
         }
@@ -282,5 +287,4 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
 fn is_expected_to_end(row: &Row, now: Ktime) -> bool {
     let minisock = row.form == Form::Minisock;
     minisock && (!row.confirmed || row.since.plus(TIME_WAIT_LENGTH) <= now)
-        || (row.form == Form::Request && row.state == TcpState::SynRecv)
 }
