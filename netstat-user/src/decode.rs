@@ -165,6 +165,7 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
     Ok(Sighting {
         time: Ktime(seen.time),
         connection: connection(&seen.socket)?,
+        skaddr: SkAddr(seen.socket.skaddr),
         state: TcpState::try_from(seen.state)?,
         form,
         uid: (form == Form::Full).then_some(seen.socket.uid),

@@ -95,9 +95,11 @@ pub struct Sighting {
     pub time: Ktime,
     /// Which socket.
     pub connection: Connection,
+    /// The kernel's structure for it.
+    pub skaddr: SkAddr,
     /// Its state.
     pub state: TcpState,
-    /// The kernel's structure for it.
+    /// What kind of structure that is.
     pub form: Form,
     /// The socket's user; a minisock and a request sock have none.
     pub uid: Option<u32>,

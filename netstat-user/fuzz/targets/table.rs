@@ -178,6 +178,7 @@ fn sighting(time: Ktime, connection: Connection, state: TcpState, form: Form) ->
     Sighting {
         time,
         connection,
+        skaddr: SkAddr(connection.cookie.0 % 4),
         state,
         form,
         uid: None,

@@ -14,7 +14,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     facts::{Form, Sighting},
-    tcp::TcpState::{Close, Listen},
+    tcp::TcpState::{Close, Listen, SynRecv},
 };
 
 /// A row whose last fact is this short before a sweep is not missed by it: the kernel announces a state before
@@ -27,6 +27,10 @@ const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
 /// A full sock whose minisock was hashed this long ago and that is not closed yet never will be: its event is lost.
 /// `tcp_time_wait` does both in a moment, if nobody takes the processor away from it.
 const NEWBORN: Duration = Duration::from_secs(10);
+
+/// A child that an older kernel has announced under its listener's cookie, and that no event or sweep has shown for this
+/// long, is gone, and the event lost: longer than a handshake can take (`tcp_synack_retries`, 5 of them: 63 s).
+const UNBORN: Duration = Duration::from_mins(2);
 
 /// Everything that one sweep of one namespace saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +84,7 @@ impl Table {
     /// sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while full socks keep
     /// that, nobody can look, and minisocks are taken to last as long as they can.
     pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
-        self.unborn.retain(|_, &mut born| born >= start);
+        self.unborn.retain(|_, &mut born| born.plus(UNBORN) >= start);
         self.newborn
             .retain(|_, newborn| newborn.hashed.plus(NEWBORN) >= start);
         let walks = std::mem::take(&mut self.walks);
@@ -186,6 +190,12 @@ impl Table {
 
     /// The row of a socket that nobody told of.
     fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) -> Row {
+        if seen.form == Form::Full
+            && seen.state == SynRecv
+            && let Some(born) = self.unborn.remove(&seen.skaddr)
+        {
+            return self.recognise(seen, born, out);
+        }
         let mut row = Row::found(seen, self.generation);
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
@@ -204,6 +214,27 @@ impl Table {
                 source: Source::Sweep,
             });
         }
+        row
+    }
+
+    /// The child that an older kernel announced under its listener's cookie, and that waits for its handshake: with
+    /// TCP Fast Open it does.
+    fn recognise(&self, seen: &Sighting, born: Ktime, out: &mut Vec<Transition>) -> Row {
+        let mut row = Row::begun(seen.connection, Listen, born);
+        let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
+        // How long the listener has listened is not how long the child has.
+        out.push(Transition {
+            in_state: None,
+            ..transition
+        });
+        let step = Step {
+            time: born,
+            from: Some(Listen),
+            to: SynRecv,
+            source: Source::Event,
+        };
+        row.enter(step, false);
+        row.see(seen, self.generation);
         row
     }
 

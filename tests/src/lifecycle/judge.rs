@@ -166,17 +166,14 @@ pub(super) fn compare_lists(socket: &Path, places: &[Place], rounds: usize) -> R
 fn told(socket: &Path, place: &Place) -> Result<Vec<Row>> {
     let listed = list(socket, place.open.then_some(place.inode))?;
     let mine = listed.iter().filter(|row| row.netns == place.inode);
-    let mut rows: Vec<Row> = if place.open {
-        mine.map(Listed::row).collect::<Result<_>>()?
-    } else {
-        // Where no sweep goes, queues are not known.
-        let unqueued = mine.cloned().map(|row| Listed {
-            recv_q: Some(0),
-            send_q: Some(0),
-            ..row
-        });
-        unqueued.map(|row| row.row()).collect::<Result<_>>()?
-    };
+    // Queues are not known where no sweep goes, nor of a socket that has come since the sweep for this answer: that is
+    // looked at again if they are not empty.
+    let queued = mine.cloned().map(|row| Listed {
+        recv_q: row.recv_q.filter(|_| place.open).or(Some(0)),
+        send_q: row.send_q.filter(|_| place.open).or(Some(0)),
+        ..row
+    });
+    let mut rows: Vec<Row> = queued.map(|row| row.row()).collect::<Result<_>>()?;
     place.forget(&mut rows);
     Ok(rows)
 }

@@ -81,6 +81,34 @@ fn a_child_of_an_older_kernel_does_not_move_its_listener() {
 }
 
 #[test]
+fn a_sweep_recognises_a_child_of_an_older_kernel() {
+    let mut world = World {
+        old_kernel: true,
+        ..World::default()
+    };
+    world.listen();
+    // Not the first sweep of the namespace, which reports nothing.
+    world.settle();
+    // TCP Fast Open: a child without a handshake, and so without a request sock.
+    let child = world.new_socket(SynRecv, Form::Full, 80, 1000);
+    let mut announced = child;
+    announced.state = Listen;
+    announced.connection.cookie = Cookie(1);
+    announced.connection.remote = Endpoint::new("0.0.0.0".parse().unwrap(), 0);
+    world.announce(announced, SynRecv, |_| {});
+    world.put(child);
+    world.settle();
+    let told: Vec<_> = world
+        .transitions
+        .iter()
+        .filter(|step| step.connection.cookie == child.connection.cookie)
+        .map(|step| (step.from, step.to, step.source))
+        .collect();
+    assert_eq!(told, [(Some(Listen), SynRecv, Source::Event)]);
+    assert_eq!(world.table.get(Cookie(1)).unwrap().state, Listen);
+}
+
+#[test]
 fn a_reset_leaves_no_minisock() {
     for choices in [&[1, 1, 1, 3][..], &[1, 1, 0, 3]] {
         let mut world = World::default();

@@ -419,6 +419,7 @@ pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
     Sighting {
         time,
         connection: socket.connection,
+        skaddr: socket.skaddr,
         state: socket.state,
         form: socket.form,
         uid: None,
