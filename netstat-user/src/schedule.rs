@@ -17,9 +17,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 
 /// Sweeps, the quick search for namespaces included, take at most one part in this many of one processor while
 /// something is missing. With [`SEARCH_BUDGET`] and [`FULL_BUDGET`] that makes a hundredth.
-const BUDGET: u32 = 200;
+const BUDGET: u32 = 150;
 /// Searches that go everywhere take at most one part in this many.
-const SEARCH_BUDGET: u32 = 500;
+const SEARCH_BUDGET: u32 = 1000;
 /// Repairs after a loss take at most one part in this many, unless that would put them off for more than
 /// [`REPAIR`].
 const REPAIR_BUDGET: u32 = 20;
@@ -27,7 +27,7 @@ const REPAIR_BUDGET: u32 = 20;
 const REPAIR: Duration = Duration::from_millis(500);
 /// Looks at all namespaces, needed or not, take at most one part in this many; and so do searches that go
 /// everywhere without anything being missed.
-const FULL_BUDGET: u32 = 350;
+const FULL_BUDGET: u32 = 600;
 /// The wait between such searches: for what no event tells of.
 const SEARCH: Duration = Duration::from_secs(30);
 

@@ -14,7 +14,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     facts::{Form, Sighting},
-    tcp::TcpState::{Close, Listen, SynRecv},
+    tcp::TcpState::{self, Close, Listen, SynRecv},
 };
 
 /// A row whose last fact is this short before a sweep is not missed by it: the kernel announces a state before
@@ -317,5 +317,7 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
 /// Whether a row that a sweep did not find was due to end: a minisock that was only assumed, or is old enough.
 fn is_expected_to_end(row: &Row, now: Ktime) -> bool {
     let minisock = row.form == Form::Minisock;
-    minisock && (!row.confirmed || row.since.plus(TIME_WAIT_LENGTH) <= now)
+    // FIN_WAIT2 lasts as long as `tcp_fin_timeout` says, which may be anything, or until data or a RST come.
+    let due = row.state == TcpState::FinWait2 || row.since.plus(TIME_WAIT_LENGTH) <= now;
+    minisock && (!row.confirmed || due)
 }

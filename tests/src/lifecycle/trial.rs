@@ -40,6 +40,8 @@ const SHUT: &str = "behind doors";
 pub(super) struct Ghost {
     netns: u32,
     cookie: u64,
+    /// It is a full sock that nobody holds and that still sends its FIN, for as long as `tcp_orphan_retries` says.
+    closing: bool,
 }
 
 /// A run under judgement.
@@ -132,6 +134,7 @@ impl<'a> Trial<'a> {
             let ghost = |row: &Listed| Ghost {
                 netns: row.netns,
                 cookie: row.cookie,
+                closing: ["FIN_WAIT1", "CLOSING", "LAST_ACK"].contains(&row.state.as_str()),
             };
             left = ghosts.map(ghost).collect();
             Ok(left.is_empty().then_some(()))
@@ -182,11 +185,11 @@ impl<'a> Trial<'a> {
         outlasting.take(MOST).chain(different.take(MOST)).collect()
     }
 
-    /// Whether a loss explains that a row outlasts its namespace: its own, or that of a full sock which is taken to
-    /// keep the namespace, and the minisocks in it for as long as they can last.
+    /// Whether something explains that a row outlasts its namespace: a full sock that is still closing keeps it, or a
+    /// loss, its own or that of a full sock which is taken to keep it; and minisocks last with their namespace.
     fn is_explained(&self, ghost: &Ghost, histories: &Histories) -> bool {
         let mut here = self.ghosts.iter().filter(|other| other.netns == ghost.netns);
-        here.any(|other| histories.may_lack_events(other.cookie))
+        here.any(|other| other.closing || histories.may_lack_events(other.cookie))
     }
 
     /// Everything that must not be, each with the history of its connection.
