@@ -204,7 +204,7 @@ impl Table {
             out.push(Transition {
                 in_state: None,
                 at_least: false,
-                earliest: Some(last_sweep),
+                earliest: Some(last_sweep.min(seen.time)),
                 ..transition
             });
             row.record(Step {
