@@ -32,16 +32,20 @@ pub struct KernelSocket {
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
     /// A system call failed.
-    #[error("cannot ask the kernel for its sockets: {0}")]
+    #[error("cannot ask the kernel for its sockets by sock_diag: {0}; try again, or run with sudo")]
     Io(#[from] io::Error),
     /// The kernel refused; ENOENT when it lacks the module.
     #[error("the kernel does not list its sockets: {0}; `modprobe tcp_diag` may help")]
     Refused(io::Error),
     /// Its answer makes no sense.
-    #[error("cannot understand the kernel's list of sockets: {0}")]
+    #[error(
+        "cannot understand the kernel's list of sockets: {0}; please report this with the output of `uname -a`"
+    )]
     Decode(#[from] DecodeError),
     /// A state that TCP does not have.
-    #[error("cannot understand the kernel's list of sockets: {0}")]
+    #[error(
+        "cannot understand the kernel's list of sockets: {0}; please report this with the output of `uname -a`"
+    )]
     State(#[from] UnknownState),
 }
 

@@ -64,9 +64,11 @@ pub struct Comparison {
 }
 
 /// A cookie alone does not tell a socket that is used again from the minisock of its connection before.
-type Id = (Cookie, Endpoint, Endpoint);
+pub type Id = (Cookie, Endpoint, Endpoint);
 
-fn id(connection: &Connection) -> Id {
+/// What tells `connection` from all others.
+#[must_use]
+pub fn id(connection: &Connection) -> Id {
     (connection.cookie, connection.local, connection.remote)
 }
 

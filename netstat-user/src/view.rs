@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie, Netns, Owner},
+    connection::{Connection, Netns, Owner},
     facts::{Form, Queues},
     sources::HookState,
     table::{Row, Step, Transition},
@@ -75,7 +75,7 @@ pub struct RowQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryView {
     /// Which.
-    pub cookie: Cookie,
+    pub connection: Connection,
     steps: Vec<Step>,
     /// How many older steps it has forgotten.
     pub forgotten: u32,
@@ -86,7 +86,7 @@ impl HistoryView {
     #[must_use]
     pub fn new(row: &Row) -> Self {
         Self {
-            cookie: row.connection.cookie,
+            connection: row.connection,
             steps: row.history().to_vec(),
             forgotten: row.forgotten(),
         }

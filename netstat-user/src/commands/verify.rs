@@ -15,11 +15,11 @@ use super::{selection, tracing::Stop};
 use crate::{
     cli::VerifyArgs,
     client::Client,
-    connection::{Cookie, Netns},
+    connection::Netns,
     diag::{self, KernelSocket},
     namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
-    verify::{Comparison, Difference, Ledger, Look, compare},
+    verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
     view::{HistoryView, RowQuery, RowView},
 };
 
@@ -56,7 +56,7 @@ struct Verifier {
     netns: Option<Netns>,
     ledger: Ledger,
     /// Differences that have been printed.
-    printed: FxHashSet<Cookie>,
+    printed: FxHashSet<Id>,
     json: bool,
     total: usize,
 }
@@ -156,18 +156,18 @@ impl Verifier {
         let fresh: Vec<_> = round
             .lasting
             .iter()
-            .filter_map(|(difference, lasted)| Some((difference.connection()?.cookie, difference, *lasted)))
-            .filter(|(cookie, ..)| self.printed.insert(*cookie))
+            .filter_map(|(difference, lasted)| Some((id(difference.connection()?), difference, *lasted)))
+            .filter(|(id, ..)| self.printed.insert(*id))
             .collect();
         self.total += fresh.len();
-        let cookies: Vec<_> = fresh.iter().map(|(cookie, ..)| *cookie).collect();
+        let cookies: Vec<_> = fresh.iter().map(|((cookie, ..), ..)| *cookie).collect();
         if cookies.is_empty() {
             return Ok(());
         }
         let (clock, histories) = self.daemon().await?.histories(&cookies).await?;
         let mut out = output::stdout();
-        for (cookie, difference, lasted) in fresh {
-            let history = histories.iter().find(|history| history.cookie == cookie);
+        for (socket, difference, lasted) in fresh {
+            let history = histories.iter().find(|history| id(&history.connection) == socket);
             let history = history.map_or(&[][..], HistoryView::steps);
             output::written(print::difference(
                 &mut out, difference, lasted, history, clock, self.json,

@@ -197,8 +197,15 @@ impl Core {
             }
             Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
             Err(error) => {
+                // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
+                if self.counters.undecodable == 0 {
+                    log::warn!(
+                        "a record of the event ring makes no sense: {error}; the table is repaired by sweeps; \
+                         please report this with the output of `uname -a`"
+                    );
+                }
                 self.counters.undecodable += 1;
-                log::warn!("a record of the event ring: {error}");
+                self.sweeps.damaged(Instant::now());
             }
         }
     }
@@ -210,7 +217,7 @@ impl Core {
             }
             Request::Look(question) => self.sweeps.want(question),
             Request::Histories(cookies, reply) => {
-                let rows = cookies.iter().filter_map(|cookie| self.table.get(*cookie));
+                let rows = cookies.iter().flat_map(|cookie| self.table.all_of(*cookie));
                 // Whoever asked may have gone since.
                 let _ = reply.send(rows.map(HistoryView::new).collect());
             }

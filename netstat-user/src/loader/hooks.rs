@@ -1,7 +1,7 @@
 //! The hooks in the kernel's own functions (`fentry`, `fexit`): each is optional, and a kernel that refuses one
 //! leaves what it would have told to the sweeps.
 
-use super::{LoadError, program};
+use super::{LoadError, missing, program};
 use crate::sources::{HookState, Subject};
 use aya::{
     Btf, Ebpf,
@@ -102,7 +102,8 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Hooks {
             None => hook.attach(ebpf, btf).map_err(|error| {
                 let why = error.in_short();
                 if matches!(error, LoadError::NotPermitted { .. }) {
-                    not_permitted = Some(why.clone());
+                    let refused = format!("{}/{}", hook.place.name(), hook.functions[0]);
+                    not_permitted = Some(format!("not tried, since {refused} is not permitted"));
                 }
                 why
             }),
@@ -126,14 +127,17 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Hooks {
 impl Hook {
     /// Attaches the hook to the first of its functions that the kernel has.
     fn attach(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(&'static str, ProgramFd), LoadError> {
-        let mut result = Err(LoadError::other("no function", &""));
-        for &function in self.functions {
-            result = self.attach_to(function, ebpf, btf).map(|fd| (function, fd));
-            if !matches!(result, Err(LoadError::NoFunction { .. })) {
-                break;
+        let (&last, earlier) = self
+            .functions
+            .split_last()
+            .ok_or_else(|| missing("function", self.program))?;
+        for &function in earlier {
+            match self.attach_to(function, ebpf, btf) {
+                Err(LoadError::NoFunction { .. }) => {}
+                done => return done.map(|fd| (function, fd)),
             }
         }
-        result
+        self.attach_to(last, ebpf, btf).map(|fd| (last, fd))
     }
 
     fn attach_to(&self, function: &'static str, ebpf: &mut Ebpf, btf: &Btf) -> Result<ProgramFd, LoadError> {

@@ -79,6 +79,11 @@ impl Table {
         self.store.get(cookie)
     }
 
+    /// All rows with this cookie. A socket that is used again shares it with the minisocks of its connections before.
+    pub fn all_of(&self, cookie: Cookie) -> impl Iterator<Item = &Row> {
+        self.store.all_of(cookie)
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
