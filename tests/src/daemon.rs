@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::{
     Namespace, Watch, binary, process,
     snapshot::{self, Listed},
+    stats,
     wait::{SOON, wait_for},
 };
 
@@ -166,9 +167,7 @@ impl Daemon {
     /// # Errors
     /// When it fails or prints something else.
     pub fn stats(&self) -> Result<serde_json::Value> {
-        let output = binary::run(&self.socket, "stats --json")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).with_context(|| format!("stats --json: {said}"))
+        stats::json(&self.socket)
     }
 
     /// The source of what happens to the `subject` of hooks: `event` where the kernel has taken all of them, else

@@ -18,6 +18,7 @@ pub mod requirements;
 pub mod rows;
 pub mod snapshot;
 pub mod sockets;
+pub mod stats;
 pub mod traffic;
 pub mod wait;
 pub mod watch;

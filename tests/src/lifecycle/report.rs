@@ -10,6 +10,7 @@ use super::{
     trial::Ghost,
     worker::Yield,
 };
+use crate::stats::{Counts, Sweeping};
 
 /// Everything that a run found.
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub struct Report {
     pub(super) lists: Vec<(&'static str, Verdict)>,
     /// Rows of namespaces that are gone.
     pub(super) ghosts: Vec<Ghost>,
-    pub(super) losses: Losses,
+    pub(super) counts: Counts,
+    pub(super) sweeping: Sweeping,
     /// What losses explain.
     pub(super) explained: Vec<String>,
     /// Each finding, with the history of its connection.
@@ -60,32 +62,19 @@ impl StreamFacts {
     }
 }
 
-/// What `netstate stats` says was lost.
-#[derive(Debug, Default)]
-pub(super) struct Losses {
-    pub(super) ring_full: u64,
-    pub(super) interrupted: u64,
-    pub(super) undecodable: u64,
-    pub(super) events: u64,
-    pub(super) sweeps: u64,
-    pub(super) sweep_cost: Duration,
-    /// How far netstate says that the table can be behind the kernel.
-    pub(super) settling: Duration,
-}
-
-impl Losses {
-    /// What is lost must be told, and what the kernel hands over understood.
-    pub(super) fn objections(&self, histories: &Histories) -> Vec<String> {
-        let mut objections = Vec::new();
-        let lost = self.ring_full + self.interrupted;
-        if lost != histories.lost && histories.missed == 0 {
-            objections.push(format!("{lost} events were lost, and {} told of", histories.lost));
-        }
-        if self.undecodable > 0 {
-            objections.push(format!("{} records were not understood", self.undecodable));
-        }
-        objections
+/// What is lost must be told, and what the kernel hands over understood.
+pub(super) fn objections(counts: &Counts, histories: &Histories) -> Vec<String> {
+    let mut objections = Vec::new();
+    let Counts {
+        lost, undecodable, ..
+    } = *counts;
+    if lost != histories.lost && histories.missed == 0 {
+        objections.push(format!("{lost} events were lost, and {} told of", histories.lost));
     }
+    if undecodable > 0 {
+        objections.push(format!("{undecodable} records were not understood"));
+    }
+    objections
 }
 
 impl Report {
@@ -158,13 +147,13 @@ impl Report {
         for ((source, states), count) in &stream.steps {
             writeln!(out, "    {:<9} {states:<26} {count:>9}", format!("{source:?}"))?;
         }
-        let Losses {
+        let Counts {
             ring_full,
             interrupted,
             undecodable,
             events,
             ..
-        } = self.losses;
+        } = self.counts;
         writeln!(
             out,
             "losses          {ring_full} ring full, {interrupted} interrupted, {undecodable} not understood, of {events} events; \
@@ -174,7 +163,7 @@ impl Report {
     }
 
     fn write_judgement(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sweeps, cost) = (self.losses.sweeps, self.losses.sweep_cost);
+        let (sweeps, cost) = (self.sweeping.sweeps, self.sweeping.cost);
         writeln!(out, "sweeps          {sweeps}, the last took {cost:?}")?;
         let Unasked {
             settled_after,

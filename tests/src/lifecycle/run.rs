@@ -22,7 +22,7 @@ use super::{
     vanishing::{Vanished, come_and_go},
     worker::{Terms, Yield, work},
 };
-use crate::Daemon;
+use crate::{Daemon, stats};
 
 /// Descriptors that are not sockets of the bags.
 const SPARE: usize = 2000;
@@ -52,14 +52,14 @@ pub fn run(options: &Options) -> Result<Report> {
     let (mut done, mut vanished) = live(options, &arenas, kernel, sockets)?;
     let ran_for = started.elapsed();
     done.absorb(std::mem::take(&mut vanished.done));
-    let counts = (vanished.namespaces.len(), vanished.kept.len());
+    let gone = (vanished.namespaces.len(), vanished.kept.len());
     let mut trial = Trial::new(daemon.socket(), places, &vanished);
     let open = std::mem::take(&mut done.bag);
     let unasked = trial.unasked(&stream)?;
     trial.lists(open, vanished.kept, &arenas, kernel)?;
     drop(arenas);
     trial.gone();
-    let losses = trial.losses()?;
+    let (counts, sweeping) = stats::read(daemon.socket())?;
     let histories = stream.finish()?;
     let left_out = KINDS.iter().filter(|kind| !kind.is_possible(kernel));
     Ok(Report {
@@ -67,14 +67,15 @@ pub fn run(options: &Options) -> Result<Report> {
         left_out: left_out.map(|kind| kind.name).collect(),
         ran_for,
         done,
-        vanished: counts,
+        vanished: gone,
         stream: StreamFacts::of(&histories),
         explained: trial.explained(&histories),
-        findings: trial.findings(&histories, &unasked, &losses),
+        findings: trial.findings(&histories, &unasked, &counts),
         unasked,
         lists: trial.verdicts,
         ghosts: trial.ghosts,
-        losses,
+        counts,
+        sweeping,
     })
 }
 

@@ -8,22 +8,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::{
     arena::Arena,
     history::Histories,
     judge::{self, Difference, Place, Unasked, Verdict},
     kernel::Kernel,
-    report::Losses,
+    report,
     stream::Stream,
     sys,
     vanishing::Vanished,
 };
 use crate::{
-    binary,
     snapshot::Listed,
+    stats::{self, Counts},
     wait::{patient, wait_for},
 };
 
@@ -80,7 +79,7 @@ impl<'a> Trial<'a> {
         if stream.look(|histories| histories.missed)? > 0 {
             return Ok(Unasked::default());
         }
-        let limit = patient(READING) + self.losses()?.settling;
+        let limit = patient(READING) + stats::read(self.socket)?.1.settling;
         judge::compare_stream(stream, &self.places, limit)
     }
 
@@ -144,30 +143,6 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// What `netstate stats` says was lost.
-    pub(super) fn losses(&self) -> Result<Losses> {
-        let output = binary::run(self.socket, "stats --json")?;
-        let stats: Value = serde_json::from_slice(&output.stdout).context("netstate stats")?;
-        let number = |key: &str| {
-            stats[key]
-                .as_u64()
-                .with_context(|| format!("no {key} in {stats}"))
-        };
-        let by_cpu = |key: &str| {
-            let counts = stats[key].as_array().context("no losses by CPU")?;
-            Ok::<u64, anyhow::Error>(counts.iter().filter_map(Value::as_u64).sum())
-        };
-        Ok(Losses {
-            ring_full: by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_news_ring_full_by_cpu")?,
-            interrupted: number("lost_recursion")?,
-            undecodable: number("undecodable")?,
-            events: number("events")?,
-            sweeps: number("sweeps")?,
-            sweep_cost: Duration::from_micros(number("sweep_cost_us")?),
-            settling: Duration::from_millis(number("settling_ms")?),
-        })
-    }
-
     /// What is wrong, but explained by events that were lost, and told to be: no sweep gets into a namespace that
     /// nothing leads to, and makes that good.
     pub(super) fn explained(&self, histories: &Histories) -> Vec<String> {
@@ -193,7 +168,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Everything that must not be, each with the history of its connection.
-    pub(super) fn findings(&self, histories: &Histories, unasked: &Unasked, losses: &Losses) -> Vec<String> {
+    pub(super) fn findings(&self, histories: &Histories, unasked: &Unasked, counts: &Counts) -> Vec<String> {
         let told = |cookie: u64| format!("\n    {}", histories.story(cookie));
         let different = |one: &Difference| format!("{one}{}", told(one.cookie));
         let mut found = Vec::new();
@@ -227,7 +202,7 @@ impl<'a> Trial<'a> {
             .filter(|ghost| !self.is_explained(ghost, histories));
         let told_of = ghosts.map(|ghost| format!("{ghost:?}{}", told(ghost.cookie)));
         add("in a namespace that is gone", told_of.collect());
-        add("losses", losses.objections(histories));
+        add("losses", report::objections(counts, histories));
         found
     }
 }

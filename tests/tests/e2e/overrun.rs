@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use netstat_tests::{
     Daemon, Namespace,
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
+    stats::{self, Counts},
     traffic::come_and_go,
     wait::wait_for,
 };
@@ -23,48 +24,23 @@ const QUIET: Duration = Duration::from_mins(1);
 /// A loss is repaired within a second; four more are for a slow machine.
 const REPAIRED: Duration = Duration::from_secs(5);
 
-/// What a daemon has counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    /// State changes that it has read.
-    events: u64,
-    /// State changes that it has not.
-    lost: u64,
+/// What has happened as far as a daemon knows, read or not.
+fn happened(counts: &Counts) -> u64 {
+    counts.events + counts.undecodable + counts.lost
 }
 
-impl Count {
-    fn of(daemon: &Daemon) -> Result<Self> {
-        let stats = daemon.stats()?;
-        let number = |key: &str| {
-            stats[key]
-                .as_u64()
-                .with_context(|| format!("no {key} in {stats}"))
-        };
-        let by_cpu = |key: &str| {
-            let counts = stats[key].as_array().context("no losses by CPU")?;
-            Ok::<u64, anyhow::Error>(counts.iter().filter_map(serde_json::Value::as_u64).sum())
-        };
-        let ring_full = by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_news_ring_full_by_cpu")?;
-        let count = Self {
-            events: number("events")? + number("undecodable")?,
-            lost: number("lost")?,
-        };
-        ensure!(
-            ring_full + number("lost_recursion")? == count.lost,
-            "losses by kind and CPU do not make up the sum: {stats}"
-        );
-        Ok(count)
-    }
-
-    /// State changes that happened.
-    fn all(self) -> u64 {
-        self.events + self.lost
-    }
+fn counted(daemon: &Daemon) -> Result<Counts> {
+    let (counts, _) = stats::read(daemon.socket())?;
+    ensure!(
+        counts.ring_full + counts.interrupted == counts.lost,
+        "losses by kind and CPU do not make up the sum: {counts:?}"
+    );
+    Ok(counts)
 }
 
 /// What both have counted up to one moment: between two looks at each, nothing has happened.
-fn at_one_moment(daemons: [&Daemon; 2]) -> Result<[Count; 2]> {
-    let look = || -> Result<[Count; 2]> { Ok([Count::of(daemons[0])?, Count::of(daemons[1])?]) };
+fn at_one_moment(daemons: [&Daemon; 2]) -> Result<[Counts; 2]> {
+    let look = || -> Result<[Counts; 2]> { Ok([counted(daemons[0])?, counted(daemons[1])?]) };
     let mut last = look()?;
     wait_for("a moment in which nothing happens", QUIET, || {
         let now = look()?;
@@ -94,7 +70,7 @@ fn every_loss_is_counted() -> Result<()> {
     let repaired = continued.elapsed();
     let [small_after, large_after] = at_one_moment([&small, &large])?;
     let (happened, lost) = (
-        large_after.all() - large_before.all(),
+        happened(&large_after) - happened(&large_before),
         small_after.lost - small_before.lost,
     );
     let read = small_after.events - small_before.events;
