@@ -3,9 +3,12 @@
 //! It is a thread of its own because it enters network namespaces, which a thread can, and because the walk
 //! waits for sockets that are locked.
 
+mod iterate;
+mod outcome;
+
 use std::{
     fs::File,
-    io::{self, Read},
+    io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     sync::mpsc,
@@ -22,12 +25,12 @@ use tokio::sync::mpsc as channel;
 use crate::{
     clock::Ktime,
     connection::Netns,
-    decode::{self, DecodeError, SweepRecord},
-    facts::{Fence, Holder, Sighting},
-    loader::{Iterators, LoadError},
+    facts::{Fence, Sighting},
+    loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
     table::NamespaceSweep,
 };
+pub use outcome::{Outcome, SweepDone, SweepError};
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,80 +69,6 @@ impl Scope {
             },
         }
     }
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub enum Outcome {
-    /// One namespace has been walked.
-    Namespace(NamespaceSweep, Fence),
-    /// The walk over the namespaces is over.
-    SocketsDone(SweepDone),
-    /// All files have been walked.
-    Holders(Result<Vec<Holder>, SweepError>),
-}
-
-/// How a walk over the namespaces went.
-#[derive(Debug)]
-pub struct SweepDone {
-    /// Every namespace that could be found was to be walked.
-    pub everywhere: bool,
-    /// The namespaces that are there and can be entered, of those that were to be walked.
-    pub found: Vec<Netns>,
-    /// Those that were wanted and not found.
-    pub absent: Vec<Netns>,
-    /// Those of them that are certainly nowhere: the search went everywhere and was let in.
-    pub gone: Vec<Netns>,
-    /// All that are known, if something that was wanted is not among them.
-    pub others: Vec<Netns>,
-    /// When it began.
-    pub start: Ktime,
-    /// When it ended.
-    pub end: Ktime,
-    /// Processor time that it took, without a thorough search.
-    pub cost: Duration,
-    /// Processor time of a thorough search, if there was one.
-    pub search: Option<Duration>,
-    /// Namespaces that could not be walked, and why.
-    pub failed: Vec<(Netns, SweepError)>,
-    /// The search for namespaces broke off, so that some may be missing.
-    pub broken: Option<SweepError>,
-}
-
-/// A walk failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SweepError {
-    /// The namespace could not be entered.
-    #[error("cannot enter network namespace {}: {error}{}", netns.0, if self.is_forbidden() { "; run with sudo" } else { "" })]
-    Enter {
-        /// The namespace.
-        netns: Netns,
-        /// Why.
-        error: io::Error,
-    },
-    /// No way leads into the namespace: it is gone, or nothing but sockets keeps it.
-    #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
-    Absent {
-        /// The namespace.
-        netns: Netns,
-        /// Those that there are.
-        others: Vec<Netns>,
-    },
-    /// The search for namespaces broke off.
-    #[error("cannot look for network namespaces: {0}")]
-    Search(io::Error),
-    /// The kernel refused the iterator.
-    #[error(transparent)]
-    Open(#[from] LoadError),
-    /// Reading it failed.
-    #[error("cannot read the kernel's sockets: {0}")]
-    Read(#[from] io::Error),
-    /// What was read makes no sense.
-    #[error("cannot understand what the kernel's iterator wrote: {0}")]
-    Decode(#[from] DecodeError),
-    /// The end was missing.
-    #[error("the kernel's iterator ended early")]
-    NoEnd,
 }
 
 /// Starts the thread. It ends when the sender of jobs is dropped.
@@ -187,7 +116,7 @@ impl Walker {
     pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
         match job {
             Job::Sockets(scope) => self.sockets(&scope, &mut report),
-            Job::Holders => report(Outcome::Holders(holders(&mut self.iterators))),
+            Job::Holders => report(Outcome::Holders(iterate::holders(&mut self.iterators))),
         }
     }
 
@@ -309,7 +238,7 @@ impl Walker {
             }
             entered.map_err(error)?;
         }
-        walk(&mut self.iterators)
+        iterate::sockets(&mut self.iterators)
     }
 }
 
@@ -325,101 +254,6 @@ struct Plan {
     /// It took a thorough search.
     thorough: bool,
     broken: Option<io::Error>,
-}
-
-impl SweepDone {
-    /// Why this namespace, which was wanted, has not been walked.
-    #[must_use]
-    pub fn failure(&self, netns: Netns) -> Option<SweepError> {
-        self.absent.contains(&netns).then(|| SweepError::Absent {
-            netns,
-            others: self.others.clone(),
-        })
-    }
-
-    /// Why the walk has to be repeated, for a reason that will pass.
-    #[must_use]
-    pub fn disturbance(&self) -> Option<&SweepError> {
-        let mut failed = self.failed.iter().map(|(_, error)| error);
-        self.broken
-            .as_ref()
-            .or_else(|| failed.find(|error| !error.is_forbidden()))
-    }
-}
-
-impl SweepError {
-    /// Whether the namespace may not be entered.
-    #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Enter { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
-    }
-
-    /// Whether it is only that the way leads elsewhere by now, or never led into a network namespace.
-    fn is_elsewhere(&self) -> bool {
-        use io::ErrorKind::{InvalidInput, NotFound};
-        matches!(self, Self::Enter { error, .. } if matches!(error.kind(), NotFound | InvalidInput))
-    }
-}
-
-/// Walks the namespace that the thread is in.
-fn walk(iterators: &mut Iterators) -> Result<(Vec<Sighting>, Fence), SweepError> {
-    let mut sightings = Vec::new();
-    let mut end = None;
-    let rest = read_all(iterators.sockets()?, |bytes| {
-        let (record, rest) = decode::sweep_record(bytes)?;
-        match record {
-            SweepRecord::Seen(seen) => sightings.push(seen),
-            SweepRecord::End(fence) => end = Some(fence),
-        }
-        Ok(rest)
-    })?;
-    match end {
-        Some(fence) if rest == 0 => Ok((sightings, fence)),
-        _ => Err(SweepError::NoEnd),
-    }
-}
-
-fn holders(iterators: &mut Iterators) -> Result<Vec<Holder>, SweepError> {
-    let mut holders = Vec::new();
-    read_all(iterators.files()?, |bytes| {
-        let (holder, rest) = decode::holder_record(bytes)?;
-        holders.push(holder);
-        Ok(rest)
-    })?;
-    Ok(holders)
-}
-
-/// Reads `file` to its end and hands its bytes to `take`, which takes one record from their front each time.
-/// Returns how many bytes of an incomplete record are left.
-fn read_all(
-    mut file: File,
-    mut take: impl FnMut(&[u8]) -> Result<&[u8], DecodeError>,
-) -> Result<usize, SweepError> {
-    /// Twice what `bpf_seq_read` gives at once, 8 pages; and a record that it cut.
-    const CHUNK: usize = 64 * 1024;
-    let mut buffer = vec![0; CHUNK];
-    let mut held = 0;
-    loop {
-        let read = match file.read(&mut buffer[held..]) {
-            Ok(0) => return Ok(held),
-            Ok(read) => read,
-            // `bpf_seq_read` pauses when it has passed a million objects without one to show.
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        held += read;
-        let mut bytes = &buffer[..held];
-        loop {
-            match take(bytes) {
-                Ok(rest) => bytes = rest,
-                Err(DecodeError::Short { .. }) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let rest = bytes.len();
-        buffer.copy_within(held - rest..held, 0);
-        held = rest;
-    }
 }
 
 fn processor_time() -> Duration {

@@ -1,0 +1,75 @@
+//! Reading the iterators to their ends.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use super::SweepError;
+use crate::{
+    decode::{self, DecodeError, SweepRecord},
+    facts::{Fence, Holder, Sighting},
+    loader::Iterators,
+};
+
+/// Walks the namespace that the thread is in.
+pub(super) fn sockets(iterators: &mut Iterators) -> Result<(Vec<Sighting>, Fence), SweepError> {
+    let mut sightings = Vec::new();
+    let mut end = None;
+    let rest = read_all(iterators.sockets()?, |bytes| {
+        let (record, rest) = decode::sweep_record(bytes)?;
+        match record {
+            SweepRecord::Seen(seen) => sightings.push(seen),
+            SweepRecord::End(fence) => end = Some(fence),
+        }
+        Ok(rest)
+    })?;
+    match end {
+        Some(fence) if rest == 0 => Ok((sightings, fence)),
+        _ => Err(SweepError::NoEnd),
+    }
+}
+
+/// Walks all open files for those that hold sockets.
+pub(super) fn holders(iterators: &mut Iterators) -> Result<Vec<Holder>, SweepError> {
+    let mut holders = Vec::new();
+    read_all(iterators.files()?, |bytes| {
+        let (holder, rest) = decode::holder_record(bytes)?;
+        holders.push(holder);
+        Ok(rest)
+    })?;
+    Ok(holders)
+}
+
+/// Reads `file` to its end and hands its bytes to `take`, which takes one record from their front each time.
+/// Returns how many bytes of an incomplete record are left.
+fn read_all(
+    mut file: File,
+    mut take: impl FnMut(&[u8]) -> Result<&[u8], DecodeError>,
+) -> Result<usize, SweepError> {
+    /// Twice what `bpf_seq_read` gives at once, 8 pages; and a record that it cut.
+    const CHUNK: usize = 64 * 1024;
+    let mut buffer = vec![0; CHUNK];
+    let mut held = 0;
+    loop {
+        let read = match file.read(&mut buffer[held..]) {
+            Ok(0) => return Ok(held),
+            Ok(read) => read,
+            // `bpf_seq_read` pauses when it has passed a million objects without one to show.
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        held += read;
+        let mut bytes = &buffer[..held];
+        loop {
+            match take(bytes) {
+                Ok(rest) => bytes = rest,
+                Err(DecodeError::Short { .. }) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let rest = bytes.len();
+        buffer.copy_within(held - rest..held, 0);
+        held = rest;
+    }
+}

@@ -1,0 +1,123 @@
+//! What comes of a walk, and why it can fail.
+
+use std::{io, time::Duration};
+
+use crate::{
+    clock::Ktime,
+    connection::Netns,
+    decode::DecodeError,
+    facts::{Fence, Holder},
+    loader::LoadError,
+    namespaces,
+    table::NamespaceSweep,
+};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// One namespace has been walked.
+    Namespace(NamespaceSweep, Fence),
+    /// The walk over the namespaces is over.
+    SocketsDone(SweepDone),
+    /// All files have been walked.
+    Holders(Result<Vec<Holder>, SweepError>),
+}
+
+/// How a walk over the namespaces went.
+#[derive(Debug)]
+pub struct SweepDone {
+    /// Every namespace that could be found was to be walked.
+    pub everywhere: bool,
+    /// The namespaces that are there and can be entered, of those that were to be walked.
+    pub found: Vec<Netns>,
+    /// Those that were wanted and not found.
+    pub absent: Vec<Netns>,
+    /// Those of them that are certainly nowhere: the search went everywhere and was let in.
+    pub gone: Vec<Netns>,
+    /// All that are known, if something that was wanted is not among them.
+    pub others: Vec<Netns>,
+    /// When it began.
+    pub start: Ktime,
+    /// When it ended.
+    pub end: Ktime,
+    /// Processor time that it took, without a thorough search.
+    pub cost: Duration,
+    /// Processor time of a thorough search, if there was one.
+    pub search: Option<Duration>,
+    /// Namespaces that could not be walked, and why.
+    pub failed: Vec<(Netns, SweepError)>,
+    /// The search for namespaces broke off, so that some may be missing.
+    pub broken: Option<SweepError>,
+}
+
+/// A walk failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The namespace could not be entered.
+    #[error("cannot enter network namespace {}: {error}{}", netns.0, if self.is_forbidden() { "; run with sudo" } else { "" })]
+    Enter {
+        /// The namespace.
+        netns: Netns,
+        /// Why.
+        error: io::Error,
+    },
+    /// No way leads into the namespace: it is gone, or nothing but sockets keeps it.
+    #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
+    Absent {
+        /// The namespace.
+        netns: Netns,
+        /// Those that there are.
+        others: Vec<Netns>,
+    },
+    /// The search for namespaces broke off.
+    #[error("cannot look for network namespaces: {0}; is /proc mounted, and are descriptors left?")]
+    Search(io::Error),
+    /// The kernel refused the iterator.
+    #[error(transparent)]
+    Open(#[from] LoadError),
+    /// Reading it failed.
+    #[error("cannot read the kernel's sockets: {0}; try again")]
+    Read(#[from] io::Error),
+    /// What was read makes no sense.
+    #[error(
+        "cannot understand what the kernel's iterator wrote: {0}; please report this with the output of `uname -a`"
+    )]
+    Decode(#[from] DecodeError),
+    /// The end was missing.
+    #[error("the kernel's iterator ended early; try again")]
+    NoEnd,
+}
+
+impl SweepDone {
+    /// Why this namespace, which was wanted, has not been walked.
+    #[must_use]
+    pub fn failure(&self, netns: Netns) -> Option<SweepError> {
+        self.absent.contains(&netns).then(|| SweepError::Absent {
+            netns,
+            others: self.others.clone(),
+        })
+    }
+
+    /// Why the walk has to be repeated, for a reason that will pass.
+    #[must_use]
+    pub fn disturbance(&self) -> Option<&SweepError> {
+        let mut failed = self.failed.iter().map(|(_, error)| error);
+        self.broken
+            .as_ref()
+            .or_else(|| failed.find(|error| !error.is_forbidden()))
+    }
+}
+
+impl SweepError {
+    /// Whether the namespace may not be entered.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Enter { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether it is only that the way leads elsewhere by now, or never led into a network namespace.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        use io::ErrorKind::{InvalidInput, NotFound};
+        matches!(self, Self::Enter { error, .. } if matches!(error.kind(), NotFound | InvalidInput))
+    }
+}
