@@ -1,6 +1,9 @@
 //! The steps of a command that has several: each runs, however the others end, and a summary closes.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -44,7 +47,13 @@ impl Report {
     pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<Outcome>) {
         println!("\n== {name}");
         let start = Instant::now();
-        let (verdict, text) = match step() {
+        let outcome = step();
+        self.add(name, outcome, start.elapsed());
+    }
+
+    /// Adds a step that has been run elsewhere, and took so long.
+    pub(crate) fn add(&mut self, name: &str, outcome: Result<Outcome>, took: Duration) {
+        let (verdict, text) = match outcome {
             Ok(Outcome::Done(text)) => (Verdict::Ok, text),
             Ok(Outcome::Skipped(reason)) if self.require_all => {
                 (Verdict::Failed, format!("skipped: {reason}"))
@@ -53,7 +62,7 @@ impl Report {
             Err(error) => (Verdict::Failed, format!("{error:#}")),
         };
         println!("{text}");
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = took.as_secs_f64();
         self.steps.push(Step {
             name: name.to_owned(),
             verdict,

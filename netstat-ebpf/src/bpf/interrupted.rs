@@ -7,16 +7,19 @@ use netstat_ebpf::wire::stand_in;
 #[map]
 static STAND_IN: PerCpuArray<u64> = PerCpuArray::with_max_entries(stand_in::COUNT, 0);
 
-/// The program starts on this CPU.
+/// Does the program's work, so that its stand-in notices.
 #[inline(always)]
-pub fn begin() {
-    set(1);
-}
-
-/// The program is done.
-#[inline(always)]
-pub fn end() {
-    set(0);
+pub fn noticeably(work: impl FnOnce() -> i32) -> i32 {
+    let Some(under_way) = STAND_IN.get_ptr_mut(stand_in::UNDER_WAY) else {
+        return work();
+    };
+    // SAFETY: the map's value, valid while the program runs, and of this CPU alone; volatile, because what
+    // interrupts the program reads it.
+    unsafe { under_way.write_volatile(1) };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { under_way.write_volatile(0) };
+    result
 }
 
 /// Whether the program has started and is not done: then the kernel skips it for what happens now.
@@ -34,13 +37,5 @@ pub fn count() {
     if let Some(counter) = STAND_IN.get_ptr_mut(stand_in::TAKEN) {
         // SAFETY: as above. Nothing comes between the read and the write: the stand-in does not interrupt itself.
         unsafe { *counter += 1 };
-    }
-}
-
-#[inline(always)]
-fn set(value: u64) {
-    if let Some(under_way) = STAND_IN.get_ptr_mut(stand_in::UNDER_WAY) {
-        // SAFETY: as above; volatile, because what interrupts reads it.
-        unsafe { under_way.write_volatile(value) };
     }
 }

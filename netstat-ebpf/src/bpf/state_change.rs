@@ -36,10 +36,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    interrupted::begin();
-    let result = trace(&ctx);
-    interrupted::end();
-    result
+    interrupted::noticeably(|| trace(&ctx))
 }
 
 /// The same for what happens on a CPU while the program above is running there, which the kernel does not start

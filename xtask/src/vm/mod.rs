@@ -93,12 +93,19 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             let running: Vec<_> = guests
                 .into_iter()
                 .zip(&args.kernels)
-                .map(|(guest, kernel)| scope.spawn(move || boot(&guest?, kernel, args)))
+                .map(|(guest, kernel)| {
+                    scope.spawn(move || {
+                        let start = Instant::now();
+                        let outcome = guest.and_then(|guest| boot(&guest, kernel, args));
+                        (outcome, start.elapsed())
+                    })
+                })
                 .collect();
             for (kernel, running) in args.kernels.iter().zip(running) {
-                report.step(&format!("Linux {kernel}"), || {
-                    running.join().unwrap_or_else(|_| bail!("running it broke off"))
-                });
+                let broken = |_| (Err(anyhow::anyhow!("running it broke off")), Duration::ZERO);
+                let (outcome, took) = running.join().unwrap_or_else(broken);
+                println!("\n== Linux {kernel}");
+                report.add(&format!("Linux {kernel}"), outcome, took);
             }
         });
     }
@@ -121,7 +128,6 @@ fn guest(workspace: &Workspace, kernel: &str, binaries: &Binaries, args: &Args) 
 
 /// Runs one kernel's machine to its end.
 fn boot(guest: &Guest, kernel: &str, args: &Args) -> Result<Outcome> {
-    let start = Instant::now();
     let mut tally = Tally::default();
     let ended = guest.machine().run(LIMIT, |line| {
         println!("{kernel:<5}| {line}");
@@ -138,8 +144,7 @@ fn boot(guest: &Guest, kernel: &str, args: &Args) -> Result<Outcome> {
         .iter()
         .flat_map(|line| ["\n    ", line])
         .collect();
-    let seconds = start.elapsed().as_secs();
-    let text = format!("{release}: {results}{count} complaint(s) of the kernel, {seconds} s{complaints}");
+    let text = format!("{release}: {results}{count} complaint(s) of the kernel{complaints}");
     let console = guest.machine().console();
     match ended.status {
         Some(0) if !ended.complaints.is_empty() => bail!("{text}\n    more is in {}", console.display()),

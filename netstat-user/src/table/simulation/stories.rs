@@ -1,11 +1,11 @@
 //! Histories that matter, one by one.
 
-use super::world::{NETNS, World, sighting};
+use super::world::{NETNS, World};
 use crate::{
     connection::{Cookie, Endpoint},
     facts::Form,
     reason::Reason,
-    table::{Lost, NamespaceSweep, Source, Table},
+    table::{Lost, Source, Table},
     tcp::TcpState::{Close, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
 };
 
@@ -272,21 +272,7 @@ fn a_socket_that_is_used_again_leaves_its_minisock_behind() {
         (&[again], 1),
     ] {
         world.tick(1_000_000_000);
-        let start = world.tick(1);
-        let sightings = seen
-            .iter()
-            .map(|socket| sighting(socket, world.tick(1)))
-            .collect();
-        let end = world.tick(1);
-        let sweep = NamespaceSweep {
-            netns: NETNS,
-            start,
-            end,
-            sightings,
-        };
-        world.table.begin_sweep();
-        world.table.apply_sweep(&sweep, &mut world.transitions);
-        world.table.end_sweep(&[], start, end, &mut world.transitions);
+        world.sweep_that_sees(seen);
         assert_eq!(world.table.len(), rows, "{:?}", world.transitions);
         assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
     }
@@ -307,20 +293,8 @@ fn both_connections_of_a_socket_are_found_by_a_first_sweep() {
         again.state = Established;
         again.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 9);
         world.table = Table::default();
-        let start = world.tick(1);
         let both = [minisock, again];
-        let sightings = order
-            .map(|number| sighting(&both[number], world.tick(1)))
-            .to_vec();
-        let end = world.tick(1);
-        let sweep = NamespaceSweep {
-            netns: NETNS,
-            start,
-            end,
-            sightings,
-        };
-        world.table.begin_sweep();
-        world.table.apply_sweep(&sweep, &mut world.transitions);
+        world.sweep_that_sees(&order.map(|number| both[number]));
         assert_eq!(world.table.len(), 2);
         assert_eq!(world.table.get(Cookie(1)).unwrap().state, Established);
     }

@@ -205,6 +205,25 @@ impl World {
         self.ring.push_back(Record::Fence);
     }
 
+    /// A whole sweep that sees these, in this order.
+    pub(super) fn sweep_that_sees(&mut self, sockets: &[Socket]) {
+        let start = self.tick(1);
+        let sightings = sockets
+            .iter()
+            .map(|socket| sighting(socket, self.tick(1)))
+            .collect();
+        let end = self.tick(1);
+        let sweep = NamespaceSweep {
+            netns: NETNS,
+            start,
+            end,
+            sightings,
+        };
+        self.table.begin_sweep();
+        self.table.apply_sweep(&sweep, &mut self.transitions);
+        self.table.end_sweep(&[], start, end, &mut self.transitions);
+    }
+
     /// Reads some records off the ring.
     pub(super) fn read(&mut self, count: usize) {
         for _ in 0..count {
