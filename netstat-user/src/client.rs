@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +29,14 @@ pub enum ClientError {
     /// There is none.
     #[error("no netstate daemon at {0}; start one with `netstate daemon`, or name its socket with --socket")]
     Absent(PathBuf),
+    /// The path cannot be that of a socket, or is that of something else.
+    #[error("{path} is no daemon's socket: {why}; name the daemon's socket with --socket")]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It may not be asked.
     #[error("not permitted to use {0}; run with sudo, or have the socket's group changed to one of yours")]
     NotPermitted(PathBuf),
@@ -69,6 +78,11 @@ impl ClientError {
     }
 }
 
+/// Whether a socket is there, or was there a moment ago.
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.file_type().is_socket())
+}
+
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
@@ -86,6 +100,14 @@ impl Client {
         let stream = UnixStream::connect(path)
             .await
             .map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => ClientError::NoSocket {
+                    path: path.to_owned(),
+                    why: error.to_string(),
+                },
+                io::ErrorKind::ConnectionRefused if !is_socket(path) => ClientError::NoSocket {
+                    path: path.to_owned(),
+                    why: "it is something else".to_owned(),
+                },
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     ClientError::Absent(path.to_owned())
                 }

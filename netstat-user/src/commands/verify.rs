@@ -19,6 +19,7 @@ use crate::{
     diag::{self, KernelSocket},
     namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
+    sweeper::SweepError,
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
     view::{HistoryView, RowQuery, RowView},
 };
@@ -225,12 +226,11 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     };
     let findings = namespaces::search(aim, &Found::new());
     if let Some(error) = findings.error {
-        kernel
-            .closed
-            .push(format!("cannot look for all network namespaces: {error}"));
+        kernel.closed.push(SweepError::Search(error).to_string());
     }
     let found = findings.found;
     // The own one first, which takes no privilege while the thread is still in it.
+    let others = found.keys().copied().collect();
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|(netns, _)| (*netns != own, *netns));
     for (netns, path) in found {
@@ -242,21 +242,18 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
         {
             // Gone between finding and entering: nothing to compare.
             if error.kind() != std::io::ErrorKind::NotFound {
-                let closed = format!("cannot enter network namespace {}: {error}", netns.0);
-                kernel.closed.push(closed);
+                kernel.closed.push(SweepError::Enter { netns, error }.to_string());
             }
             continue;
         }
         kernel.sockets.extend(diag::sockets(netns)?);
         kernel.looked.insert(netns);
     }
-    if let Some(wanted) = wanted
-        && !kernel.looked.contains(&wanted)
-    {
-        anyhow::bail!(
-            "network namespace {} is gone or cannot be entered; `lsns -t net` lists them",
-            wanted.0
-        );
+    match wanted {
+        Some(netns) if !kernel.looked.contains(&netns) => match kernel.closed.pop() {
+            Some(why) => anyhow::bail!(why),
+            None => Err(SweepError::Absent { netns, others }.into()),
+        },
+        _ => Ok(kernel),
     }
-    Ok(kernel)
 }

@@ -4,7 +4,6 @@ mod session;
 mod socket;
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::pin,
     sync::{
@@ -103,8 +102,7 @@ struct Server {
     handle: Handle,
     places: Places,
     tasks: JoinSet<()>,
-    /// The oldest first.
-    clients: VecDeque<Client>,
+    clients: Vec<Client>,
     refusals: JoinSet<()>,
 }
 
@@ -117,7 +115,7 @@ impl Server {
                 snapshots: Arc::new(Semaphore::new(MOST_SNAPSHOTS)),
             },
             tasks: JoinSet::new(),
-            clients: VecDeque::new(),
+            clients: Vec::new(),
             refusals: JoinSet::new(),
         }
     }
@@ -141,7 +139,7 @@ impl Server {
                 log::debug!("dropped a client: {error}");
             }
         });
-        self.clients.push_back(Client { silent, task });
+        self.clients.push(Client { silent, task });
     }
 
     fn drop_a_silent_one(&mut self) -> bool {
@@ -150,9 +148,7 @@ impl Server {
         let Some((_, at)) = silent.min() else {
             return false;
         };
-        if let Some(client) = self.clients.remove(at) {
-            client.task.abort();
-        }
+        self.clients.swap_remove(at).task.abort();
         true
     }
 }

@@ -18,7 +18,7 @@ pub(super) enum Request {
     Ready(oneshot::Sender<()>),
     /// What the table remembers of these.
     Histories(Vec<Cookie>, oneshot::Sender<Vec<HistoryView>>),
-    /// Something that takes a sweep.
+    /// Something that takes a sweep, unless the table as it is will do.
     Look(Question),
     /// The counts.
     Stats(oneshot::Sender<Stats>),
@@ -55,7 +55,8 @@ impl Handle {
         self.ask(Request::Ready).await
     }
 
-    /// The rows, as they are now, or as the table has them if the query says so. The inner error says why the kernel could not be asked.
+    /// The rows, as they are now, or as the table has them if the query says so. The inner error says why the
+    /// kernel could not be asked.
     ///
     /// # Errors
     ///

@@ -20,6 +20,7 @@ crate::tests![
     socket_not_permitted,
     wrong_usage,
     no_daemon,
+    not_a_socket,
     no_such_namespace,
     socket_cannot_be_made,
     doctor_finds_nothing,
@@ -142,6 +143,21 @@ fn no_daemon() -> Result<()> {
         "stats",
         &[&path, "netstate daemon"],
     )
+}
+
+/// A path that is not a socket's is a mistake, and no reason to do without a daemon.
+fn not_a_socket() -> Result<()> {
+    let directory = directory()?;
+    let file = directory.path().join("file");
+    fs::write(&file, "")?;
+    let long = directory.path().join("long".repeat(40));
+    for (path, expected) in [(&file, "something else"), (&long, "SUN_LEN")] {
+        for arguments in ["list", "watch", "stats", "verify"] {
+            let output = binary::run(path, arguments)?;
+            fails(&output, arguments, &[expected, "--socket"])?;
+        }
+    }
+    Ok(())
 }
 
 fn no_such_namespace() -> Result<()> {

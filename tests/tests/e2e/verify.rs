@@ -163,7 +163,7 @@ fn of_a_namespace_that_is_not_there() -> Result<()> {
     let output = binary::run(daemon.socket(), "verify --netns 1")?;
     let said = String::from_utf8(output.stderr)?;
     ensure!(
-        output.status.code() == Some(1) && said.contains("lsns -t net"),
+        output.status.code() == Some(1) && said.contains("there is no network namespace 1"),
         "{said}"
     );
     Ok(())
