@@ -57,13 +57,10 @@ pub(super) struct Places {
 impl Places {
     /// An event came from `netns`, from a socket of `owner`.
     pub(super) fn heard(&mut self, netns: Netns, owner: Option<Owner>) {
-        if self.known.contains(&netns) {
+        if self.known.contains(&netns) || self.closed.contains_key(&netns) {
             return;
         }
         // One that was looked for in vain is a stranger again: its number may be another's by now.
-        if self.closed.contains_key(&netns) {
-            return;
-        }
         let Stranger { hints, .. } = self.strangers.entry(netns).or_insert_with(|| {
             self.news = true;
             Stranger {
