@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+
+use crate::loader;
 
 /// TCP state transitions as they happen, and a netstat table with a memory.
 #[derive(Debug, Parser)]
@@ -55,11 +57,23 @@ pub struct StreamArgs {
 }
 
 /// How the tracer is set up.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct TracerArgs {
     /// Size of the kernel's event ring, a power of two such as 512K or 16M
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_ring_size)]
     pub ring_size: u32,
+    /// Leave these functions of the kernel alone, or all of them, and let sweeps find what hooks there would
+    /// tell: for a host where hooks cost too much, or to find out which one does
+    #[arg(
+        long,
+        value_name = "FUNCTION",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = loader::ALL_HOOKS,
+        value_parser = hooks_parser(),
+    )]
+    pub without_hooks: Vec<String>,
 }
 
 /// `netstate watch`
@@ -209,6 +223,13 @@ pub enum ColorArg {
     Always,
     /// Never
     Never,
+}
+
+fn hooks_parser() -> PossibleValuesParser {
+    std::iter::once(loader::ALL_HOOKS)
+        .chain(loader::hooked_functions())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// A ring's size: a power of two, from a page up to what one map can have.

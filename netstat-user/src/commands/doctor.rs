@@ -133,7 +133,7 @@ fn privileges() -> Finding {
 
 /// Loads and attaches everything, and tries it.
 fn tracer() -> Vec<Finding> {
-    match loader::attach(RING) {
+    match loader::attach(RING, &[]) {
         Err(error) => vec![Finding::bad("programs", error.to_string())],
         Ok(tracer) => try_out(tracer),
     }

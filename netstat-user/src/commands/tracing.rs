@@ -25,8 +25,8 @@ pub(super) struct Running {
 
 impl Running {
     /// Attaches the tracer and starts the engine.
-    pub(super) fn start(args: TracerArgs, stop: Stop) -> anyhow::Result<Self> {
-        let tracer = loader::attach(args.ring_size)?;
+    pub(super) fn start(args: &TracerArgs, stop: Stop) -> anyhow::Result<Self> {
+        let tracer = loader::attach(args.ring_size, &args.without_hooks)?;
         let (engine, handle) = Engine::new(tracer, args.ring_size)?;
         let engine = tokio::spawn(engine.run(stop.clone().requested()));
         Ok(Self { handle, engine, stop })

@@ -21,7 +21,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    let running = Running::start(args.tracer, stop.clone())?;
+    let running = Running::start(&args.tracer, stop.clone())?;
     let stream = running.handle.subscribe();
     if running.handle.ready().await.is_ok() {
         if let Some(netns) = form.netns()

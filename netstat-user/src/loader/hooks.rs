@@ -84,6 +84,14 @@ const HOOKS: &[Hook] = &[
     ),
 ];
 
+/// Stands for every hook.
+pub const ALL: &str = "all";
+
+/// The kernel's functions that hooks are for, under all their names.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().flat_map(|hook| hook.functions).copied()
+}
+
 /// The hooks, as far as the kernel has taken them.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
@@ -91,13 +99,14 @@ pub(super) struct Hooks {
     pub(super) programs: Vec<ProgramFd>,
 }
 
-/// Attaches what the kernel takes, and notes why it does not take the rest.
-pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Hooks {
+/// Attaches what the kernel takes, and notes why it does not take the rest. `unwanted` names functions, or [`ALL`].
+pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, unwanted: &[String]) -> Hooks {
     let mut hooks = Hooks::default();
     // Where the kernel permits no hook at all, one refusal is enough.
     let mut not_permitted = None;
     for hook in HOOKS {
         let attached = match &not_permitted {
+            _ if hook.is_among(unwanted) => Err("turned off by --without-hooks".to_owned()),
             Some(why) => Err(String::clone(why)),
             None => hook.attach(ebpf, btf).map_err(|error| {
                 let why = error.in_short();
@@ -125,6 +134,12 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Hooks {
 }
 
 impl Hook {
+    fn is_among(&self, unwanted: &[String]) -> bool {
+        unwanted
+            .iter()
+            .any(|name| name == ALL || self.functions.contains(&name.as_str()))
+    }
+
     /// Attaches the hook to the first of its functions that the kernel has.
     fn attach(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(&'static str, ProgramFd), LoadError> {
         let (&last, earlier) = self

@@ -18,6 +18,7 @@ use aya::{
 use aya_log::EbpfLogger;
 pub use btf::VMLINUX;
 pub use error::LoadError;
+pub use hooks::{ALL as ALL_HOOKS, functions as hooked_functions};
 use netstat_ebpf::wire::{lost, stand_in};
 use tokio::io::unix::AsyncFd;
 use zerocopy::IntoBytes;
@@ -55,12 +56,13 @@ pub struct Tracer {
 
 /// Loads all programs, and attaches those of the tracepoint and the hooks that the kernel takes.
 ///
-/// `ring_bytes` is the size of the event ring: a power of two, at least a page.
+/// `ring_bytes` is the size of the event ring: a power of two, at least a page. `without` names functions of
+/// the kernel, out of [`hooked_functions`], that are left alone, or [`ALL_HOOKS`].
 ///
 /// # Errors
 ///
 /// [`LoadError`]; nothing stays attached then.
-pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
+pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
     load_iterators(&mut ebpf, &btf)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
@@ -70,7 +72,7 @@ pub fn attach(ring_bytes: u32) -> Result<Tracer, LoadError> {
     let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", &e))?;
     let tracepoint = attach_state_change(&mut ebpf, &btf, STATE_CHANGE)?;
     attach_state_change(&mut ebpf, &btf, INTERRUPTING)?;
-    let hooks = hooks::attach(&mut ebpf, &btf);
+    let hooks = hooks::attach(&mut ebpf, &btf, without);
     Ok(Tracer {
         events: EventRing(ring),
         losses: LossCounters {

@@ -3,7 +3,7 @@
 //! Threads in several network namespaces make every kind of life that a connection can have
 //! ([`lives`]), as fast as the machine lets them. A seed decides what each thread does; what the kernel makes of
 //! it is up to the moment. Meanwhile the stream is held against what must be true of every connection
-//! ([`history`]); afterwards, with sockets in all states left open, every row is held against `ss` ([`judge`]).
+//! ([`history`]), and the table as it is against the kernel ([`verifier`]); afterwards, with sockets in all states left open, every row is held against `ss` ([`judge`]).
 
 mod arena;
 pub mod command;
@@ -25,6 +25,7 @@ mod sys;
 mod touch;
 mod trial;
 mod vanishing;
+mod verifier;
 mod worker;
 
 pub use options::{Options, Rate};

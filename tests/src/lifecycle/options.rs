@@ -29,6 +29,9 @@ pub struct Options {
     /// Leaves out a kind of life, to narrow down what a finding comes from
     #[arg(long, value_name = "KIND")]
     pub without: Vec<String>,
+    /// Lets netstate go without its hooks in the kernel
+    #[arg(long)]
+    pub without_hooks: bool,
     /// The netstate to judge; else `NETSTATE_BIN` says
     #[arg(long)]
     pub netstate: Option<PathBuf>,

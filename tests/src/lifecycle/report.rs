@@ -8,6 +8,7 @@ use super::{
     options::Options,
     states::State,
     trial::Ghost,
+    verifier::Rounds,
     worker::Yield,
 };
 use crate::stats::{Counts, Sweeping};
@@ -24,6 +25,7 @@ pub struct Report {
     pub(super) vanished: (usize, usize),
     pub(super) stream: StreamFacts,
     pub(super) unasked: Unasked,
+    pub(super) verified: Rounds,
     /// Comparisons of lists: what they were about, and what they came to.
     pub(super) lists: Vec<(&'static str, Verdict)>,
     /// Rows of namespaces that are gone.
@@ -191,6 +193,19 @@ impl Report {
                 )?;
             }
         }
+        let Rounds {
+            count,
+            most_agreed,
+            slowest,
+            settling,
+            lasting,
+        } = &self.verified;
+        writeln!(
+            out,
+            "verify --watch  {count} rounds, up to {most_agreed} sockets alike, {} difference(s) for longer than the {settling:.1?} \
+             that netstate claims; the slowest to settle took {slowest:.1?}",
+            lasting.len()
+        )?;
         for (name, verdict) in &self.lists {
             let (rows, looks, different) = (verdict.rows(), verdict.looks, verdict.differences.len());
             writeln!(
@@ -221,10 +236,12 @@ impl Report {
             namespaces,
             threads,
             sockets,
+            without_hooks,
             ..
         } = self.options;
+        let hooks = if without_hooks { " --without-hooks" } else { "" };
         format!(
-            "again: lifecycle --seed {seed} --seconds {seconds} --namespaces {namespaces} --threads {threads} --sockets {sockets}"
+            "again: lifecycle --seed {seed} --seconds {seconds} --namespaces {namespaces} --threads {threads} --sockets {sockets}{hooks}"
         )
     }
 }

@@ -20,6 +20,7 @@ use super::{
     sys,
     trial::Trial,
     vanishing::{Vanished, come_and_go},
+    verifier::Verifier,
     worker::{Terms, Yield, work},
 };
 use crate::{Daemon, stats};
@@ -40,13 +41,19 @@ pub fn run(options: &Options) -> Result<Report> {
         .map(|_| Arena::new(&mut dice))
         .collect::<Result<_>>()?;
     let kernel = Kernel::probe(&arenas[0].link.left);
-    let daemon = Daemon::start()?;
+    let flags: &[&str] = if options.without_hooks {
+        &["--without-hooks"]
+    } else {
+        &[]
+    };
+    let daemon = Daemon::start_with(flags)?;
     let stream = Stream::start(daemon.socket())?;
     let places = places(&arenas)?;
     // A namespace's first sweep tells nothing of what it finds: from now on everything is told.
     for place in &places {
         judge::list(daemon.socket(), Some(place.inode))?;
     }
+    let watcher = Verifier::start(daemon.socket())?;
     let sockets = options.sockets.min(descriptors.saturating_sub(SPARE));
     let started = Instant::now();
     let (mut done, mut vanished) = live(options, &arenas, kernel, sockets)?;
@@ -56,6 +63,7 @@ pub fn run(options: &Options) -> Result<Report> {
     let mut trial = Trial::new(daemon.socket(), places, &vanished);
     let open = std::mem::take(&mut done.bag);
     let unasked = trial.unasked(&stream)?;
+    let verified = watcher.finish()?;
     trial.lists(open, vanished.kept, &arenas, kernel)?;
     drop(arenas);
     trial.gone();
@@ -70,8 +78,9 @@ pub fn run(options: &Options) -> Result<Report> {
         vanished: gone,
         stream: StreamFacts::of(&histories),
         explained: trial.explained(&histories),
-        findings: trial.findings(&histories, &unasked, &counts),
+        findings: trial.findings(&histories, &unasked, &verified, &counts),
         unasked,
+        verified,
         lists: trial.verdicts,
         ghosts: trial.ghosts,
         counts,

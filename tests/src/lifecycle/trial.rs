@@ -19,6 +19,7 @@ use super::{
     stream::Stream,
     sys,
     vanishing::Vanished,
+    verifier::Rounds,
 };
 use crate::{
     snapshot::Listed,
@@ -168,7 +169,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Everything that must not be, each with the history of its connection.
-    pub(super) fn findings(&self, histories: &Histories, unasked: &Unasked, counts: &Counts) -> Vec<String> {
+    pub(super) fn findings(
+        &self,
+        histories: &Histories,
+        unasked: &Unasked,
+        verified: &Rounds,
+        counts: &Counts,
+    ) -> Vec<String> {
         let told = |cookie: u64| format!("\n    {}", histories.story(cookie));
         let different = |one: &Difference| format!("{one}{}", told(one.cookie));
         let mut found = Vec::new();
@@ -184,6 +191,10 @@ impl<'a> Trial<'a> {
         if complete {
             add("unasked", unasked.lasting.iter().map(different).collect());
         }
+        add(
+            "verify",
+            verified.lasting.iter().map(ToString::to_string).collect(),
+        );
         for (name, verdict) in &self.verdicts {
             let explained = |one: &&Difference| *name == SHUT && histories.may_lack_events(one.cookie);
             let unexplained = verdict.differences.iter().filter(|one| !explained(one));

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use netstat_tests::{lifecycle::command::ROLE, wait::is_slow};
 
-crate::tests![a_known_seed, a_new_seed];
+crate::tests![a_known_seed, a_new_seed, by_sweeps_alone];
 
 /// So fast that the stream can be read beside the other tests: what it tells is judged as well.
 const RATE: &str = "1500";
@@ -21,6 +21,11 @@ fn a_known_seed() -> Result<()> {
 /// Other choices every time. A failure says the seed.
 fn a_new_seed() -> Result<()> {
     generate(&[])
+}
+
+/// As on kernels that permit no hooks, whatever this one permits.
+fn by_sweeps_alone() -> Result<()> {
+    generate(&["--without-hooks"])
 }
 
 /// Runs the generator as a process of its own, since it takes thousands of descriptors.

@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod hooks;
 mod hostile;
 mod kernels;
 mod killed;
@@ -59,6 +60,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("lifecycle", lifecycle::TESTS),
+    ("hooks", hooks::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),

@@ -1,0 +1,124 @@
+//! Hooks in the kernel's functions, each of which may be missing: that costs what it gave, and nothing else.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use netstat_tests::{
+    Daemon, Link, binary,
+    daemon::directory,
+    link::Way,
+    sockets::{accept, connect, cookie, listen, start_connecting, wait_for_fin},
+};
+use serde_json::Value;
+
+crate::tests![none_of_them, without_each, a_function_without_hook];
+
+/// Whether `stats` says that a hook is attached, and what it tells of, by the name of the kernel's function.
+fn hooks(daemon: &Daemon) -> Result<BTreeMap<String, (String, Option<String>)>> {
+    let stats = daemon.stats()?;
+    let hooks = stats["hooks"].as_array().context("no hooks in stats")?;
+    let named = hooks.iter().map(|hook| {
+        let text = |key: &str| hook[key].as_str().map(str::to_owned);
+        let name = text("hook").context("a hook without a name")?;
+        let (_, function) = name.split_once('/').context("a hook of no function")?;
+        Ok((
+            function.to_owned(),
+            (text("subject").context("no subject")?, text("refused")),
+        ))
+    });
+    named.collect()
+}
+
+fn none_of_them() -> Result<()> {
+    let daemon = Daemon::start_with(&["--without-hooks"])?;
+    for (function, (_, refused)) in hooks(&daemon)? {
+        let why = refused.with_context(|| format!("{function} is hooked all the same"))?;
+        ensure!(why.contains("--without-hooks"), "{function}: {why}");
+    }
+    lives_are_told(&daemon)
+}
+
+fn without_each() -> Result<()> {
+    let with_all = hooks(&Daemon::start()?)?;
+    for (function, (subject, refused_before)) in &with_all {
+        let daemon = Daemon::start_with(&[&format!("--without-hooks={function}")])?;
+        let others = hooks(&daemon)?;
+        for (other, (_, refused)) in &others {
+            if other == function {
+                let why = refused.as_ref().context("it is hooked all the same")?;
+                ensure!(why.contains("--without-hooks"), "{function}: {why}");
+            } else {
+                let before = &with_all[other].1;
+                ensure!(
+                    refused.is_some() == before.is_some(),
+                    "without {function}, {other} has become {refused:?}"
+                );
+            }
+        }
+        ensure!(
+            daemon.source_of(subject)? == "sweep",
+            "{subject} without {function}"
+        );
+        // Where the kernel has not taken it anyway, its absence has been tried already.
+        if refused_before.is_none() {
+            lives_are_told(&daemon).with_context(|| format!("without {function}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What hooks tell of: a half-open connection, one that hangs in SYN_SENT, and both kinds of minisocks. From whatever
+/// source, each is told of, and told as that source does.
+fn lives_are_told(daemon: &Daemon) -> Result<()> {
+    let link = Link::new()?;
+    let (near, far) = (daemon.watch_in(&link.left)?, daemon.watch_in(&link.right)?);
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let target = listener.local_addr()?;
+
+    link.lose(Way::ToLeft)?;
+    let connecting = start_connecting(&link.left, target)?;
+    let port = connecting.local_addr()?.as_socket().context("no address")?.port();
+    daemon.wait_for_row(&link.left, "SYN_SENT with its port", |row| {
+        row.state == "SYN_SENT" && row.local_port == Some(port)
+    })?;
+    far.wait("the half-open connection", |seen| {
+        seen.to == "SYN_RECV" && seen.remote_port == Some(port)
+    })?;
+    link.restore(Way::ToLeft)?;
+    let _accepted = accept(&listener)?;
+
+    let client = connect(&link.left, target)?;
+    let server = accept(&listener)?;
+    let closed = cookie(&client)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    // Nobody holds the client any more: a minisock, which counts as FIN_WAIT2 until the server closes.
+    let to = |state: &'static str| near.wait(state, move |seen| seen.cookie == closed && seen.to == state);
+    to("FIN_WAIT2")?;
+    drop(server);
+    let told = to("TIME_WAIT")?;
+    ensure!(told.source == daemon.source_of("minisocks")?, "{told:?}");
+    daemon.agrees(&link.left)?;
+    daemon.agrees(&link.right)?;
+    Ok(())
+}
+
+fn a_function_without_hook() -> Result<()> {
+    let directory = directory()?;
+    let socket = directory.path().join("netstate.sock");
+    let output = binary::run(&socket, "daemon --without-hooks=tcp_sendmsg")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2), "{}: {said}", output.status);
+    ensure!(
+        said.contains("tcp_sendmsg") && said.contains("tw_timer_handler"),
+        "does not say which there are: {said}"
+    );
+    // That the names are those that `stats` prints.
+    let daemon = Daemon::start()?;
+    let stats = daemon.stats()?;
+    let printed = stats["hooks"]
+        .as_array()
+        .map_or(0, |hooks: &Vec<Value>| hooks.len());
+    ensure!(hooks(&daemon)?.len() == printed, "two hooks of one name: {stats}");
+    Ok(())
+}
