@@ -1,7 +1,7 @@
 //! The kernel's clock, and how to show it as the time of day.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`: since boot, the time spent suspended included.
 ///
-/// The BPF programs stamp their records with it; it never steps, so differences are true durations.
+/// The BPF programs stamp their records with it; it never steps, so differences are true durations. It is the host's
+/// own: a time namespace, which shows its processes another one, is seen through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ktime(pub u64);
 
@@ -19,11 +20,7 @@ impl Ktime {
     /// The time now.
     #[must_use]
     pub fn now() -> Self {
-        Self(
-            nanoseconds(clock_gettime(ClockId::Boottime))
-                .try_into()
-                .unwrap_or(0),
-        )
+        Self(boottime().try_into().unwrap_or(0))
     }
 
     /// How long after `earlier` this is; zero when it is before.
@@ -73,9 +70,9 @@ impl WallClock {
 
     /// Compares the clocks, and says how many nanoseconds that took: it is off by no more than half of them.
     fn compare() -> (Self, i128) {
-        let before = nanoseconds(clock_gettime(ClockId::Boottime));
+        let before = boottime();
         let real = nanoseconds(clock_gettime(ClockId::Realtime));
-        let after = nanoseconds(clock_gettime(ClockId::Boottime));
+        let after = boottime();
         let boot = real - i128::midpoint(before, after);
         (Self { boot }, after - before)
     }
@@ -109,7 +106,10 @@ impl SteadyClock {
     /// The clock: the same as last time, unless the time of day has been set since.
     #[must_use]
     pub fn read(&self) -> WallClock {
-        let now = WallClock::read();
+        self.follow(WallClock::read())
+    }
+
+    fn follow(&self, now: WallClock) -> WallClock {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if (now.boot - kept.boot).abs() > Self::TOLERANCE {
             *kept = now;
@@ -124,6 +124,59 @@ impl Default for SteadyClock {
     }
 }
 
+/// The host's `CLOCK_BOOTTIME`.
+fn boottime() -> i128 {
+    /// A process's time namespace does not change while it lives: it has one when it starts, and passes a new one on.
+    static OFFSET: OnceLock<i128> = OnceLock::new();
+    let offset = OFFSET.get_or_init(|| {
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
+        // Without the file, the kernel has no time namespaces.
+        offsets.map_or(0, |offsets| boottime_offset(&offsets).unwrap_or(0))
+    });
+    nanoseconds(clock_gettime(ClockId::Boottime)) - offset
+}
+
+/// What a time namespace adds, out of `/proc/PID/timens_offsets`: lines of clock, seconds and nanoseconds.
+fn boottime_offset(offsets: &str) -> Option<i128> {
+    let mut lines = offsets.lines().map(str::split_whitespace);
+    let mut fields = lines.find_map(|mut fields| (fields.next() == Some("boottime")).then_some(fields))?;
+    let seconds: i128 = fields.next()?.parse().ok()?;
+    let nanoseconds: i128 = fields.next()?.parse().ok()?;
+    Some(seconds * 1_000_000_000 + nanoseconds)
+}
+
 fn nanoseconds(time: Timespec) -> i128 {
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_follows_whoever_sets_it_and_nothing_less() {
+        const SECOND: i128 = 1_000_000_000;
+        let clock = SteadyClock::new();
+        let begin = clock.read().boot;
+        let at = |boot| clock.follow(WallClock { boot }).boot;
+        assert_eq!(
+            at(begin + SteadyClock::TOLERANCE),
+            begin,
+            "two readings differ a little"
+        );
+        let ahead = begin + 3600 * SECOND;
+        assert_eq!(at(ahead), ahead, "set forward");
+        assert_eq!(at(ahead - 7200 * SECOND), ahead - 7200 * SECOND, "set back");
+        assert_eq!(
+            clock.follow(WallClock { boot: SECOND }).timestamp(Ktime(5)),
+            Timestamp::from_nanosecond(SECOND + 5).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_time_namespace_tells_its_offset() {
+        let offsets = "monotonic           0         0\nboottime        -3600 500000000\n";
+        assert_eq!(boottime_offset(offsets), Some(-3_599_500_000_000));
+        assert_eq!(boottime_offset("monotonic 1 2\n"), None);
+    }
 }

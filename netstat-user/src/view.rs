@@ -152,20 +152,45 @@ pub enum StreamItem {
     /// A connection changed its state.
     Transition(Transition),
     /// The kernel had no room for some events, or could not run the program: the table is repaired, the
-    /// transitions are gone.
-    Lost {
-        /// How many found the ring full.
-        ring_full: u64,
-        /// How many came while the program was running on the same CPU.
-        interrupted: u64,
-        /// None were lost before that.
-        since: Ktime,
-    },
+    /// transitions are gone. Comes after everything that happened before `until` and was not lost.
+    Lost(Loss),
     /// This reader was too slow and missed items.
     Missed {
         /// How many.
         items: u64,
     },
+}
+
+/// State changes that the tracer has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// How many found the ring full.
+    pub ring_full: u64,
+    /// How many came while the program was running on the same CPU.
+    pub interrupted: u64,
+    /// None of them happened before that,
+    pub since: Ktime,
+    /// and none after that.
+    pub until: Ktime,
+}
+
+impl Loss {
+    /// This one and `other` together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            ring_full: self.ring_full + other.ring_full,
+            interrupted: self.interrupted + other.interrupted,
+            since: self.since.min(other.since),
+            until: self.until.max(other.until),
+        }
+    }
+
+    /// How many, for whatever reason.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.ring_full + self.interrupted
+    }
 }
 
 impl StreamItem {

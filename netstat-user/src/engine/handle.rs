@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::sweeps::Question;
+use super::{
+    stream::{Readers, Subscription},
+    sweeps::Question,
+};
 use crate::{
     clock::{SteadyClock, WallClock},
     connection::{Cookie, Netns},
-    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem},
+    view::{HistoryView, RowQuery, Snapshot, Stats},
 };
 
 /// What can be asked.
@@ -33,12 +36,12 @@ pub struct EngineGone;
 #[derive(Debug, Clone)]
 pub struct Handle {
     asking: mpsc::Sender<Request>,
-    stream: broadcast::Sender<StreamItem>,
+    stream: Readers,
     clock: Arc<SteadyClock>,
 }
 
 impl Handle {
-    pub(super) fn new(asking: mpsc::Sender<Request>, stream: broadcast::Sender<StreamItem>) -> Self {
+    pub(super) fn new(asking: mpsc::Sender<Request>, stream: Readers) -> Self {
         Self {
             asking,
             stream,
@@ -103,7 +106,7 @@ impl Handle {
     /// Everything that happens from now on.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription(self.stream.subscribe())
+        self.stream.subscribe()
     }
 
     /// Waits until the engine has stopped.
@@ -115,42 +118,5 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.asking.send(request(reply)).await.map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
-    }
-}
-
-/// A reader's place in the stream.
-#[derive(Debug)]
-pub struct Subscription(broadcast::Receiver<StreamItem>);
-
-impl Subscription {
-    /// The next item; `None` once the engine has stopped. A reader that falls too far behind gets
-    /// [`StreamItem::Missed`] and goes on with what is still there.
-    async fn next(&mut self) -> Option<StreamItem> {
-        match self.0.recv().await {
-            Ok(item) => Some(item),
-            Err(broadcast::error::RecvError::Lagged(items)) => Some(StreamItem::Missed { items }),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    }
-
-    /// The next items, at most `most` of those that are there once there is one; `None` once the engine has
-    /// stopped.
-    pub async fn next_batch(&mut self, most: usize) -> Option<Vec<StreamItem>> {
-        let mut items = vec![self.next().await?];
-        while items.len() < most
-            && let Some(item) = self.try_next()
-        {
-            items.push(item);
-        }
-        Some(items)
-    }
-
-    /// As [`Subscription::next`], but `None` when there is nothing at the moment.
-    fn try_next(&mut self) -> Option<StreamItem> {
-        match self.0.try_recv() {
-            Ok(item) => Some(item),
-            Err(broadcast::error::TryRecvError::Lagged(items)) => Some(StreamItem::Missed { items }),
-            Err(_) => None,
-        }
     }
 }

@@ -8,22 +8,12 @@ use std::{
 use crate::{
     clock::Ktime,
     loader::{LossCounters, Losses},
+    view::Loss,
 };
 
 /// How long after events came the counters are read: often enough to repair within a second, seldom enough
 /// to cost nothing.
 const INTERVAL: Duration = Duration::from_millis(250);
-
-/// Losses since the last look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NewLosses {
-    /// State changes that found the ring full.
-    pub(super) ring_full: u64,
-    /// State changes that came while the program was running.
-    pub(super) interrupted: u64,
-    /// The last look.
-    pub(super) since: Ktime,
-}
 
 /// Reads the counters while there is traffic.
 pub(super) struct LossWatch {
@@ -60,7 +50,7 @@ impl LossWatch {
     }
 
     /// Reads the counters; `None` when nothing was lost since the last time.
-    pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<NewLosses>> {
+    pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<Loss>> {
         // Looks again if it fails: what was lost is still to be told.
         self.due = Some(Instant::now() + INTERVAL);
         let losses = self.counters.read()?;
@@ -74,10 +64,12 @@ impl LossWatch {
         // The stand-in's count comes a moment later than that of what it stands in for.
         let recursion = losses.recursion.max(self.known.recursion);
         self.known = Losses { recursion, ..losses };
-        Ok(Some(NewLosses {
+        let loss = Loss {
             ring_full,
             interrupted,
             since,
-        }))
+            until: Ktime::now(),
+        };
+        Ok((loss.count() > 0).then_some(loss))
     }
 }

@@ -9,17 +9,15 @@ mod counters;
 mod handle;
 mod losses;
 mod places;
+mod stream;
 mod sweeps;
 
 use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
 
-use tokio::{
-    io::unix::AsyncFd,
-    sync::{broadcast, mpsc},
-    time::sleep_until,
-};
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
-pub use handle::{EngineGone, Handle, Subscription};
+pub use handle::{EngineGone, Handle};
+pub use stream::Subscription;
 
 use crate::{
     clock::Ktime,
@@ -28,19 +26,18 @@ use crate::{
     sources,
     sweeper::{self, Job, Outcome},
     table::{Table, Transition},
-    view::{HistoryView, StreamItem},
+    view::{HistoryView, Loss, StreamItem},
 };
 use copies::Copies;
 use counters::Counters;
 use handle::Request;
-use losses::{LossWatch, NewLosses};
+use losses::LossWatch;
 use places::Places;
+use stream::Publisher;
 use sweeps::{Question, Sweeps};
 
 /// Records folded before the engine looks at anything else.
 const BATCH: usize = 4096;
-/// Items that a reader of the stream may fall behind.
-const STREAM: usize = 16_384;
 /// Questions that wait for the engine.
 const REQUESTS: usize = 64;
 
@@ -71,13 +68,17 @@ pub struct Engine {
 struct Core {
     table: Table,
     jobs: jobs::Sender<Job>,
-    stream: broadcast::Sender<StreamItem>,
+    stream: Publisher,
     sweeps: Sweeps,
     places: Places,
     copies: Copies,
     losses: LossWatch,
     /// The counters of losses could not be read, and that has been said.
     blind: bool,
+    /// A loss that goes into the stream once everything before it has.
+    untold: Option<Loss>,
+    /// The time of the latest event that has been folded.
+    latest: Ktime,
     counters: Counters,
     /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
@@ -92,8 +93,8 @@ impl Engine {
     pub fn new(tracer: Tracer, ring_bytes: u32) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
-        let (stream, _) = broadcast::channel(STREAM);
-        let handle = Handle::new(asking, stream.clone());
+        let stream = Publisher::new();
+        let handle = Handle::new(asking, stream.readers());
         let core = Core {
             table: Table::new(sources::coverage(&tracer.hooks)),
             jobs,
@@ -103,6 +104,8 @@ impl Engine {
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
             blind: false,
+            untold: None,
+            latest: Ktime(0),
             counters: Counters::new(ring_bytes, tracer.hooks),
             fresh: Vec::new(),
         };
@@ -143,6 +146,10 @@ impl Engine {
                     // Every handle is gone: nobody listens and nobody can ask.
                     None => return Ok(()),
                 },
+                () = std::future::ready(()), if core.untold.is_some() => {
+                    core.drain(self.ring.get_mut());
+                    tokio::task::yield_now().await;
+                }
                 () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
                 () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() => core.start_sweep()?,
                 ready = self.log.readable_mut() => {
@@ -170,6 +177,7 @@ impl Core {
             self.fold(record);
         }
         self.publish();
+        self.tell_losses(read < BATCH);
         let now = Instant::now();
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
@@ -184,6 +192,7 @@ impl Core {
         match record {
             Ok(RingRecord::State(event)) => {
                 self.counters.events += 1;
+                self.latest = self.latest.max(event.time);
                 self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);
             }
@@ -224,7 +233,7 @@ impl Core {
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
                 self.check_losses();
-                let readers = self.stream.receiver_count();
+                let readers = self.stream.count();
                 let settling = self.sweeps.settling(self.table.coverage());
                 // Whoever asked may have gone since.
                 let stats =
@@ -239,17 +248,9 @@ impl Core {
         let checked = self.losses.check(Ktime::now());
         let blind = checked.is_err();
         match checked {
-            Ok(Some(NewLosses {
-                ring_full,
-                interrupted,
-                since,
-            })) if ring_full + interrupted > 0 => {
+            Ok(Some(loss)) => {
                 self.sweeps.damaged(Instant::now());
-                self.send(StreamItem::Lost {
-                    ring_full,
-                    interrupted,
-                    since,
-                });
+                self.untold = Some(self.untold.map_or(loss, |untold| untold.and(loss)));
             }
             // Out of descriptors, most likely: the counters keep what they have until the next look.
             Err(error) if !self.blind => log::warn!("cannot read the counters of lost events: {error}"),
@@ -260,14 +261,13 @@ impl Core {
 
     fn publish(&mut self) {
         self.counters.transitions += self.fresh.len() as u64;
-        for step in &self.fresh {
-            self.send(StreamItem::Transition(*step));
-        }
-        self.fresh.clear();
+        self.stream.send(self.fresh.drain(..).map(StreamItem::Transition));
     }
 
-    fn send(&self, item: StreamItem) {
-        // An error says that nobody reads.
-        let _ = self.stream.send(item);
+    /// Tells of a loss once everything that happened before its end has been told; `drained` says that nothing waits.
+    fn tell_losses(&mut self, drained: bool) {
+        if let Some(loss) = self.untold.take_if(|loss| drained || loss.until < self.latest) {
+            self.stream.send([StreamItem::Lost(loss)]);
+        }
     }
 }

@@ -51,18 +51,15 @@ pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallCl
 pub fn item(out: &mut impl Write, item: &StreamItem, names: &mut Names, clock: WallClock) -> io::Result<()> {
     match item {
         StreamItem::Transition(transition) => line(out, &Step::of(transition, names, clock)),
-        StreamItem::Lost {
-            ring_full,
-            interrupted,
-            since,
-        } => {
-            let lost = Lost {
-                lost: ring_full + interrupted,
-                ring_full: *ring_full,
-                interrupted: *interrupted,
-                since: clock.timestamp(*since).to_string(),
+        StreamItem::Lost(loss) => {
+            let told = Lost {
+                lost: loss.count(),
+                ring_full: loss.ring_full,
+                interrupted: loss.interrupted,
+                since: clock.timestamp(loss.since).to_string(),
+                until: clock.timestamp(loss.until).to_string(),
             };
-            line(out, &lost)
+            line(out, &told)
         }
         StreamItem::Missed { items } => line(out, &Missed { missed: *items }),
     }
@@ -247,6 +244,7 @@ struct Lost {
     ring_full: u64,
     interrupted: u64,
     since: String,
+    until: String,
 }
 
 #[derive(Serialize)]

@@ -66,18 +66,14 @@ impl Lines {
                 let place = self.place(transition.connection.netns);
                 self.transition(out, transition, &place, clock)
             }
-            StreamItem::Lost {
-                ring_full,
-                interrupted,
-                since,
-            } => {
-                let since = clock.timestamp(*since).to_zoned(self.zone.clone());
+            StreamItem::Lost(loss) => {
+                let since = clock.timestamp(loss.since).to_zoned(self.zone.clone());
                 let since = since.strftime("%H:%M:%S%.6f");
                 writeln!(
                     out,
                     "{alarm}-- {} state changes lost since {since}, and the table is being repaired: {}{reset}",
-                    ring_full + interrupted,
-                    cause(*ring_full, *interrupted),
+                    loss.count(),
+                    cause(loss.ring_full, loss.interrupted),
                 )
             }
             StreamItem::Missed { items } => {
@@ -208,6 +204,7 @@ mod tests {
         connection::{Comm, Cookie, Owner},
         reason::Reason,
         tcp::TcpState,
+        view::Loss,
     };
 
     fn refused() -> Transition {
@@ -272,10 +269,13 @@ mod tests {
 
     #[test]
     fn a_loss_says_why() {
-        let lost = |ring_full, interrupted| StreamItem::Lost {
-            ring_full,
-            interrupted,
-            since: Ktime(0),
+        let lost = |ring_full, interrupted| {
+            StreamItem::Lost(Loss {
+                ring_full,
+                interrupted,
+                since: Ktime(0),
+                until: Ktime(1),
+            })
         };
         assert!(printed(ColorArg::Never, &lost(3, 0)).contains("3 for want of room, --ring-size"));
         assert!(!printed(ColorArg::Never, &lost(0, 2)).contains("--ring-size"));

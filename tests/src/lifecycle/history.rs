@@ -166,7 +166,8 @@ pub(super) struct Histories {
     /// Told transitions, by source and states.
     pub(super) counts: HashMap<(Source, Option<State>, State), u64>,
     latest: i64,
-    open_gap: bool,
+    /// The place of a gap that reaches up to what comes next.
+    open_gap: Option<usize>,
 }
 
 /// More are not kept: the first ones tell enough.
@@ -179,11 +180,8 @@ impl Histories {
     /// Takes in one transition.
     pub(super) fn tell(&mut self, cookie: u64, ends: Ends, step: Step) {
         *self.counts.entry((step.source, step.from, step.to)).or_default() += 1;
-        if self.open_gap {
-            self.open_gap = false;
-            if let Some(gap) = self.gaps.last_mut() {
-                gap.until = gap.until.max(step.time);
-            }
+        if let Some(gap) = self.open_gap.take().and_then(|gap| self.gaps.get_mut(gap)) {
+            gap.until = gap.until.max(step.time);
         }
         self.latest = self.latest.max(step.time);
         if self.lives.get(&cookie).is_some_and(|life| life.is_left_by(&step)) {
@@ -252,17 +250,16 @@ impl Histories {
             since: self.latest,
             until: self.latest,
         });
-        self.open_gap = true;
+        self.open_gap = Some(self.gaps.len() - 1);
     }
 
-    /// Takes in that the kernel lost some since then.
-    pub(super) fn lose(&mut self, count: u64, since: i64) {
+    /// Takes in that the kernel lost some between these times.
+    pub(super) fn lose(&mut self, count: u64, since: i64, until: i64) {
         self.lost += count;
         self.gaps.push(Gap {
-            since,
-            until: self.latest,
+            since: since - CLOCK,
+            until: until + CLOCK,
         });
-        self.open_gap = true;
     }
 
     /// What is wrong in these namespaces, and no gap explains.

@@ -50,6 +50,8 @@ struct Line<'a> {
     lost: Option<u64>,
     #[serde(borrow)]
     since: Option<&'a str>,
+    #[serde(borrow)]
+    until: Option<&'a str>,
 }
 
 /// A running `netstate watch` of all namespaces.
@@ -166,7 +168,7 @@ fn take(line: &str, histories: &mut Histories) -> Option<()> {
         return Some(());
     }
     if let Some(lost) = line.lost {
-        histories.lose(lost, nanoseconds(line.since?)?);
+        histories.lose(lost, nanoseconds(line.since?)?, nanoseconds(line.until?)?);
         return Some(());
     }
     let ends = Ends {

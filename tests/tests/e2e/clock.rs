@@ -13,7 +13,7 @@ use netstat_tests::{
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
 };
 
-crate::tests![durations_are_right, times_are_right];
+crate::tests![durations_are_right, times_are_right, in_a_time_namespace];
 
 /// How long the connection stays established: far more than any of the steps around it takes.
 const STAY: Duration = Duration::from_millis(300);
@@ -49,10 +49,19 @@ fn durations_are_right() -> Result<()> {
 }
 
 fn times_are_right() -> Result<()> {
+    times_are_told_by(&Daemon::start()?)
+}
+
+/// Where the daemon's own clock since boot is a day ahead of the kernel's.
+fn in_a_time_namespace() -> Result<()> {
+    let daemon = Daemon::start_through(&["unshare", "--time", "--boottime", "86400"])?;
+    times_are_told_by(&daemon)
+}
+
+fn times_are_told_by(daemon: &Daemon) -> Result<()> {
     /// For the step between the kernel's two clocks, which cannot be read at one moment.
     const LEEWAY: SignedDuration = SignedDuration::from_millis(5);
     let namespace = Namespace::new()?;
-    let daemon = Daemon::start()?;
     let watch = daemon.watch_in(&namespace)?;
     let before = Timestamp::now() - LEEWAY;
     let pair = Pair::new(&namespace, LOOPBACK)?;
@@ -73,5 +82,10 @@ fn times_are_right() -> Result<()> {
     let since: Timestamp = row.since.context("no time")?.parse()?;
     let apart = since.duration_since(times[2]).abs();
     ensure!(apart <= LEEWAY, "since {since} in list, {} in watch", times[2]);
+    let listed = Duration::from_millis(row.in_state_ms.context("no duration")?);
+    ensure!(
+        Timestamp::now().duration_since(since).unsigned_abs() + Duration::from_millis(5) >= listed,
+        "{listed:?} in its state since {since}"
+    );
     Ok(())
 }
