@@ -5,6 +5,15 @@ use std::{fmt, path::Path, process::Command};
 /// Set to `1` where every test must run: a test that cannot is then a failure.
 pub const REQUIRE_ALL: &str = "NETSTATE_REQUIRE_ALL";
 
+/// Set to `1` where the machine is there for nothing but the tests.
+pub const OWN_MACHINE: &str = "NETSTATE_TEST_OWN_MACHINE";
+
+/// Whether tests may do what concerns the whole machine, such as setting its clock.
+#[must_use]
+pub fn own_machine() -> bool {
+    is_set(OWN_MACHINE)
+}
+
 /// Why no test can run here; `None` when all can.
 #[must_use]
 pub fn missing() -> Option<String> {
@@ -24,7 +33,11 @@ pub fn missing() -> Option<String> {
 /// Whether a test that cannot run counts as failed.
 #[must_use]
 pub fn all_required() -> bool {
-    std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1")
+    is_set(REQUIRE_ALL)
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value == "1")
 }
 
 /// The error of a test that finds out only while it runs that this kernel cannot do what it needs.

@@ -21,6 +21,7 @@ mod kernels;
 mod killed;
 mod lifecycle;
 mod losses;
+mod machine;
 mod many;
 mod namespaces;
 mod open;
@@ -87,6 +88,9 @@ const GROUPS: &[(&str, &[Test])] = &[
 /// Those that count what the whole host does, so that nothing else may be under way: they run one by one, last.
 const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS)];
 
+/// Those that do what only the owner of a machine may do: run one by one too.
+const OWN_MACHINE: &[(&str, &[Test])] = &[("machine", machine::TESTS)];
+
 /// More than there are processors, because most tests mostly wait for the kernel's timers.
 const THREADS: usize = 6;
 /// Where the machine is slow they mostly compute, and the kernel's timers do not wait for them.
@@ -106,7 +110,11 @@ fn main() -> ExitCode {
     }
     let together = libtest_mimic::run(&arguments, trials(GROUPS, missing.as_deref()));
     arguments.test_threads = Some(1);
-    let alone = libtest_mimic::run(&arguments, trials(ALONE, missing.as_deref()));
+    let mut alone = trials(ALONE, missing.as_deref());
+    if requirements::own_machine() {
+        alone.extend(trials(OWN_MACHINE, missing.as_deref()));
+    }
+    let alone = libtest_mimic::run(&arguments, alone);
     if together.has_failed() {
         return together.exit_code();
     }

@@ -228,6 +228,7 @@ impl Guest {
             ("TERM", "linux".to_owned()),
             ("NETSTATE_BIN", format!("/bin/{}", run::NETSTATE)),
             ("NETSTATE_TEST_PATIENCE", PATIENCE.to_owned()),
+            ("NETSTATE_TEST_OWN_MACHINE", "1".to_owned()),
         ];
         if require_all {
             environment.push(("NETSTATE_REQUIRE_ALL", "1".to_owned()));
