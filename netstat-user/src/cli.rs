@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::loader;
 
+use crate::filter::HELP;
+
 /// TCP state transitions as they happen, and a netstat table with a memory.
 #[derive(Debug, Parser)]
 #[command(name = "netstate", version, max_term_width = 100)]
@@ -78,6 +80,7 @@ pub struct TracerArgs {
 
 /// `netstate watch`
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
 pub struct WatchArgs {
     /// How to print
     #[command(flatten)]
@@ -88,6 +91,9 @@ pub struct WatchArgs {
     /// Trace here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
+    /// Only transitions that match, such as `dport 443 or TIME_WAIT`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
 }
 
 /// `netstate daemon`
@@ -106,6 +112,7 @@ pub struct DaemonArgs {
 
 /// `netstate list`
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
 #[expect(clippy::struct_excessive_bools, reason = "they are netstat's flags")]
 pub struct ListArgs {
     /// Listeners too
@@ -140,11 +147,16 @@ pub struct ListArgs {
     pub json: bool,
     /// Only the sockets of this network namespace: `own`, `all`, a name of `ip netns`, an inode number, or a
     /// path such as /proc/PID/ns/net
-    #[arg(long, value_name = "NETNS", default_value = "own")]
-    pub netns: NetnsArg,
+    ///
+    /// [default: own, or all if the filter names one]
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<NetnsArg>,
     /// Ask the kernel here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
+    /// Only sockets that match, such as `state established dport 443`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
 }
 
 /// `netstate stats`

@@ -11,11 +11,11 @@ use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     clock::WallClock,
-    connection::{Cookie, Netns},
+    connection::Cookie,
     protocol::{
         self, Answer, BadGreeting, Frames, HISTORIES_PER_QUESTION, LONGEST_ANSWER, LONGEST_QUESTION, Question,
     },
-    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem},
+    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem, WatchQuery},
 };
 
 /// A daemon that lives greets within this time.
@@ -188,13 +188,13 @@ impl Client {
         Ok((clock, all))
     }
 
-    /// Begins to watch: from here on, [`Client::items`] has all that happens, or all of one namespace.
+    /// Begins to watch: from here on, [`Client::items`] has what happens and `query` asks for.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn watch(&mut self, netns: Option<Netns>) -> Result<(), ClientError> {
-        self.ask(&Question::Watch(netns)).await?;
+    pub async fn watch(&mut self, query: WatchQuery) -> Result<(), ClientError> {
+        self.ask(&Question::Watch(query)).await?;
         match self.answer_in_time().await? {
             Answer::Watching => Ok(()),
             _ => Err(ClientError::Unexpected(self.path.clone())),

@@ -16,11 +16,11 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::WallClock;
-use crate::connection::{Cookie, Netns};
-use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
+use crate::connection::Cookie;
+use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -40,9 +40,8 @@ const MAGIC: &[u8; 8] = b"netstate";
 pub enum Question {
     /// The rows: [`Answer::Rows`] until [`Answer::End`].
     Rows(RowQuery),
-    /// All transitions from now on, or those of one namespace: [`Answer::Watching`], then [`Answer::Items`]
-    /// without end.
-    Watch(Option<Netns>),
+    /// The transitions from now on: [`Answer::Watching`], then [`Answer::Items`] without end.
+    Watch(WatchQuery),
     /// The counts: one [`Answer::Stats`].
     Stats,
     /// What the table remembers of these connections, at most [`HISTORIES_PER_QUESTION`]: one

@@ -8,6 +8,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Netns, Owner},
     facts::{Form, Queues},
+    filter::Filter,
     sources::HookState,
     table::{Row, Step, Transition},
     tcp::TcpState,
@@ -61,14 +62,53 @@ impl RowView {
 }
 
 /// Which rows a question is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowQuery {
     /// One namespace; `None` for all.
     pub netns: Option<Netns>,
+    /// Those that this matches; `None` for all.
+    pub filter: Option<Filter>,
     /// Look for the holders of the sockets first.
     pub holders: bool,
     /// As the table has them now, without asking the kernel first.
     pub as_is: bool,
+}
+
+impl RowQuery {
+    /// Whether `row` is a part of the answer.
+    #[must_use]
+    pub fn wants(&self, row: &Row) -> bool {
+        self.netns.is_none_or(|netns| netns == row.connection.netns)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&row.into()))
+    }
+}
+
+/// Which transitions somebody wants to see.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WatchQuery {
+    /// Those of one namespace; `None` for all.
+    pub netns: Option<Netns>,
+    /// Those that this matches; `None` for all.
+    pub filter: Option<Filter>,
+}
+
+impl WatchQuery {
+    /// Whether `item` is to be seen; what is about no connection in particular is about all.
+    #[must_use]
+    pub fn wants(&self, item: &StreamItem) -> bool {
+        let StreamItem::Transition(transition) = item else {
+            return true;
+        };
+        self.netns
+            .is_none_or(|netns| netns == transition.connection.netns)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&transition.into()))
+    }
 }
 
 /// What the table remembers of one connection.
@@ -190,17 +230,6 @@ impl Loss {
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.ring_full + self.interrupted
-    }
-}
-
-impl StreamItem {
-    /// Whether it is about `netns`; what is about no namespace in particular is about all.
-    #[must_use]
-    pub fn concerns(&self, netns: Option<Netns>) -> bool {
-        match (self, netns) {
-            (Self::Transition(transition), Some(netns)) => transition.connection.netns == netns,
-            _ => true,
-        }
     }
 }
 

@@ -118,6 +118,7 @@ impl Verifier {
         let before = kernel(self.netns).await?;
         let query = RowQuery {
             netns: self.netns,
+            filter: None,
             holders: false,
             as_is: true,
         };

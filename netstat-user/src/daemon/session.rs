@@ -7,13 +7,12 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{Handle, MOST_WATCHERS, Places, Silence};
 use crate::{
-    connection::Netns,
     engine::EngineGone,
     protocol::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
         ROWS_PER_FRAME,
     },
-    view::{RowQuery, Snapshot},
+    view::{RowQuery, Snapshot, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -62,17 +61,17 @@ pub(super) async fn serve(
                 let histories = handle.histories(cookies).await?;
                 in_time(answer(&mut frames, &Answer::Histories(handle.clock(), histories))).await?;
             }
-            Question::Watch(netns) => {
+            Question::Watch(query) => {
                 let Ok(_place) = places.watchers.try_acquire() else {
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
                     return in_time(answer(&mut frames, &Answer::Failed(full))).await;
                 };
-                if let Some(netns) = netns
+                if let Some(netns) = query.netns
                     && let Err(why) = handle.exists(netns).await?
                 {
                     return in_time(answer(&mut frames, &Answer::Failed(why))).await;
                 }
-                return watch(&mut frames, &handle, netns).await;
+                return watch(&mut frames, &handle, &query).await;
             }
         }
     }
@@ -129,7 +128,7 @@ async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Res
 }
 
 /// Sends the stream, as many items at once as have come meanwhile.
-async fn watch(frames: &mut Frames, handle: &Handle, netns: Option<Netns>) -> Result<(), SessionError> {
+async fn watch(frames: &mut Frames, handle: &Handle, query: &WatchQuery) -> Result<(), SessionError> {
     let mut stream = handle.subscribe();
     answer(frames, &Answer::Watching).await?;
     loop {
@@ -139,7 +138,7 @@ async fn watch(frames: &mut Frames, handle: &Handle, netns: Option<Netns>) -> Re
             _ = frames.receive() => return Ok(()),
         };
         let Some(mut items) = items else { return Ok(()) };
-        items.retain(|item| item.concerns(netns));
+        items.retain(|item| query.wants(item));
         if items.is_empty() {
             continue;
         }

@@ -222,7 +222,7 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query.netns, Vec::new(), reply);
+                self.copies.add(query, Vec::new(), reply);
             }
             Request::Look(question) => self.sweeps.want(question),
             Request::Histories(cookies, reply) => {

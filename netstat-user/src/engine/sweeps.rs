@@ -347,7 +347,7 @@ impl Core {
                         trouble: Trouble::Closed(error.to_string()),
                     }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
-                    self.copies.add(query.netns, unswept, reply);
+                    self.copies.add(query, unswept, reply);
                 }
                 (None, Question::Exists(_, reply)) => {
                     let _ = reply.send(Ok(()));

@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod filter;
 mod hooks;
 mod hostile;
 mod kernels;
@@ -74,6 +75,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("errors", errors::TESTS),
     ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
+    ("filter", filter::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
     ("killed", killed::TESTS),
