@@ -24,5 +24,6 @@ pub mod sources;
 pub mod sweeper;
 pub mod table;
 pub mod tcp;
+pub mod timeline;
 pub mod verify;
 pub mod view;

@@ -10,7 +10,7 @@ use crate::{
     facts::{Form, Queues},
     filter::Filter,
     sources::HookState,
-    table::{Row, Step, Transition},
+    table::{Ended, Ending, Row, Step, Transition},
     tcp::TcpState,
 };
 
@@ -114,21 +114,33 @@ impl WatchQuery {
 /// What the table remembers of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryView {
-    /// Which.
-    pub connection: Connection,
+    /// The row, as it is, or as it was in the end.
+    pub row: RowView,
     steps: Vec<Step>,
     /// How many older steps it has forgotten.
     pub forgotten: u32,
+    /// How it has ended; `None` when it has not.
+    pub ending: Option<Ending>,
 }
 
 impl HistoryView {
-    /// What `row` remembers.
+    /// What `row` remembers at `now`.
     #[must_use]
-    pub fn new(row: &Row) -> Self {
+    pub fn new(row: &Row, now: Ktime) -> Self {
         Self {
-            connection: row.connection,
+            row: RowView::new(row, now),
             steps: row.history().to_vec(),
             forgotten: row.forgotten(),
+            ending: None,
+        }
+    }
+
+    /// What is left of a connection that has ended.
+    #[must_use]
+    pub fn ended(ended: &Ended, now: Ktime) -> Self {
+        Self {
+            ending: Some(ended.ending),
+            ..Self::new(&ended.row, now)
         }
     }
 
@@ -137,6 +149,29 @@ impl HistoryView {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
+}
+
+/// Which histories a question is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    /// Those of the rows that this is about, and of what was such a row until it ended.
+    pub rows: RowQuery,
+    /// So many, those first of which something was heard last; at most [`HistoryQuery::MOST`].
+    pub most: u32,
+}
+
+impl HistoryQuery {
+    /// As many as fit into one frame.
+    pub const MOST: u32 = 256;
+}
+
+/// What answers a [`HistoryQuery`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Histories {
+    /// Those of which something was heard last come first.
+    pub found: Vec<HistoryView>,
+    /// How many there are besides.
+    pub more: usize,
 }
 
 /// The rows that answer a [`RowQuery`].
@@ -280,6 +315,10 @@ pub struct Stats {
     pub urgent: usize,
     /// Minisocks and request socks, whose changes sweeps find.
     pub lingering: usize,
+    /// Connections that have ended and are remembered.
+    pub ended: usize,
+    /// Bytes that those take.
+    pub ended_bytes: usize,
     /// Readers of the stream.
     pub subscribers: usize,
 }

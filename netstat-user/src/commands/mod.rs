@@ -6,6 +6,7 @@ mod filtering;
 mod list;
 mod printing;
 mod selection;
+mod show;
 mod stats;
 mod tracing;
 mod verify;
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Watch(args) => watch::run(&cli.socket, &args).await.map(done),
             Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
             Command::List(args) => list::run(&cli.socket, &args).await.map(done),
+            Command::Show(args) => show::run(&cli.socket, &args).await.map(done),
             Command::Stats(args) => stats::run(&cli.socket, args).await.map(done),
             Command::Verify(args) => verify::run(&cli.socket, &args).await,
             Command::Doctor(args) => doctor::run(&cli.socket, args).await,

@@ -7,12 +7,13 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{Handle, MOST_WATCHERS, Places, Silence};
 use crate::{
+    clock::Ktime,
     engine::EngineGone,
     protocol::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
         ROWS_PER_FRAME,
     },
-    view::{RowQuery, Snapshot, WatchQuery},
+    view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -57,9 +58,10 @@ pub(super) async fn serve(
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
-            Question::Histories(cookies) => {
-                let histories = handle.histories(cookies).await?;
-                in_time(answer(&mut frames, &Answer::Histories(handle.clock(), histories))).await?;
+            Question::Histories(query) => {
+                // Nobody ever closes it.
+                let _place = places.snapshots.acquire().await;
+                histories(&mut frames, &handle, query).await?;
             }
             Question::Watch(query) => {
                 let Ok(_place) = places.watchers.try_acquire() else {
@@ -118,6 +120,15 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }
+}
+
+async fn histories(frames: &mut Frames, handle: &Handle, query: HistoryQuery) -> Result<(), SessionError> {
+    let most = query.most.min(HistoryQuery::MOST);
+    let found = match handle.histories(HistoryQuery { most, ..query }).await? {
+        Ok(histories) => Answer::Histories(handle.clock(), Ktime::now(), histories),
+        Err(why) => Answer::Failed(why),
+    };
+    in_time(answer(frames, &found)).await
 }
 
 /// A client that has asked for something takes it, or is dropped: what waits for it takes memory.

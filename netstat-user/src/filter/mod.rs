@@ -24,7 +24,7 @@ pub use problem::Problem;
 pub use states::StateSet;
 pub use test::{Ends, Side, Subject, Test};
 
-use crate::connection::Netns;
+use crate::connection::{Cookie, Netns};
 
 /// Steps that a filter has at most, so that it fits into a question.
 pub const MOST_OPS: usize = 256;
@@ -106,6 +106,16 @@ impl TryFrom<Vec<Op>> for Filter {
 }
 
 impl Filter {
+    /// Any socket with one of these cookies: of the first ones, if there are more than a filter can hold.
+    #[must_use]
+    pub fn any_cookie(cookies: &[Cookie]) -> Option<Self> {
+        let (first, others) = cookies.split_first()?;
+        let others = others.iter().take(MOST_OPS / 2 - 1);
+        let mut ops = vec![Op::Test(Test::Cookie(*first))];
+        ops.extend(others.flat_map(|cookie| [Op::Test(Test::Cookie(*cookie)), Op::Or]));
+        Some(Self(ops))
+    }
+
     /// Whether `subject` is wanted.
     #[must_use]
     pub fn matches(&self, subject: &Subject<'_>) -> bool {

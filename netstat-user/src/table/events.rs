@@ -6,7 +6,7 @@
 //! FIN_WAIT2 (`tcp_time_wait`).
 
 use super::{
-    End, Table,
+    Ending, Table,
     row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
@@ -161,7 +161,7 @@ impl Table {
             && let Some(old) = self.store.minisock(&tuple)
             && old != Key::Socket(connection.cookie)
         {
-            let end = End {
+            let end = Ending {
                 time,
                 source: Source::Inferred,
                 reason: Some(Reason::Reused),
@@ -215,7 +215,7 @@ impl Table {
         if left {
             self.store.leave_behind(cookie);
         } else {
-            let end = End {
+            let end = Ending {
                 time: event.time,
                 source: Source::Inferred,
                 reason: None,
@@ -268,12 +268,20 @@ impl Table {
             }
             moved.then_some(transition)
         });
+        let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
         if let Some(transition) = transition.flatten() {
-            let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
             out.push(adjust(Transition { reason, ..transition }));
         }
         if to == Close {
-            self.depart(cookie, event.time);
+            self.depart(
+                cookie,
+                Ending {
+                    time: event.time,
+                    source,
+                    earliest: None,
+                    reason,
+                },
+            );
             self.other_end_closed(event, out);
         }
     }
@@ -332,9 +340,10 @@ impl Table {
         }));
     }
 
-    fn depart(&mut self, cookie: Cookie, time: Ktime) {
-        self.store.remove(cookie);
-        self.bury(cookie, time);
+    fn depart(&mut self, cookie: Cookie, ending: Ending) {
+        if let Some(row) = self.store.remove(cookie) {
+            self.bury(row, ending);
+        }
     }
 }
 

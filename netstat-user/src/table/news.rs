@@ -2,7 +2,7 @@
 //! minisocks, which without hooks only sweeps see.
 
 use super::{
-    End, Table,
+    Ending, Table,
     row::{Key, Row, Step},
     transition::{Source, Transition},
 };
@@ -43,7 +43,7 @@ impl Table {
             return;
         }
         let Some(key) = self.that_ended(gone) else { return };
-        let end = End {
+        let end = Ending {
             time: gone.time,
             source: Source::Event,
             reason: None,

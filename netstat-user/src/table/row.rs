@@ -160,6 +160,16 @@ impl Row {
         self.history.insert(at, step);
     }
 
+    /// Gives back memory that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.history.shrink_to_fit();
+    }
+
+    /// Bytes that the row takes besides its own place.
+    pub(super) fn heap_size(&self) -> usize {
+        self.history.capacity() * std::mem::size_of::<Step>()
+    }
+
     /// The row's steps, oldest first, at most [`HISTORY`].
     #[must_use]
     pub fn history(&self) -> &[Step] {

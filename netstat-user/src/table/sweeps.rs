@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{
-    End, Table,
+    Ending, Table,
     row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
@@ -248,7 +248,7 @@ impl Table {
             gone.then_some(row.last_fact)
         });
         if let Some(last_fact) = gone.flatten() {
-            let end = End {
+            let end = Ending {
                 time: end,
                 source: Source::Sweep,
                 reason: None,

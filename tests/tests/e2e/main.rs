@@ -30,6 +30,7 @@ mod orphan;
 mod output;
 mod overrun;
 mod owners;
+mod show;
 mod socket_file;
 mod time_wait;
 mod verify;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
+    ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
     ("verify", verify::TESTS),
 ];
