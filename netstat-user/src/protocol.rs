@@ -20,7 +20,7 @@ use crate::connection::{Cookie, Netns};
 use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -28,6 +28,8 @@ pub const LONGEST_QUESTION: usize = 4 * 1024;
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Rows in one frame.
 pub const ROWS_PER_FRAME: usize = 4096;
+/// Rows in one frame when they have figures, which take three times the room that a row takes.
+pub const FIGURED_ROWS_PER_FRAME: usize = 1024;
 /// Cookies in one question, so that it fits into a frame.
 pub const HISTORIES_PER_QUESTION: usize = 256;
 /// Stream items in one frame.

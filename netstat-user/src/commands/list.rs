@@ -13,11 +13,12 @@ use crate::{
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::{Family, Netns},
+    facts::FigureSet,
     loader,
     namespaces::Names,
     output::{self, json, netstat},
     sources::Coverage,
-    sweeper::{Job, Outcome, Scope, SweepDone, Walker},
+    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
     view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
 };
@@ -27,6 +28,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let query = RowQuery {
         netns: selection::netns(&args.netns)?,
         holders: args.programs || args.json,
+        figures: args.timers || args.json,
         as_is: false,
     };
     let (clock, snapshot) = match ask_daemon(socket, args, query).await? {
@@ -70,20 +72,31 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
-    let mut finished = None;
+    let (mut finished, mut figures) = (None, FigureSet::default());
     let mut fold = |outcome| match outcome {
-        Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
+        Outcome::Namespace(sweep, _, found) => {
+            table.apply_sweep(&sweep, &mut Vec::new());
+            figures.extend(found);
+        }
         Outcome::SocketsDone(done) => finished = Some(done),
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
-    walker.run(Job::Sockets(Scope::once(query.netns)), &mut fold);
+    let figuring = if query.figures {
+        Figuring::Everywhere
+    } else {
+        Figuring::Nowhere
+    };
+    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
     if query.holders {
         walker.run(Job::Holders, &mut fold);
     }
     let now = Ktime::now();
     Ok(Snapshot {
-        rows: table.rows().map(|row| RowView::new(row, now)).collect(),
+        rows: table
+            .rows()
+            .map(|row| RowView::new(row, now).with_figures(&figures))
+            .collect(),
         unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
     })
 }
@@ -160,6 +173,7 @@ fn write(
     let columns = netstat::Columns {
         extend: args.extend,
         programs: args.programs,
+        timers: args.timers,
         wide: args.wide,
         numeric: args.numeric,
     };

@@ -119,6 +119,7 @@ impl Verifier {
         let query = RowQuery {
             netns: self.netns,
             holders: false,
+            figures: false,
             as_is: true,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;

@@ -7,9 +7,7 @@ use netstat_ebpf::wire::{Count, Figure, SocketFigures};
 use crate::{
     clock::Tick,
     connection::Cookie,
-    facts::{
-        Attempts, Figures, Form, Limits, Listening, Path, Received, Sent, Sighting, Timer, TimerKind,
-    },
+    facts::{Attempts, Figures, Form, Limits, Listening, Path, Received, Sent, Sighting, Timer, TimerKind},
     tcp::TcpState,
 };
 
@@ -56,7 +54,10 @@ pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Fi
             requests: reader.get(Figure::Requests),
             drops: reader.get(Figure::Drops),
         }),
-        listener: reader.count(Count::Listener).filter(|&cookie| cookie != 0).map(Cookie),
+        listener: reader
+            .count(Count::Listener)
+            .filter(|&cookie| cookie != 0)
+            .map(Cookie),
     }
 }
 
@@ -79,7 +80,10 @@ impl Reader<'_> {
     }
 
     /// How long ago a moment is that is kept as the lower half of `jiffies`; 0 stands for no moment at all.
-    #[expect(clippy::cast_possible_truncation, reason = "the kernel cuts it too: `tcp_jiffies32`")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel cuts it too: `tcp_jiffies32`"
+    )]
     fn ago(&self, which: Figure) -> Option<Duration> {
         let moment = self.nonzero(which)?;
         let ago = (self.record.jiffies as u32).wrapping_sub(moment);
@@ -157,7 +161,9 @@ impl Reader<'_> {
         let micros = |us: u32| Duration::from_micros(us.into());
         Path {
             rtt: measured.map(|eighths| micros(eighths) / 8),
-            rtt_deviation: measured.and(self.get(Figure::Mdev)).map(|quarters| micros(quarters) / 4),
+            rtt_deviation: measured
+                .and(self.get(Figure::Mdev))
+                .map(|quarters| micros(quarters) / 4),
             // `tcp_init_sock` begins with the largest number.
             rtt_min: self.get(Figure::MinRtt).filter(|&us| us != u32::MAX).map(micros),
             rto: self.jiffies(Figure::Rto),
@@ -195,7 +201,9 @@ impl Reader<'_> {
             buffer: self.get(Figure::SendBuffer),
             // The handshake sets the moments, without anything sent or received: `tcp_finish_connect`,
             // `tcp_create_openreq_child`, `tcp_connect_init`.
-            last: self.ago(Figure::LastSent).filter(|_| self.count(Count::BytesSent) != Some(0)),
+            last: self
+                .ago(Figure::LastSent)
+                .filter(|_| self.count(Count::BytesSent) != Some(0)),
             last_ack: self.ago(Figure::LastAck).filter(|_| connected),
         }
     }

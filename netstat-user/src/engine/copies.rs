@@ -1,9 +1,12 @@
 //! Snapshots of the table, copied in parts.
 
+use std::sync::Arc;
+
 use super::sweeps::Reply;
 use crate::{
     clock::Ktime,
     connection::Netns,
+    facts::FigureSet,
     table::Table,
     view::{RowView, Snapshot, Unswept},
 };
@@ -15,6 +18,7 @@ const PART: usize = 4096;
 #[derive(Debug)]
 struct Copy {
     netns: Option<Netns>,
+    figures: Arc<FigureSet>,
     at: usize,
     snapshot: Snapshot,
     reply: Reply<Snapshot>,
@@ -30,10 +34,17 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, netns: Option<Netns>, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
+    pub(super) fn add(
+        &mut self,
+        netns: Option<Netns>,
+        unswept: Vec<Unswept>,
+        figures: Arc<FigureSet>,
+        reply: Reply<Snapshot>,
+    ) {
         let rows = Vec::new();
         self.0.push(Copy {
             netns,
+            figures,
             at: 0,
             snapshot: Snapshot { rows, unswept },
             reply,
@@ -55,7 +66,7 @@ impl Copies {
             let wanted = part.filter(|row| !row.doubtful());
             let wanted = wanted.filter(|row| copy.netns.is_none_or(|netns| netns == row.connection.netns));
             let rows = &mut copy.snapshot.rows;
-            rows.extend(wanted.map(|row| RowView::new(row, now)));
+            rows.extend(wanted.map(|row| RowView::new(row, now).with_figures(&copy.figures)));
             copy.at += PART;
             self.0.push(copy);
         }

@@ -12,7 +12,13 @@ mod places;
 mod stream;
 mod sweeps;
 
-use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Arc, mpsc as jobs},
+    time::Instant,
+};
 
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
@@ -222,7 +228,7 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query.netns, Vec::new(), reply);
+                self.copies.add(query.netns, Vec::new(), Arc::default(), reply);
             }
             Request::Look(question) => self.sweeps.want(question),
             Request::Histories(cookies, reply) => {

@@ -83,14 +83,14 @@ pub enum TimerKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attempts {
     /// Timeouts since the last acknowledgement: of the SYN, of data, or of the FIN; of a request sock's SYN-ACK.
-    /// Up to [`TcpState::SynSent`]'s [`Limits::syn_retries`] or [`Limits::retries`].
+    /// With more than [`Limits::syn_retries`] or [`Limits::retries`], as it may be, the kernel gives up.
     pub retransmits: Option<u32>,
     /// How often the timeout has been doubled since.
     pub backoff: Option<u32>,
     /// Probes that have not been answered: of a closed window, or of a silent peer.
     pub probes: Option<u32>,
-    /// For how long the window has been probed without any sign of the peer's (`icsk_probes_tstamp`); the kernel
-    /// sets it back with each acknowledgement.
+    /// For how long the peer's window has been too small for the next packet, whether probes are answered or not:
+    /// since the first probe (`tcp_probe_timer`), until there is room again (`tcp_ack_probe`).
     pub probing: Option<Duration>,
     /// Retransmissions since the beginning, in packets; of a request sock, SYN-ACKs sent again.
     pub total_retransmits: Option<u32>,

@@ -1,5 +1,7 @@
 //! JSON, one object a line. The keys are a contract: they stay, and more may come.
 
+mod tcp;
+
 use std::{
     io::{self, Write},
     time::Duration,
@@ -7,6 +9,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::json;
+use tcp::Tcp;
 
 use crate::{
     clock::WallClock,
@@ -39,6 +42,7 @@ pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallCl
                 .map(|queues| queues.backlog),
             holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
             inode: row.inode,
+            tcp: row.figures.as_deref().map(Tcp::of),
         },
     )
 }
@@ -200,6 +204,7 @@ struct Row {
     #[serde(flatten)]
     holder: Holder,
     inode: Option<u64>,
+    tcp: Option<Tcp>,
 }
 
 #[derive(Serialize)]
