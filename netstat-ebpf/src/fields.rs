@@ -20,10 +20,26 @@ pub struct KernelField {
     pub path: &'static str,
     /// Whether the programs cannot load without the field.
     pub required: bool,
+    /// Structure and path where other kernels have it, tried when the first is not there.
+    pub elsewhere: Option<(&'static str, &'static str)>,
+    /// It is a bit field: [`Offsets`] holds its place as [`bits`] packs it.
+    pub bits: bool,
+}
+
+/// The place of a bit field, which must lie within one byte: its first bit, counted from the start of the structure,
+/// and its width, as one number; `None` when it does not fit.
+#[must_use]
+pub const fn bits(first: u32, width: u32) -> Option<u32> {
+    if first % 8 + width <= 8 && first < 1 << 24 {
+        Some(first << 8 | width)
+    } else {
+        None
+    }
 }
 
 macro_rules! kernel_fields {
-    ($($(#[$doc:meta])* $name:ident = $owner:literal, $path:literal, $need:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $owner:literal, $path:literal, $need:ident
+        $(, or $other:literal, $other_path:literal)?;)*) => {
         /// Byte offsets of the kernel fields, each from the start of its structure.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoBytes, Immutable)]
         #[repr(C)]
@@ -34,7 +50,13 @@ macro_rules! kernel_fields {
         impl Offsets {
             /// The fields in the order of the structure's members.
             pub const FIELDS: &'static [KernelField] = &[
-                $(KernelField { owner: $owner, path: $path, required: kernel_fields!(@$need) },)*
+                $(KernelField {
+                    owner: $owner,
+                    path: $path,
+                    required: matches!(kernel_fields!(@$need), Need::Required),
+                    elsewhere: kernel_fields!(@or $($other, $other_path)?),
+                    bits: matches!(kernel_fields!(@$need), Need::Bits),
+                },)*
             ];
 
             /// Every field absent: the value that the object file carries until it is loaded.
@@ -56,8 +78,18 @@ macro_rules! kernel_fields {
             }
         }
     };
-    (@required) => { true };
-    (@optional) => { false };
+    (@required) => { Need::Required };
+    (@optional) => { Need::Optional };
+    (@bits) => { Need::Bits };
+    (@or) => { None };
+    (@or $owner:literal, $path:literal) => { Some(($owner, $path)) };
+}
+
+/// What the list below says of a field: bit fields are optional too.
+enum Need {
+    Required,
+    Optional,
+    Bits,
 }
 
 kernel_fields! {
@@ -135,6 +167,116 @@ kernel_fields! {
     skc_cookie = "sock_common", "skc_cookie", required;
     /// The child that has come of a request sock, NULL before that; pointer to `sock`.
     request_child = "request_sock", "sk", optional;
+    /// Next byte to be sent; u32.
+    snd_nxt = "tcp_sock", "snd_nxt", optional;
+    /// Window that the peer has left open, from `snd_una` on; u32.
+    snd_wnd = "tcp_sock", "snd_wnd", optional;
+    /// Window that was advertised last, from `rcv_wup` on; u32.
+    rcv_wnd = "tcp_sock", "rcv_wnd", optional;
+    /// `rcv_nxt` when the window was advertised last; u32.
+    rcv_wup = "tcp_sock", "rcv_wup", optional;
+    /// Limit of the window that will be advertised; u32.
+    rcv_ssthresh = "tcp_sock", "rcv_ssthresh", optional;
+    /// Smoothed round-trip time in eighths of a microsecond; u32.
+    srtt_us = "tcp_sock", "srtt_us", optional;
+    /// Its mean deviation in quarters of a microsecond; u32.
+    mdev_us = "tcp_sock", "mdev_us", optional;
+    /// Shortest round-trip time lately, in microseconds; u32.
+    rtt_min = "tcp_sock", "rtt_min.s[0].v", optional;
+    /// Congestion window in packets; u32.
+    snd_cwnd = "tcp_sock", "snd_cwnd", optional;
+    /// Slow start threshold in packets; u32.
+    snd_ssthresh = "tcp_sock", "snd_ssthresh", optional;
+    /// Maximum segment size in bytes; u32.
+    mss_cache = "tcp_sock", "mss_cache", optional;
+    /// Packets sent and not yet acknowledged; u32.
+    packets_out = "tcp_sock", "packets_out", optional;
+    /// Of those, retransmitted ones; u32.
+    retrans_out = "tcp_sock", "retrans_out", optional;
+    /// Of those, ones that are taken for lost; u32.
+    lost_out = "tcp_sock", "lost_out", optional;
+    /// Of those, ones that the peer has told to have; u32.
+    sacked_out = "tcp_sock", "sacked_out", optional;
+    /// Retransmissions since the beginning; u32.
+    total_retrans = "tcp_sock", "total_retrans", optional;
+    /// Bytes acknowledged, SYN and FIN included; u64.
+    bytes_acked = "tcp_sock", "bytes_acked", optional;
+    /// Bytes received in order, FIN included; u64.
+    bytes_received = "tcp_sock", "bytes_received", optional;
+    /// Bytes of data sent, those of retransmissions included; u64.
+    bytes_sent = "tcp_sock", "bytes_sent", optional;
+    /// Bytes of data retransmitted; u64.
+    bytes_retrans = "tcp_sock", "bytes_retrans", optional;
+    /// When data was sent last, in jiffies; u32.
+    lsndtime = "tcp_sock", "lsndtime", optional;
+    /// When an acknowledgement came last, in jiffies; u32.
+    rcv_tstamp = "tcp_sock", "rcv_tstamp", optional;
+    /// `TCP_KEEPIDLE` in jiffies, 0 for the namespace's; unsigned int.
+    keepalive_time = "tcp_sock", "keepalive_time", optional;
+    /// `TCP_KEEPINTVL` in jiffies, 0 for the namespace's; unsigned int.
+    keepalive_intvl = "tcp_sock", "keepalive_intvl", optional;
+    /// `TCP_KEEPCNT`, 0 for the namespace's; u8.
+    keepalive_probes = "tcp_sock", "keepalive_probes", optional;
+    /// When data was received last, in jiffies; u32.
+    lrcvtime = "inet_connection_sock", "icsk_ack.lrcvtime", optional;
+    /// Which use the retransmission timer is armed for, 0 for none; u8.
+    icsk_pending = "inet_connection_sock", "icsk_pending", optional;
+    /// Timeouts since the last acknowledgement; u8.
+    icsk_retransmits = "inet_connection_sock", "icsk_retransmits", optional;
+    /// How often the timeout has been doubled; u8.
+    icsk_backoff = "inet_connection_sock", "icsk_backoff", optional;
+    /// Unanswered probes of a closed window, or of a silent peer; u8.
+    icsk_probes_out = "inet_connection_sock", "icsk_probes_out", optional;
+    /// When the window was found closed, in jiffies, 0 while it is open; u32. Since 5.11.
+    icsk_probes_tstamp = "inet_connection_sock", "icsk_probes_tstamp", optional;
+    /// `TCP_SYNCNT`, 0 for the namespace's; u8.
+    icsk_syn_retries = "inet_connection_sock", "icsk_syn_retries", optional;
+    /// `TCP_USER_TIMEOUT` in milliseconds, 0 for none; u32.
+    icsk_user_timeout = "inet_connection_sock", "icsk_user_timeout", optional;
+    /// Retransmission timeout in jiffies; u32.
+    icsk_rto = "inet_connection_sock", "icsk_rto", optional;
+    /// The timer that retransmits and probes; `timer_list`. Newer kernels have it in `sock`.
+    retransmit_timer = "inet_connection_sock", "icsk_retransmit_timer", optional, or "sock", "tcp_retransmit_timer";
+    /// The timer of keepalive, and of FIN_WAIT2; `timer_list`. Some stable kernels have it in a place of its own.
+    keepalive_timer = "inet_connection_sock", "icsk_keepalive_timer", optional, or "sock", "sk_timer";
+    /// A listener's half-open connections; int.
+    icsk_requests = "inet_connection_sock", "icsk_accept_queue.qlen.counter", optional;
+    /// Packets that a listener has dropped; int.
+    sk_drops = "sock", "sk_drops.counter", optional;
+    /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`; u8.
+    sk_shutdown = "sock", "sk_shutdown", optional;
+    /// The error that did not end the connection, such as one that ICMP told; int.
+    sk_err_soft = "sock", "sk_err_soft", optional;
+    /// Limit of the send buffer in bytes; int.
+    sk_sndbuf = "sock", "sk_sndbuf", optional;
+    /// Limit of the receive buffer in bytes; int.
+    sk_rcvbuf = "sock", "sk_rcvbuf", optional;
+    /// Memory that received packets take, in bytes; int.
+    sk_rmem_alloc = "sock", "sk_backlog.rmem_alloc.counter", optional;
+    /// The namespace's `tcp_syn_retries`; u8.
+    net_syn_retries = "net", "ipv4.sysctl_tcp_syn_retries", optional;
+    /// The namespace's `tcp_synack_retries`; u8.
+    net_synack_retries = "net", "ipv4.sysctl_tcp_synack_retries", optional;
+    /// The namespace's `tcp_retries2`; u8.
+    net_retries2 = "net", "ipv4.sysctl_tcp_retries2", optional;
+    /// The namespace's `tcp_keepalive_time` in jiffies; int.
+    net_keepalive_time = "net", "ipv4.sysctl_tcp_keepalive_time", optional;
+    /// The namespace's `tcp_keepalive_intvl` in jiffies; int.
+    net_keepalive_intvl = "net", "ipv4.sysctl_tcp_keepalive_intvl", optional;
+    /// The namespace's `tcp_keepalive_probes`; u8.
+    net_keepalive_probes = "net", "ipv4.sysctl_tcp_keepalive_probes", optional;
+    /// When a timer is due, in jiffies; unsigned long.
+    timer_expires = "timer_list", "expires", optional;
+    /// Not NULL while a timer is armed (`timer_pending`); pointer.
+    timer_armed = "timer_list", "entry.pprev", optional;
+    /// The timer of a request sock; `timer_list`.
+    request_timer = "request_sock", "rsk_timer", optional;
+    /// How often its SYN-ACK has been sent again; u8.
+    request_retrans = "request_sock", "num_retrans", optional;
+    /// How often its timer has run out.
+    request_timeouts = "request_sock", "num_timeout", bits;
+    /// The listener of a request sock; pointer to `sock`.
+    request_listener = "sock_common", "skc_listener", optional;
     /// `PF_KTHREAD` and the other process flags; u32.
     task_flags = "task_struct", "flags", required;
     /// The process's first thread; pointer to `task_struct`.

@@ -3,6 +3,9 @@
 //! Every record starts with its `kind` and has one fixed size. Fields are in host byte order unless they
 //! say otherwise; times are nanoseconds of `CLOCK_BOOTTIME`, which goes on while the host is suspended.
 
+mod figures;
+
+pub use figures::{Count, Figure, SocketFigures};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a record is: the first four bytes of each.
@@ -19,6 +22,8 @@ pub mod kind {
     pub const SOCKET_NEWS: u32 = 5;
     /// A [`SocketGone`](super::SocketGone).
     pub const SOCKET_GONE: u32 = 6;
+    /// A [`SocketFigures`](super::SocketFigures).
+    pub const SOCKET_FIGURES: u32 = 7;
 }
 
 /// Bits of [`Socket::flags`].
@@ -152,7 +157,7 @@ pub struct StateChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SocketSeen {
-    /// [`kind::SOCKET_SEEN`].
+    /// [`kind::SOCKET_SEEN`]; in a [`SocketFigures`], [`kind::SOCKET_FIGURES`].
     pub kind: u32,
     /// State; for a minisock its substate, for a request sock SYN_RECV.
     pub state: u8,

@@ -139,6 +139,9 @@ pub struct ListArgs {
     /// User and inode of each socket
     #[arg(long, short)]
     pub extend: bool,
+    /// The timer of each socket: what for, when it runs out, timeouts and probes so far
+    #[arg(long, short = 'o')]
+    pub timers: bool,
     /// IPv4 sockets only
     #[arg(short = '4', long = "inet")]
     pub ipv4: bool,

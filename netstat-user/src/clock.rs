@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`: since boot, the time spent suspended included.
@@ -36,6 +36,39 @@ impl Ktime {
             self.0
                 .saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)),
         )
+    }
+}
+
+/// The kernel's tick: what it counts in jiffies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// Ticks in a second: `CONFIG_HZ`.
+    hz: u64,
+}
+
+impl Tick {
+    /// A tick of which a second has `hz`, at least 1.
+    #[must_use]
+    pub const fn of(hz: u64) -> Self {
+        Self {
+            hz: if hz == 0 { 1 } else { hz },
+        }
+    }
+
+    /// The running kernel's: it is what its coarse clocks step by (`posix_get_coarse_res`, `LOW_RES_NSEC`), and they
+    /// say so, to the nanosecond.
+    #[must_use]
+    pub fn read() -> Self {
+        const SECOND: i128 = 1_000_000_000;
+        let step = nanoseconds(clock_getres(ClockId::MonotonicCoarse)).max(1);
+        Self::of(u64::try_from((SECOND + step / 2) / step).unwrap_or(1))
+    }
+
+    /// So many of them.
+    #[must_use]
+    pub const fn times(self, jiffies: u64) -> Duration {
+        let (seconds, rest) = (jiffies / self.hz, jiffies % self.hz);
+        Duration::from_nanos(rest * 1_000_000_000 / self.hz).saturating_add(Duration::from_secs(seconds))
     }
 }
 
@@ -170,6 +203,17 @@ mod tests {
         assert_eq!(
             clock.follow(WallClock { boot: SECOND }).timestamp(Ktime(5)),
             Timestamp::from_nanosecond(SECOND + 5).unwrap()
+        );
+    }
+
+    #[test]
+    fn ticks_make_seconds() {
+        assert_eq!(Tick::of(250).times(501), Duration::from_millis(2004));
+        assert_eq!(Tick::of(300).times(1), Duration::from_nanos(3_333_333));
+        let second = (1..=10_000).find(|&jiffies| Tick::read().times(jiffies) == Duration::from_secs(1));
+        assert!(
+            second.is_some_and(|hz| [100, 250, 300, 1000].contains(&hz)),
+            "CONFIG_HZ is none of those that there are: {second:?}"
         );
     }
 

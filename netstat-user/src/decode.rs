@@ -1,15 +1,17 @@
 //! From the bytes that the kernel side wrote to facts. Takes any bytes: what makes no sense is an error,
 //! never a panic.
 
+mod figures;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netstat_ebpf::wire::{self, form, kind};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
-    clock::Ktime,
+    clock::{Ktime, Tick},
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
-    facts::{Fence, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
+    facts::{Fence, Figures, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
     tcp::{TcpState, UnknownState},
 };
 
@@ -52,10 +54,12 @@ pub enum RingRecord {
 }
 
 /// A record of a sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SweepRecord {
     /// A socket.
     Seen(Sighting),
+    /// A socket, with its figures.
+    Figures(Sighting, Box<Figures>),
     /// The end.
     End(Fence),
 }
@@ -75,16 +79,22 @@ pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
     }
 }
 
-/// Decodes the first record of a sweep's output and returns the bytes behind it.
+/// Decodes the first record of a sweep's output and returns the bytes behind it. `tick` is the kernel's.
 ///
 /// # Errors
 ///
 /// When the bytes do not begin with such a record; [`DecodeError::Short`] when more bytes may make one.
-pub fn sweep_record(bytes: &[u8]) -> Result<(SweepRecord, &[u8]), DecodeError> {
+pub fn sweep_record(bytes: &[u8], tick: Tick) -> Result<(SweepRecord, &[u8]), DecodeError> {
     match record_kind(bytes)? {
         kind::SOCKET_SEEN => {
             let (seen, rest) = read(bytes)?;
             Ok((SweepRecord::Seen(sighting(&seen)?), rest))
+        }
+        kind::SOCKET_FIGURES => {
+            let (record, rest): (wire::SocketFigures, _) = read(bytes)?;
+            let seen = sighting(&record.seen)?;
+            let figures = figures::figures(&record, &seen, tick);
+            Ok((SweepRecord::Figures(seen, Box::new(figures)), rest))
         }
         kind::SWEEP_END => {
             let (end, rest) = read(bytes)?;
@@ -334,17 +344,17 @@ mod tests {
             if let Ok(RingRecord::State(event)) = ring_record(&bytes) {
                 prop_assert!(TcpState::ALL.contains(&event.to));
             }
-            let _ = sweep_record(&bytes);
+            let _ = sweep_record(&bytes, Tick::of(250));
             let _ = holder_record(&bytes);
         }
 
         #[test]
-        fn no_bytes_panic(kind in 0..8_u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(kind in 0..9_u32, tail in prop::collection::vec(any::<u8>(), 0..500)) {
             let mut bytes = kind.to_ne_bytes().to_vec();
             bytes.extend(tail);
             for cut in [&bytes[..], &bytes[1..]] {
                 let _ = ring_record(cut);
-                let _ = sweep_record(cut);
+                let _ = sweep_record(cut, Tick::of(250));
                 let _ = holder_record(cut);
             }
         }

@@ -1,5 +1,10 @@
 //! What the table is told: events, sightings, holders. All come out of [`crate::decode`].
 
+mod figure_set;
+mod figures;
+
+pub use figure_set::FigureSet;
+pub use figures::{Attempts, Figures, Limits, Listening, Path, Received, Sent, Timer, TimerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -27,6 +27,8 @@ pub const LONGEST_QUESTION: usize = 4 * 1024;
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Rows in one frame.
 pub const ROWS_PER_FRAME: usize = 4096;
+/// Rows in one frame when they have figures, which take three times the room that a row takes.
+pub const FIGURED_ROWS_PER_FRAME: usize = 1024;
 /// Stream items in one frame.
 pub const ITEMS_PER_FRAME: usize = 1024;
 

@@ -205,6 +205,7 @@ mod tests {
             owner: None,
             cgroup: None,
             inode: None,
+            figures: None,
         }
     }
 

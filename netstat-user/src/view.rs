@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Ktime,
     connection::{Connection, Netns, Owner},
-    facts::{Form, Queues},
+    facts::{FigureSet, Figures, Form, Queues},
     filter::Filter,
     sources::HookState,
     table::{Ended, Ending, Row, Step, Transition},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A row of the table at the moment of the question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowView {
     /// Which connection.
     pub connection: Connection,
@@ -39,6 +39,9 @@ pub struct RowView {
     pub cgroup: Option<u64>,
     /// The inode of the file behind it.
     pub inode: Option<u64>,
+    /// Its figures, read from the kernel for this answer, if it was asked for them. A socket that has become
+    /// something else since has none.
+    pub figures: Option<Box<Figures>>,
 }
 
 impl RowView {
@@ -57,7 +60,15 @@ impl RowView {
             owner: row.owner,
             cgroup: row.cgroup,
             inode: row.inode,
+            figures: None,
         }
+    }
+
+    /// The same with its figures out of `set`.
+    #[must_use]
+    pub fn with_figures(self, set: &FigureSet) -> Self {
+        let figures = set.of(&self.connection, self.form);
+        Self { figures, ..self }
     }
 }
 
@@ -70,7 +81,9 @@ pub struct RowQuery {
     pub filter: Option<Filter>,
     /// Look for the holders of the sockets first.
     pub holders: bool,
-    /// As the table has them now, without asking the kernel first.
+    /// Read the figures of the sockets too: timers, windows, round-trip times and the like.
+    pub figures: bool,
+    /// As the table has them now, without asking the kernel first; then there are no figures.
     pub as_is: bool,
 }
 
@@ -133,6 +146,13 @@ impl HistoryView {
             forgotten: row.forgotten(),
             ending: None,
         }
+    }
+
+    /// The same with the row's figures out of `set`.
+    #[must_use]
+    pub fn with_figures(self, set: &FigureSet) -> Self {
+        let row = self.row.with_figures(set);
+        Self { row, ..self }
     }
 
     /// What is left of a connection that has ended.

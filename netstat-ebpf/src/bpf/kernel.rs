@@ -2,6 +2,7 @@
 
 use core::{ffi::c_void, ptr};
 
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use netstat_ebpf::fields::{ABSENT, Offsets};
 
 /// Set by the loader before the programs are loaded, and frozen.
@@ -50,4 +51,28 @@ pub unsafe fn load_optional<T: Copy>(base: *const c_void, offset: u32) -> Option
         // SAFETY: the caller's promise.
         Some(unsafe { load(base, offset) })
     }
+}
+
+/// As [`load_optional`], for a bit field: `offset` says where it is as [`netstat_ebpf::fields::bits`] packs that.
+/// Goes through a helper, which reads whatever the verifier does not know.
+#[inline(always)]
+pub fn probe_bits(base: *const c_void, offset: u32) -> Option<u8> {
+    if offset == ABSENT {
+        return None;
+    }
+    let (first, width) = (offset >> 8, offset & 0xff);
+    let byte: u8 = probe(base, first / 8)?;
+    Some((u32::from(byte) >> (first % 8) & ((1 << width) - 1)) as u8)
+}
+
+/// Reads a `T` at `base + offset` by a helper, where the verifier does not know what is there. `None` where the
+/// running kernel has no such field, or the address is none.
+#[inline(always)]
+pub fn probe<T: Copy>(base: *const c_void, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    let place = base.cast::<u8>().wrapping_add(offset as usize).cast::<T>();
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(place) }.ok()
 }

@@ -14,6 +14,7 @@
 )]
 
 mod connect;
+mod figures_iter;
 mod file_iter;
 mod interrupted;
 mod kernel;
@@ -22,6 +23,7 @@ mod news;
 mod request;
 mod ring;
 mod seq;
+mod sighting;
 mod socket;
 mod socket_iter;
 mod state_change;

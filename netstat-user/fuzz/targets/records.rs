@@ -3,11 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use netstate::decode::{DecodeError, holder_record, ring_record, sweep_record};
+use netstate::{
+    clock::Tick,
+    decode::{DecodeError, holder_record, ring_record, sweep_record},
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = ring_record(bytes);
-    all(bytes, |bytes| Ok(sweep_record(bytes)?.1));
+    all(bytes, |bytes| Ok(sweep_record(bytes, Tick::of(250))?.1));
     all(bytes, |bytes| Ok(holder_record(bytes)?.1));
 });
 

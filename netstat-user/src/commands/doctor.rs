@@ -17,7 +17,7 @@ use crate::{
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
     sources,
-    sweeper::{Job, Outcome, Scope, SweepError, Walker},
+    sweeper::{Figuring, Job, Outcome, Scope, SweepError, Walker},
     tcp::TcpState,
 };
 
@@ -159,7 +159,7 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         "sockets",
         "iter/tcp",
         &mut walker,
-        Job::Sockets(Scope::once(None)),
+        Job::Sockets(Scope::once(None, Figuring::Everywhere)),
     ));
     findings.push(walked("holders", "iter/task_file", &mut walker, Job::Holders));
     let sources = sources::describe(&tracer.hooks);
@@ -195,7 +195,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
     std::thread::scope(|scope| {
         scope.spawn(|| {
             walker.run(job, |outcome| match outcome {
-                Outcome::Namespace(sweep, _) => count += sweep.sightings.len(),
+                Outcome::Namespace(sweep, ..) => count += sweep.sightings.len(),
                 Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
                 Outcome::Holders(Ok(holders)) => count += holders.len(),
                 Outcome::Holders(Err(error)) => failures.push(error),

@@ -13,12 +13,13 @@ use crate::{
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::{Family, Netns},
+    facts::FigureSet,
     filter::Filter,
     loader,
     namespaces::Names,
     output::{self, json, netstat},
     sources::Coverage,
-    sweeper::{Job, Outcome, Scope, SweepDone, Walker},
+    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
     view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
 };
@@ -31,6 +32,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let query = RowQuery {
         netns,
         holders: args.programs || args.json || filter.as_ref().is_some_and(Filter::names_holders),
+        figures: args.timers || args.json,
         filter,
         as_is: false,
     };
@@ -77,21 +79,31 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
-    let mut finished = None;
+    let (mut finished, mut figures) = (None, FigureSet::default());
     let mut fold = |outcome| match outcome {
-        Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
+        Outcome::Namespace(sweep, _, found) => {
+            table.apply_sweep(&sweep, &mut Vec::new());
+            figures.extend(found);
+        }
         Outcome::SocketsDone(done) => finished = Some(done),
         Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
         Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
     };
-    walker.run(Job::Sockets(Scope::once(query.netns)), &mut fold);
+    let figuring = if query.figures {
+        Figuring::Everywhere
+    } else {
+        Figuring::Nowhere
+    };
+    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
     if query.holders {
         walker.run(Job::Holders, &mut fold);
     }
     let now = Ktime::now();
     let wanted = table.rows().filter(|row| query.wants(row));
     Ok(Snapshot {
-        rows: wanted.map(|row| RowView::new(row, now)).collect(),
+        rows: wanted
+            .map(|row| RowView::new(row, now).with_figures(&figures))
+            .collect(),
         unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
     })
 }
@@ -178,6 +190,7 @@ fn write(
     let columns = netstat::Columns {
         extend: args.extend,
         programs: args.programs,
+        timers: args.timers,
         wide: args.wide,
         numeric: args.numeric,
     };

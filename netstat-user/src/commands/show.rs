@@ -18,6 +18,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
             netns: selection::netns(&args.netns)?,
             filter: filtering::filter("show", &words(&args.which))?,
             holders: true,
+            figures: true,
             as_is: false,
         },
         most: args.most,

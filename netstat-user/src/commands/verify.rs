@@ -122,6 +122,7 @@ impl Verifier {
             netns: self.netns,
             filter: None,
             holders: false,
+            figures: false,
             as_is: true,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
@@ -189,6 +190,7 @@ impl Verifier {
                 netns: self.netns,
                 filter: Filter::any_cookie(cookies),
                 holders: false,
+                figures: false,
                 as_is: true,
             },
             most: HistoryQuery::MOST,

@@ -10,8 +10,8 @@ use crate::{
     clock::Ktime,
     engine::EngineGone,
     protocol::{
-        self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
-        ROWS_PER_FRAME,
+        self, Answer, BadGreeting, FIGURED_ROWS_PER_FRAME, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER,
+        LONGEST_QUESTION, Question, ROWS_PER_FRAME,
     },
     view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
 };
@@ -111,9 +111,15 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 }
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
+    let figures = query.figures;
     match handle.rows(query).await? {
         Ok(Snapshot { rows, unswept }) => {
-            for part in rows.chunks(ROWS_PER_FRAME) {
+            let part = if figures {
+                FIGURED_ROWS_PER_FRAME
+            } else {
+                ROWS_PER_FRAME
+            };
+            for part in rows.chunks(part) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
             in_time(answer(frames, &Answer::End(handle.clock(), unswept))).await

@@ -1,8 +1,11 @@
 //! Snapshots of the table, copied in parts.
 
+use std::sync::Arc;
+
 use super::sweeps::Reply;
 use crate::{
     clock::Ktime,
+    facts::FigureSet,
     table::Table,
     view::{RowQuery, RowView, Snapshot, Unswept},
 };
@@ -14,6 +17,7 @@ const PART: usize = 4096;
 #[derive(Debug)]
 struct Copy {
     query: RowQuery,
+    figures: Arc<FigureSet>,
     at: usize,
     snapshot: Snapshot,
     reply: Reply<Snapshot>,
@@ -29,10 +33,17 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, query: RowQuery, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
+    pub(super) fn add(
+        &mut self,
+        query: RowQuery,
+        unswept: Vec<Unswept>,
+        figures: Arc<FigureSet>,
+        reply: Reply<Snapshot>,
+    ) {
         let rows = Vec::new();
         self.0.push(Copy {
             query,
+            figures,
             at: 0,
             snapshot: Snapshot { rows, unswept },
             reply,
@@ -53,7 +64,7 @@ impl Copies {
             // A row that the sweep for this very answer did not find is not there.
             let wanted = part.filter(|row| !row.doubtful() && copy.query.wants(row));
             let rows = &mut copy.snapshot.rows;
-            rows.extend(wanted.map(|row| RowView::new(row, now)));
+            rows.extend(wanted.map(|row| RowView::new(row, now).with_figures(&copy.figures)));
             copy.at += PART;
             self.0.push(copy);
         }

@@ -13,7 +13,13 @@ mod searches;
 mod stream;
 mod sweeps;
 
-use std::{future::Future, io, pin::pin, sync::mpsc as jobs, time::Instant};
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Arc, mpsc as jobs},
+    time::Instant,
+};
 
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
@@ -231,10 +237,10 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query, Vec::new(), reply);
+                self.copies.add(query, Vec::new(), Arc::default(), reply);
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
-                self.searches.add(query, reply);
+                self.searches.add(query, Arc::default(), reply);
             }
             Request::Look(question) => self.sweeps.want(question),
             Request::Ready(reply) => self.sweeps.when_seeded(reply),

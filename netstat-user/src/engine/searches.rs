@@ -1,8 +1,11 @@
 //! Searches for connections, live and ended, done in parts.
 
+use std::sync::Arc;
+
 use super::sweeps::Reply;
 use crate::{
     clock::Ktime,
+    facts::FigureSet,
     table::Table,
     view::{Histories, HistoryQuery, HistoryView},
 };
@@ -14,6 +17,7 @@ const PART: usize = 4096;
 #[derive(Debug)]
 struct Search {
     query: HistoryQuery,
+    figures: Arc<FigureSet>,
     stage: Stage,
     found: Vec<HistoryView>,
     more: usize,
@@ -39,9 +43,10 @@ impl Searches {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, query: HistoryQuery, reply: Reply<Histories>) {
+    pub(super) fn add(&mut self, query: HistoryQuery, figures: Arc<FigureSet>, reply: Reply<Histories>) {
         self.0.push(Search {
             query,
+            figures,
             stage: Stage::Live(0),
             found: Vec::new(),
             more: 0,
@@ -76,7 +81,8 @@ impl Search {
                 };
                 let query = &self.query.rows;
                 let wanted = part.filter(|row| !row.doubtful() && query.wants(row));
-                self.found.extend(wanted.map(|row| HistoryView::new(row, now)));
+                self.found
+                    .extend(wanted.map(|row| HistoryView::new(row, now).with_figures(&self.figures)));
                 self.keep_latest();
                 Some(Stage::Live(from + PART))
             }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,11 +13,11 @@ use super::{Core, EngineError};
 use crate::{
     clock::Ktime,
     connection::Netns,
-    facts::Fence,
+    facts::{Fence, FigureSet},
     namespaces::Effort,
     schedule::Schedule,
     sources::Coverage,
-    sweeper::{Job, Outcome, Scope, SweepDone},
+    sweeper::{Figuring, Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
     view::{Histories, HistoryQuery, RowQuery, Snapshot, Trouble, Unswept},
 };
@@ -52,12 +53,21 @@ impl Question {
         }
     }
 
-    fn wants_holders(&self) -> bool {
+    /// The rows that it is about.
+    fn rows(&self) -> Option<&RowQuery> {
         match self {
-            Self::Rows(query, _) => query.holders,
-            Self::Histories(query, _) => query.rows.holders,
-            Self::Exists(..) => false,
+            Self::Rows(query, _) => Some(query),
+            Self::Histories(query, _) => Some(&query.rows),
+            Self::Exists(..) => None,
         }
+    }
+
+    fn wants_holders(&self) -> bool {
+        self.rows().is_some_and(|query| query.holders)
+    }
+
+    fn wants_figures(&self) -> bool {
+        self.rows().is_some_and(|query| query.figures)
     }
 
     fn refuse(self, why: String) {
@@ -70,12 +80,26 @@ impl Question {
     }
 }
 
+/// Where `questions` want figures.
+fn figuring(questions: &[Question]) -> Figuring {
+    let mut these = Vec::new();
+    for question in questions.iter().filter(|question| question.wants_figures()) {
+        match question.netns() {
+            Some(netns) => these.push(netns),
+            None => return Figuring::Everywhere,
+        }
+    }
+    Figuring::In(these)
+}
+
 /// A sweep under way.
 #[derive(Debug, Default)]
 struct Running {
     questions: Vec<Question>,
     /// Walked, but events of that time may still be in the ring.
     unfenced: HashMap<Mark, NamespaceSweep>,
+    /// What questions want to know besides the rows.
+    figures: FigureSet,
     done: Option<SweepDone>,
     /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
     void: bool,
@@ -198,6 +222,7 @@ impl Core {
                 wanted: self.places.strangers().collect(),
                 hints: self.places.hints(),
                 effort: Effort::Glance,
+                figures: Figuring::Nowhere,
             };
         }
         let everywhere =
@@ -222,6 +247,7 @@ impl Core {
             wanted,
             hints: self.places.hints(),
             effort,
+            figures: figuring(questions),
         }
     }
 
@@ -229,8 +255,9 @@ impl Core {
         match outcome {
             Outcome::Holders(Ok(holders)) => self.table.apply_holders(holders),
             Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
-            Outcome::Namespace(sweep, fence) => {
+            Outcome::Namespace(sweep, fence, figures) => {
                 if let Some(running) = &mut self.sweeps.running {
+                    running.figures.extend(figures);
                     running.void |= !fence.in_ring;
                     if fence.in_ring {
                         running.unfenced.insert(mark(fence), sweep);
@@ -264,17 +291,25 @@ impl Core {
             && let Some(Running {
                 done: Some(done),
                 questions,
+                figures,
                 void,
                 due,
                 ..
             }) = self.sweeps.running.take()
         {
-            self.finish_sweep(&done, questions, void, due);
+            self.finish_sweep(&done, questions, figures, void, due);
         }
         self.publish();
     }
 
-    fn finish_sweep(&mut self, done: &SweepDone, questions: Vec<Question>, void: bool, due: bool) {
+    fn finish_sweep(
+        &mut self,
+        done: &SweepDone,
+        questions: Vec<Question>,
+        figures: FigureSet,
+        void: bool,
+        due: bool,
+    ) {
         let now = Instant::now();
         if let Some(why) = self.places.swept(done, now) {
             log::warn!(
@@ -313,7 +348,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, done);
+        self.answer(questions, &Arc::new(figures), done);
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -336,7 +371,14 @@ impl Core {
         }
     }
 
-    fn answer(&mut self, questions: Vec<Question>, done: &SweepDone) {
+    fn answer(&mut self, questions: Vec<Question>, figures: &Arc<FigureSet>, done: &SweepDone) {
+        let figures_for = |wanted| {
+            if wanted {
+                Arc::clone(figures)
+            } else {
+                Arc::default()
+            }
+        };
         for question in questions {
             let netns = question.netns();
             let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
@@ -355,9 +397,13 @@ impl Core {
                         trouble: Trouble::Closed(error.to_string()),
                     }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
-                    self.copies.add(query, unswept, reply);
+                    let figures = figures_for(query.figures);
+                    self.copies.add(query, unswept, figures, reply);
                 }
-                (None, Question::Histories(query, reply)) => self.searches.add(query, reply),
+                (None, Question::Histories(query, reply)) => {
+                    let figures = figures_for(query.rows.figures);
+                    self.searches.add(query, figures, reply);
+                }
                 (None, Question::Exists(_, reply)) => {
                     let _ = reply.send(Ok(()));
                 }

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use btfparse::{Error, ErrorKind, Offset, Readable, TypeInformation};
-use netstat_ebpf::fields::{ABSENT, KernelField, Offsets};
+use netstat_ebpf::fields::{self, ABSENT, KernelField, Offsets};
 
 use zerocopy::IntoBytes;
 
@@ -44,13 +44,19 @@ pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
 }
 
 fn resolve(types: &TypeInformation, field: &'static KernelField) -> Result<u32, LoadError> {
-    let offset = types
-        .id_of(field.owner)
-        .and_then(|owner| types.offset_of(owner, field.path).ok());
-    match offset {
-        Some((_, Offset::ByteOffset(offset))) => Ok(offset),
-        _ if !field.required => Ok(ABSENT),
-        _ => Err(LoadError::MissingField {
+    let places = std::iter::once((field.owner, field.path)).chain(field.elsewhere);
+    let mut offsets = places.filter_map(|(owner, path)| {
+        let owner = types.id_of(owner)?;
+        match types.offset_of(owner, path).ok()?.1 {
+            Offset::ByteOffset(offset) if !field.bits => Some(offset),
+            Offset::BitOffsetAndSize(first, width) if field.bits => fields::bits(first, width),
+            _ => None,
+        }
+    });
+    match offsets.next() {
+        Some(offset) => Ok(offset),
+        None if !field.required => Ok(ABSENT),
+        None => Err(LoadError::MissingField {
             owner: field.owner,
             path: field.path,
         }),
@@ -86,6 +92,8 @@ mod tests {
             owner: "sock",
             path: "sk_no_such_field",
             required: true,
+            elsewhere: None,
+            bits: false,
         };
         let missing: &'static KernelField = Box::leak(Box::new(missing));
         let message = resolve(&types, missing).unwrap_err().to_string();
@@ -98,6 +106,30 @@ mod tests {
             ..*missing
         }));
         assert_eq!(resolve(&types, optional).unwrap(), ABSENT);
+    }
+
+    #[test]
+    fn a_field_is_looked_for_elsewhere_and_a_bit_field_keeps_its_bits() {
+        let Ok(bytes) = std::fs::read(VMLINUX) else {
+            return;
+        };
+        let types = TypeInformation::new(&Bytes(bytes)).unwrap();
+        let field = |path, elsewhere, bits| -> &'static KernelField {
+            Box::leak(Box::new(KernelField {
+                owner: "request_sock",
+                path,
+                required: true,
+                elsewhere,
+                bits,
+            }))
+        };
+        let retrans = resolve(&types, field("num_retrans", None, false)).unwrap();
+        let elsewhere = field("no_such_field", Some(("request_sock", "num_retrans")), false);
+        assert_eq!(resolve(&types, elsewhere).unwrap(), retrans);
+        // The byte behind it: one bit of `syncookie`, then seven.
+        let timeouts = resolve(&types, field("num_timeout", None, true)).unwrap();
+        assert_eq!(Some(timeouts), fields::bits((retrans + 1) * 8 + 1, 7));
+        assert!(resolve(&types, field("num_timeout", None, false)).is_err());
     }
 
     #[test]

@@ -37,6 +37,8 @@ const STATE_CHANGE: &str = "inet_sock_set_state";
 const INTERRUPTING: &str = "inet_sock_set_state_interrupting";
 /// The program that walks the sockets of a namespace, and the iterator that it is for.
 const SOCKETS: (&str, &str) = ("iter_tcp", "tcp");
+/// The program that walks them and reads their figures.
+const FIGURES: (&str, &str) = ("iter_tcp_figures", "tcp");
 /// The program that walks open files, and the iterator that it is for.
 const FILES: (&str, &str) = ("iter_task_file", "task_file");
 
@@ -64,7 +66,7 @@ pub struct Tracer {
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
-    load_iterators(&mut ebpf, &btf)?;
+    let figures = load_iterators(&mut ebpf, &btf)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
@@ -82,7 +84,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
             hooks: hooks.programs,
         },
         log: KernelLog(log),
-        iterators: Iterators { ebpf },
+        iterators: Iterators { ebpf, figures },
         hooks: hooks.states,
     })
 }
@@ -94,8 +96,8 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
 /// [`LoadError`].
 pub fn iterators() -> Result<Iterators, LoadError> {
     let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
-    load_iterators(&mut ebpf, &btf)?;
-    Ok(Iterators { ebpf })
+    let figures = load_iterators(&mut ebpf, &btf)?;
+    Ok(Iterators { ebpf, figures })
 }
 
 /// Looks for the kernel fields that the programs read; returns those that are missing and can be done without.
@@ -122,14 +124,23 @@ fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
     Ok((ebpf, btf))
 }
 
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
-    for (name, iterator) in [SOCKETS, FILES] {
-        let program: &mut Iter = program(ebpf, name)?;
-        program
-            .load(iterator, btf)
-            .map_err(|error| LoadError::program(name, error))?;
-    }
-    Ok(())
+/// Loads the iterators. The one that reads figures is optional: what comes back for it says why the kernel has not
+/// taken it.
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<Result<(), LoadError>, LoadError> {
+    load_iterator(ebpf, btf, SOCKETS)?;
+    load_iterator(ebpf, btf, FILES)?;
+    Ok(load_iterator(ebpf, btf, FIGURES))
+}
+
+fn load_iterator(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    (name, iterator): (&'static str, &str),
+) -> Result<(), LoadError> {
+    let program: &mut Iter = program(ebpf, name)?;
+    program
+        .load(iterator, btf)
+        .map_err(|error| LoadError::program(name, error))
 }
 
 fn per_cpu(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
@@ -197,6 +208,7 @@ impl AsRawFd for EventRing {
 #[derive(Debug)]
 pub struct Iterators {
     ebpf: Ebpf,
+    figures: Result<(), LoadError>,
 }
 
 impl Iterators {
@@ -208,6 +220,21 @@ impl Iterators {
     /// [`LoadError`] when the kernel refuses.
     pub fn sockets(&mut self) -> Result<File, LoadError> {
         self.open(SOCKETS.0)
+    }
+
+    /// As [`sockets`](Self::sockets), with the figures of each socket.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the kernel refuses; not when it [has not taken the program](Self::without_figures).
+    pub fn figures(&mut self) -> Result<File, LoadError> {
+        self.open(FIGURES.0)
+    }
+
+    /// Why the kernel has not taken the program that reads figures; `None` when it has.
+    #[must_use]
+    pub fn without_figures(&self) -> Option<&LoadError> {
+        self.figures.as_ref().err()
     }
 
     /// Opens a walk over all open files of the PID namespace. Read from the file come

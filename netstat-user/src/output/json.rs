@@ -1,5 +1,7 @@
 //! JSON, one object a line. The keys are a contract: they stay, and more may come.
 
+mod tcp;
+
 use std::{
     io::{self, Write},
     time::Duration,
@@ -7,6 +9,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::json;
+use tcp::Tcp;
 
 use crate::{
     clock::{Ktime, WallClock},
@@ -224,6 +227,7 @@ struct Row {
     #[serde(flatten)]
     holder: Holder,
     inode: Option<u64>,
+    tcp: Option<Tcp>,
 }
 
 impl Row {
@@ -242,6 +246,7 @@ impl Row {
                 .map(|queues| queues.backlog),
             holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
             inode: row.inode,
+            tcp: row.figures.as_deref().map(Tcp::of),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::names;
 use crate::{
     connection::{Connection, Endpoint, Family},
+    facts::{Figures, TimerKind},
     namespaces,
     tcp::TcpState,
     view::RowView,
@@ -24,6 +25,8 @@ pub struct Columns {
     pub extend: bool,
     /// The process.
     pub programs: bool,
+    /// The timer.
+    pub timers: bool,
     /// Addresses in full.
     pub wide: bool,
     /// Numbers for names.
@@ -96,6 +99,9 @@ pub fn table(
     if columns.programs {
         write!(out, " {:<20}", "PID/Program name")?;
     }
+    if columns.timers {
+        write!(out, " Timer")?;
+    }
     if places.is_some() {
         write!(out, " Namespace")?;
     }
@@ -146,6 +152,9 @@ fn line(out: &mut impl Write, row: &RowView, columns: Columns, names: &Names) ->
     if columns.programs {
         write!(out, " {:<20}", program(row))?;
     }
+    if columns.timers {
+        write!(out, " {}", timer(row.figures.as_deref()))?;
+    }
     Ok(())
 }
 
@@ -163,6 +172,26 @@ fn program(row: &RowView) -> String {
         .chars()
         .take(PROGRAM_LENGTH)
         .collect()
+}
+
+/// What is armed, in how many seconds it runs out, timeouts and probes so far: as the kernel writes them to
+/// `/proc/net/tcp` (`get_tcp4_sock`), and netstat reads them from there.
+fn timer(figures: Option<&Figures>) -> String {
+    let Some((figures, timer)) = figures.and_then(|figures| Some((figures, figures.timer?))) else {
+        return "-".to_owned();
+    };
+    let name = match timer.kind {
+        TimerKind::Off | TimerKind::Other(_) => "off",
+        TimerKind::Retransmit | TimerKind::Reordering | TimerKind::LossProbe | TimerKind::SynAck => "on",
+        TimerKind::WindowProbe => "probe",
+        TimerKind::Keepalive | TimerKind::FinWait2 => "keepalive",
+        TimerKind::TimeWait => "timewait",
+    };
+    let (seconds, hundredths) = (timer.due.as_secs(), timer.due.subsec_millis() / 10);
+    let attempts = figures.attempts;
+    // A minisock counts neither, and a request sock no probes: the kernel prints 0.
+    let (timeouts, probes) = (attempts.retransmits.unwrap_or(0), attempts.probes.unwrap_or(0));
+    format!("{name} ({seconds}.{hundredths:02}/{timeouts}/{probes})")
 }
 
 /// Names for the numbers of a table.

@@ -7,25 +7,50 @@ use std::{
 
 use super::SweepError;
 use crate::{
+    clock::Tick,
     decode::{self, DecodeError, SweepRecord},
-    facts::{Fence, Holder, Sighting},
+    facts::{Fence, FigureSet, Holder, Sighting},
     loader::Iterators,
 };
 
-/// Walks the namespace that the thread is in.
-pub(super) fn sockets(iterators: &mut Iterators) -> Result<(Vec<Sighting>, Fence), SweepError> {
-    let mut sightings = Vec::new();
+/// What a walk over a namespace found.
+pub(super) struct Sockets {
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) figures: FigureSet,
+    pub(super) fence: Fence,
+}
+
+/// Walks the namespace that the thread is in; reads figures too if they are wanted and the kernel lets them be read.
+pub(super) fn sockets(
+    iterators: &mut Iterators,
+    tick: Tick,
+    wants_figures: bool,
+) -> Result<Sockets, SweepError> {
+    let (mut sightings, mut figures) = (Vec::new(), FigureSet::default());
     let mut end = None;
-    let rest = read_all(iterators.sockets()?, |bytes| {
-        let (record, rest) = decode::sweep_record(bytes)?;
+    let file = if wants_figures && iterators.without_figures().is_none() {
+        iterators.figures()?
+    } else {
+        iterators.sockets()?
+    };
+    let rest = read_all(file, |bytes| {
+        let (record, rest) = decode::sweep_record(bytes, tick)?;
         match record {
             SweepRecord::Seen(seen) => sightings.push(seen),
+            SweepRecord::Figures(seen, found) => {
+                figures.insert(&seen, found);
+                sightings.push(seen);
+            }
             SweepRecord::End(fence) => end = Some(fence),
         }
         Ok(rest)
     })?;
     match end {
-        Some(fence) if rest == 0 => Ok((sightings, fence)),
+        Some(fence) if rest == 0 => Ok(Sockets {
+            sightings,
+            figures,
+            fence,
+        }),
         _ => Err(SweepError::NoEnd),
     }
 }

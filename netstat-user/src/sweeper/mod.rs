@@ -23,13 +23,13 @@ use rustix::{
 use tokio::sync::mpsc as channel;
 
 use crate::{
-    clock::Ktime,
+    clock::{Ktime, Tick},
     connection::Netns,
-    facts::{Fence, Sighting},
     loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
     table::NamespaceSweep,
 };
+use iterate::Sockets;
 pub use outcome::{Outcome, SweepDone, SweepError};
 
 /// What the thread is asked to do.
@@ -52,13 +52,38 @@ pub struct Scope {
     pub hints: Vec<u32>,
     /// How hard to look for them.
     pub effort: Effort,
+    /// Where to read the figures of the sockets.
+    pub figures: Figuring,
+}
+
+/// In which of the namespaces that are walked the figures are read too, which takes longer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Figuring {
+    /// In none.
+    #[default]
+    Nowhere,
+    /// In these.
+    In(Vec<Netns>),
+    /// In all.
+    Everywhere,
+}
+
+impl Figuring {
+    fn includes(&self, netns: Netns) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::In(these) => these.contains(&netns),
+            Self::Everywhere => true,
+        }
+    }
 }
 
 impl Scope {
     /// One namespace, or all; looked for as hard as can be.
     #[must_use]
-    pub fn once(netns: Option<Netns>) -> Self {
+    pub fn once(netns: Option<Netns>, figures: Figuring) -> Self {
         Self {
+            figures,
             everywhere: netns.is_none(),
             wanted: netns.into_iter().collect(),
             hints: Vec::new(),
@@ -99,6 +124,9 @@ pub struct Walker {
     home: Option<File>,
     /// Where namespaces were when they were last looked for.
     known: Found,
+    tick: Tick,
+    /// It has been said that the kernel does not let figures be read.
+    told: bool,
 }
 
 impl Walker {
@@ -109,6 +137,8 @@ impl Walker {
             iterators,
             home: None,
             known: Found::new(),
+            tick: Tick::read(),
+            told: false,
         }
     }
 
@@ -127,16 +157,16 @@ impl Walker {
         let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
         for (netns, path) in plan.ways {
             let start = Ktime::now();
-            match self.namespace(netns, &path) {
-                Ok((sightings, fence)) => {
+            match self.namespace(netns, &path, scope.figures.includes(netns)) {
+                Ok(sockets) => {
                     found.push(netns);
                     let sweep = NamespaceSweep {
                         netns,
                         start,
-                        end: fence.time,
-                        sightings,
+                        end: sockets.fence.time,
+                        sightings: sockets.sightings,
                     };
-                    report(Outcome::Namespace(sweep, fence));
+                    report(Outcome::Namespace(sweep, sockets.fence, sockets.figures));
                 }
                 Err(error) if error.is_elsewhere() => absent.push(netns),
                 Err(error) => failed.push((netns, error)),
@@ -223,7 +253,7 @@ impl Walker {
         }
     }
 
-    fn namespace(&mut self, netns: Netns, path: &Path) -> Result<(Vec<Sighting>, Fence), SweepError> {
+    fn namespace(&mut self, netns: Netns, path: &Path, figures: bool) -> Result<Sockets, SweepError> {
         // Entering the namespace that the thread is in already needs no privilege.
         let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
         if !here {
@@ -238,7 +268,13 @@ impl Walker {
             }
             entered.map_err(error)?;
         }
-        iterate::sockets(&mut self.iterators)
+        if figures
+            && let Some(error) = self.iterators.without_figures()
+            && !std::mem::replace(&mut self.told, true)
+        {
+            log::warn!("timers and the like cannot be read: {error}");
+        }
+        iterate::sockets(&mut self.iterators, self.tick, figures)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
-    facts::{Fence, Holder},
+    facts::{Fence, FigureSet, Holder},
     loader::LoadError,
     namespaces,
     table::NamespaceSweep,
@@ -15,8 +15,8 @@ use crate::{
 /// What came of it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// One namespace has been walked.
-    Namespace(NamespaceSweep, Fence),
+    /// One namespace has been walked: its sockets, the end, and the figures if they were wanted there.
+    Namespace(NamespaceSweep, Fence, FigureSet),
     /// The walk over the namespaces is over.
     SocketsDone(SweepDone),
     /// All files have been walked.

@@ -41,6 +41,7 @@ fn the_longest_filter_fits_into_a_question() {
     let query = RowQuery {
         netns,
         filter: filter.clone(),
+        figures: true,
         holders: true,
         as_is: true,
     };

@@ -1,0 +1,233 @@
+//! The figures of a socket, out of what the kernel keeps them in: jiffies, fractions, zeros that mean "none".
+
+use std::time::Duration;
+
+use netstat_ebpf::wire::{Count, Figure, SocketFigures};
+
+use crate::{
+    clock::Tick,
+    connection::Cookie,
+    facts::{Attempts, Figures, Form, Limits, Listening, Path, Received, Sent, Sighting, Timer, TimerKind},
+    tcp::TcpState,
+};
+
+/// `icsk_pending`, `include/net/inet_connection_sock.h`
+mod pending {
+    pub(super) const RETRANS: u32 = 1;
+    pub(super) const PROBE0: u32 = 3;
+    pub(super) const LOSS_PROBE: u32 = 5;
+    pub(super) const REO_TIMEOUT: u32 = 6;
+}
+/// `TCP_INFINITE_SSTHRESH`, `include/net/tcp.h`
+const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
+/// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, `include/net/sock.h`
+const RCV_SHUTDOWN: u32 = 1;
+const SEND_SHUTDOWN: u32 = 2;
+
+/// A record, with what it takes to read it.
+struct Reader<'a> {
+    record: &'a SocketFigures,
+    seen: &'a Sighting,
+    tick: Tick,
+}
+
+/// The figures that `record` holds of the socket that was `seen`.
+pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Figures {
+    let reader = Reader { record, seen, tick };
+    let shutdown = |bit| reader.get(Figure::Shutdown).map(|bits| bits & bit != 0);
+    Figures {
+        time: seen.time,
+        state: seen.state,
+        form: seen.form,
+        inode: seen.inode,
+        queues: seen.queues,
+        timer: reader.timer(),
+        attempts: reader.attempts(),
+        limits: reader.limits(),
+        path: reader.path(),
+        sent: reader.sent(),
+        received: reader.received(),
+        send_shutdown: shutdown(SEND_SHUTDOWN),
+        receive_shutdown: shutdown(RCV_SHUTDOWN),
+        soft_error: reader.nonzero(Figure::SoftError),
+        listening: (seen.state == TcpState::Listen).then(|| Listening {
+            requests: reader.get(Figure::Requests),
+            drops: reader.get(Figure::Drops),
+        }),
+        listener: reader
+            .count(Count::Listener)
+            .filter(|&cookie| cookie != 0)
+            .map(Cookie),
+    }
+}
+
+impl Reader<'_> {
+    fn get(&self, which: Figure) -> Option<u32> {
+        self.record.figure(which)
+    }
+
+    fn nonzero(&self, which: Figure) -> Option<u32> {
+        self.get(which).filter(|&value| value != 0)
+    }
+
+    fn count(&self, which: Count) -> Option<u64> {
+        self.record.count(which)
+    }
+
+    /// A number of jiffies as a duration.
+    fn jiffies(&self, which: Figure) -> Option<Duration> {
+        Some(self.tick.times(self.get(which)?.into()))
+    }
+
+    /// How long ago a moment is that is kept as the lower half of `jiffies`; 0 stands for no moment at all.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel cuts it too: `tcp_jiffies32`"
+    )]
+    fn ago(&self, which: Figure) -> Option<Duration> {
+        let moment = self.nonzero(which)?;
+        let ago = (self.record.jiffies as u32).wrapping_sub(moment);
+        // A segment may come, and set it, between the iterator's look at the clock and at the socket.
+        let ago = ago.cast_signed().max(0).unsigned_abs();
+        Some(self.tick.times(ago.into()))
+    }
+
+    /// In how long a moment comes; zero when it is past.
+    fn until(&self, which: Count) -> Option<Duration> {
+        let left = self.count(which)?.wrapping_sub(self.record.jiffies);
+        let left = left.cast_signed().max(0).unsigned_abs();
+        // None is longer than the kernel can count in 32 bits: anything else is no timer's.
+        u32::try_from(left).ok().map(|left| self.tick.times(left.into()))
+    }
+
+    fn timer(&self) -> Option<Timer> {
+        let timer = |kind, which| {
+            Some(Timer {
+                kind,
+                due: self.until(which)?,
+            })
+        };
+        match self.seen.form {
+            Form::Minisock => timer(TimerKind::TimeWait, Count::Expires),
+            Form::Request => timer(TimerKind::SynAck, Count::Expires),
+            Form::Full => match self.get(Figure::Pending)? {
+                0 if self.count(Count::KeepaliveExpires).is_some() => {
+                    timer(self.keepalive(), Count::KeepaliveExpires)
+                }
+                0 => Some(Timer {
+                    kind: TimerKind::Off,
+                    due: Duration::ZERO,
+                }),
+                pending => timer(kind(pending), Count::Expires),
+            },
+        }
+    }
+
+    /// What the keepalive timer is for (`tcp_keepalive_timer`).
+    fn keepalive(&self) -> TimerKind {
+        // An orphan in FIN_WAIT2 has no other use for it.
+        if self.seen.state == TcpState::FinWait2 && self.seen.inode.is_none() {
+            TimerKind::FinWait2
+        } else {
+            TimerKind::Keepalive
+        }
+    }
+
+    fn attempts(&self) -> Attempts {
+        Attempts {
+            retransmits: self.get(Figure::Retransmits),
+            backoff: self.get(Figure::Backoff),
+            probes: self.get(Figure::ProbesOut),
+            probing: self.ago(Figure::ProbesSince),
+            total_retransmits: self.get(Figure::TotalRetrans),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let milliseconds = |ms: u32| Duration::from_millis(ms.into());
+        Limits {
+            syn_retries: self.get(Figure::SynRetries),
+            retries: self.get(Figure::Retries),
+            user_timeout: self.nonzero(Figure::UserTimeout).map(milliseconds),
+            keepalive: self.get(Figure::Keepalive).map(|set| set != 0),
+            keepalive_time: self.jiffies(Figure::KeepaliveTime),
+            keepalive_interval: self.jiffies(Figure::KeepaliveInterval),
+            keepalive_probes: self.get(Figure::KeepaliveProbes),
+        }
+    }
+
+    fn path(&self) -> Path {
+        let measured = self.nonzero(Figure::Srtt);
+        let micros = |us: u32| Duration::from_micros(us.into());
+        Path {
+            rtt: measured.map(|eighths| micros(eighths) / 8),
+            rtt_deviation: measured
+                .and(self.get(Figure::Mdev))
+                .map(|quarters| micros(quarters) / 4),
+            // `tcp_init_sock` begins with the largest number.
+            rtt_min: self.get(Figure::MinRtt).filter(|&us| us != u32::MAX).map(micros),
+            rto: self.jiffies(Figure::Rto),
+            cwnd: self.get(Figure::Cwnd),
+            ssthresh: self
+                .get(Figure::Ssthresh)
+                .filter(|&packets| packets < INFINITE_SSTHRESH),
+            mss: self.get(Figure::Mss),
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        // Before its SYN is sent a socket has no sequence numbers, or the first alone: with `TCP_FASTOPEN_CONNECT`
+        // until there is data, and forever when it does not connect.
+        let begun = match self.seen.state {
+            TcpState::SynSent => self.get(Figure::PacketsOut) != Some(0),
+            state => state != TcpState::Close,
+        };
+        let connected = !matches!(self.seen.state, TcpState::SynSent | TcpState::Close);
+        Sent {
+            bytes: self.count(Count::BytesSent),
+            bytes_acked: self.count(Count::BytesAcked),
+            bytes_retransmitted: self.count(Count::BytesRetrans),
+            unacked: self.get(Figure::Unacked).filter(|_| begun),
+            // `tcp_get_info` has it so.
+            unsent: self
+                .get(Figure::Unsent)
+                .filter(|_| begun)
+                .map(|unsent| unsent.cast_signed().max(0).unsigned_abs()),
+            packets_out: self.get(Figure::PacketsOut),
+            packets_retransmitted: self.get(Figure::RetransOut),
+            packets_lost: self.get(Figure::LostOut),
+            packets_sacked: self.get(Figure::SackedOut),
+            window: self.get(Figure::SendWindow).filter(|_| connected),
+            buffer: self.get(Figure::SendBuffer),
+            // The handshake sets the moments, without anything sent or received: `tcp_finish_connect`,
+            // `tcp_create_openreq_child`, `tcp_connect_init`.
+            last: self
+                .ago(Figure::LastSent)
+                .filter(|_| self.count(Count::BytesSent) != Some(0)),
+            last_ack: self.ago(Figure::LastAck).filter(|_| connected),
+        }
+    }
+
+    fn received(&self) -> Received {
+        let connected = !matches!(self.seen.state, TcpState::SynSent | TcpState::Close);
+        let some = self.count(Count::BytesReceived) != Some(0);
+        Received {
+            bytes: self.count(Count::BytesReceived),
+            window: self.get(Figure::ReceiveWindow).filter(|_| connected),
+            window_limit: self.get(Figure::ReceiveLimit),
+            memory: self.get(Figure::ReceiveMemory),
+            buffer: self.get(Figure::ReceiveBuffer),
+            last: self.ago(Figure::LastReceived).filter(|_| some),
+        }
+    }
+}
+
+fn kind(pending: u32) -> TimerKind {
+    match pending {
+        pending::RETRANS => TimerKind::Retransmit,
+        pending::PROBE0 => TimerKind::WindowProbe,
+        pending::LOSS_PROBE => TimerKind::LossProbe,
+        pending::REO_TIMEOUT => TimerKind::Reordering,
+        other => TimerKind::Other(u8::try_from(other).unwrap_or(u8::MAX)),
+    }
+}
