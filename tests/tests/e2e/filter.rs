@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Watch, binary,
     daemon::directory,
@@ -127,14 +127,17 @@ fn list_shows_what_ss_shows() -> Result<()> {
     let daemon = Daemon::start()?;
     daemon.agrees(&zoo.namespace)?;
     for filter in zoo.common()? {
-        let truth = snapshot::ss_matching(&zoo.namespace, &filter)?;
         for how in ["", "--alone "] {
             let arguments = format!("{how}{filter}");
-            let listed = snapshot::list_matching(&zoo.namespace, daemon.socket(), &arguments)?;
-            ensure!(
-                cookies(&listed) == truth,
-                "list {arguments}: {listed:#?}, but ss shows {truth:?}"
-            );
+            let mut difference = String::new();
+            // TIME_WAIT may end between the two looks, but not twice.
+            let same = wait_for("the two to be the same", SOON, || {
+                let truth = snapshot::ss_matching(&zoo.namespace, &filter)?;
+                let listed = snapshot::list_matching(&zoo.namespace, daemon.socket(), &arguments)?;
+                difference = format!("{listed:#?}, but ss shows {truth:?}");
+                Ok((cookies(&listed) == truth).then_some(()))
+            });
+            same.with_context(|| format!("list {arguments}: {difference}"))?;
         }
     }
     Ok(())
