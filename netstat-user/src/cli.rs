@@ -1,8 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use jiff::SignedDuration;
 
 use crate::loader;
 
@@ -37,6 +38,8 @@ pub enum Command {
     List(ListArgs),
     /// Show the life of a connection, live or ended: each state, when, how long, and why it ended
     Show(ShowArgs),
+    /// Find connections that make no progress: why, on what evidence, who holds them, what to do
+    Stuck(StuckArgs),
     /// Show the daemon's counts: rows by state, events, losses, the cost of sweeps
     Stats(StatsArgs),
     /// Compare the daemon's table with the kernel, and print every difference that lasts
@@ -188,6 +191,40 @@ pub struct ShowArgs {
     pub color: ColorArg,
 }
 
+/// `netstate stuck`
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
+pub struct StuckArgs {
+    /// Only what has been stuck for so long, such as 2s or 10m, whatever the state; without it, for as long as each
+    /// state can be normal
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub older: Option<Duration>,
+    /// Exit with status 1 when something is stuck
+    #[arg(long)]
+    pub fail: bool,
+    /// Repeat every five seconds
+    #[arg(long)]
+    pub watch: bool,
+    /// With --watch: end after so many rounds
+    #[arg(long, value_name = "ROUNDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// One JSON object per finding, and one for the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a path
+    #[arg(long, value_name = "NETNS", default_value = "all")]
+    pub netns: NetnsArg,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorArg,
+    /// Ask the kernel here, even if a daemon answers
+    #[arg(long)]
+    pub alone: bool,
+    /// Only sockets that match, such as `dport 5432`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
 /// `netstate stats`
 #[derive(Debug, Clone, Copy, Args)]
 pub struct StatsArgs {
@@ -283,6 +320,16 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A duration with its unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "a duration has a unit: 500ms, 2s, 10m, 1h".to_owned())?;
+    duration
+        .try_into()
+        .map_err(|_| "a duration is not negative".to_owned())
+}
+
 /// A number of bytes, in units of K, M or G if it says so.
 fn parse_size(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
@@ -325,6 +372,16 @@ mod tests {
         assert_eq!(parse_ring_size("1g"), Ok(1 << 30));
         for bad in ["", "M", "5M", "2048", "2G", "-1", "8MM", "99999999999999999999G"] {
             assert!(parse_ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "2", "s", "-2s", "2 parsecs"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

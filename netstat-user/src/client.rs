@@ -142,7 +142,14 @@ impl Client {
         loop {
             match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock, unswept) => return Ok((clock, Snapshot { rows, unswept })),
+                Answer::End(clock, unswept, settings) => {
+                    let snapshot = Snapshot {
+                        rows,
+                        unswept,
+                        settings,
+                    };
+                    return Ok((clock, snapshot));
+                }
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }

@@ -16,6 +16,8 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::{Ktime, WallClock};
+use crate::connection::Netns;
+use crate::settings::Settings;
 use crate::view::{Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, Unswept, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
@@ -61,8 +63,8 @@ pub enum Answer {
     /// What was found, the time of day that its times stand for, and the time now.
     Histories(WallClock, Ktime, Histories),
     /// No more rows; the time of day that their times stand for; and the namespaces that could not be looked
-    /// into.
-    End(WallClock, Vec<Unswept>),
+    /// into, and what the namespaces are set to, if figures were asked for.
+    End(WallClock, Vec<Unswept>, Vec<(Netns, Settings)>),
     /// The question cannot be answered, and why.
     Failed(String),
 }

@@ -9,6 +9,7 @@ use crate::{
     connection::{Connection, Netns, Owner},
     facts::{FigureSet, Figures, Form, Queues},
     filter::Filter,
+    settings::Settings,
     sources::HookState,
     table::{Ended, Ending, Row, Step, Transition},
     tcp::TcpState,
@@ -201,6 +202,8 @@ pub struct Snapshot {
     pub rows: Vec<RowView>,
     /// Namespaces of which the rows may be wrong or missing.
     pub unswept: Vec<Unswept>,
+    /// What the namespaces are set to, if figures were asked for.
+    pub settings: Vec<(Netns, Settings)>,
 }
 
 /// A network namespace whose sockets cannot be looked at.

@@ -5,23 +5,18 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context;
-
-use super::{filtering, selection};
+use super::{
+    filtering, selection,
+    snapshot::{Source, tell_unswept},
+};
 use crate::{
     cli::{ListArgs, NetnsArg},
-    client::{Client, ClientError},
-    clock::{Ktime, WallClock},
-    connection::{Family, Netns},
-    facts::FigureSet,
+    clock::WallClock,
+    connection::Family,
     filter::Filter,
-    loader,
     namespaces::Names,
     output::{self, json, netstat},
-    sources::Coverage,
-    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
-    table::Table,
-    view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
+    view::{RowQuery, RowView},
 };
 
 /// Runs the command.
@@ -36,14 +31,10 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         filter,
         as_is: false,
     };
-    let (clock, snapshot) = match ask_daemon(socket, args, &query).await? {
-        Some(answer) => answer,
-        None => (WallClock::read(), snapshot(query).await?),
-    };
+    let mut source = Source::find(socket, args.alone).await?;
+    let (clock, snapshot) = source.rows(&query).await?;
     let mut names = Names::read();
-    if let Some(note) = note(&snapshot.unswept, &mut names) {
-        eprintln!("netstate: {note}");
-    }
+    tell_unswept(&snapshot.unswept, &mut names);
     let mut rows = snapshot.rows;
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);
@@ -52,102 +43,6 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let places = netns.is_none();
     let written = write(&mut out, &rows, clock, which, args, places, &mut names);
     output::written(written.and_then(|()| out.flush()))
-}
-
-async fn ask_daemon(
-    socket: &Path,
-    args: &ListArgs,
-    query: &RowQuery,
-) -> Result<Option<(WallClock, Snapshot)>, ClientError> {
-    if args.alone {
-        return Ok(None);
-    }
-    match Client::connect(socket).await {
-        Ok(mut client) => client.rows(query.clone()).await.map(Some),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
-async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
-    let walk = tokio::task::spawn_blocking(move || walk(&query));
-    walk.await
-        .context("the walk over the kernel's sockets broke off")?
-}
-
-fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
-    let mut walker = Walker::new(loader::iterators()?);
-    let mut table = Table::new(Coverage::default());
-    let (mut finished, mut figures) = (None, FigureSet::default());
-    let mut fold = |outcome| match outcome {
-        Outcome::Namespace(sweep, _, found) => {
-            table.apply_sweep(&sweep, &mut Vec::new());
-            figures.extend(found);
-        }
-        Outcome::SocketsDone(done) => finished = Some(done),
-        Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
-        Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
-    };
-    let figuring = if query.figures {
-        Figuring::Everywhere
-    } else {
-        Figuring::Nowhere
-    };
-    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
-    if query.holders {
-        walker.run(Job::Holders, &mut fold);
-    }
-    let now = Ktime::now();
-    let wanted = table.rows().filter(|row| query.wants(row));
-    Ok(Snapshot {
-        rows: wanted
-            .map(|row| RowView::new(row, now).with_figures(&figures))
-            .collect(),
-        unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
-    })
-}
-
-/// The namespaces that could not be walked; an error when the one that was asked for is among them.
-fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept>> {
-    if let Some(absent) = wanted.and_then(|netns| done.failure(netns)) {
-        return Err(absent.into());
-    }
-    if let Some(broken) = done.broken {
-        return Err(broken.into());
-    }
-    let failed = done.failed.into_iter().map(|(netns, error)| {
-        if wanted == Some(netns) {
-            return Err(error.into());
-        }
-        Ok(Unswept {
-            netns,
-            trouble: Trouble::Closed(error.to_string()),
-        })
-    });
-    failed.collect()
-}
-
-/// What the reader has to know of namespaces that could not be looked into.
-fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
-    /// More would push the rows out of sight.
-    const MOST: usize = 5;
-    let first = unswept.first()?;
-    let shown: Vec<_> = unswept
-        .iter()
-        .take(MOST)
-        .map(|unswept| names.label(unswept.netns))
-        .collect();
-    let more = match unswept.len().saturating_sub(MOST) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!(
-        "the rows of {} network namespace(s) may be wrong or missing, of {}{more}: {}",
-        unswept.len(),
-        shown.join(", "),
-        first.trouble
-    ))
 }
 
 /// Which namespaces: the caller's, unless somebody says otherwise. A filter that names some does.

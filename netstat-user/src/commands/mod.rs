@@ -7,7 +7,9 @@ mod list;
 mod printing;
 mod selection;
 mod show;
+mod snapshot;
 mod stats;
+mod stuck;
 mod tracing;
 mod verify;
 mod watch;
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
             Command::List(args) => list::run(&cli.socket, &args).await.map(done),
             Command::Show(args) => show::run(&cli.socket, &args).await.map(done),
+            Command::Stuck(args) => stuck::run(&cli.socket, &args).await,
             Command::Stats(args) => stats::run(&cli.socket, args).await.map(done),
             Command::Verify(args) => verify::run(&cli.socket, &args).await,
             Command::Doctor(args) => doctor::run(&cli.socket, args).await,

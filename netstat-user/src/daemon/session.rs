@@ -113,7 +113,11 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     let figures = query.figures;
     match handle.rows(query).await? {
-        Ok(Snapshot { rows, unswept }) => {
+        Ok(Snapshot {
+            rows,
+            unswept,
+            settings,
+        }) => {
             let part = if figures {
                 FIGURED_ROWS_PER_FRAME
             } else {
@@ -122,7 +126,8 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
             for part in rows.chunks(part) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            in_time(answer(frames, &Answer::End(handle.clock(), unswept))).await
+            let end = Answer::End(handle.clock(), unswept, settings);
+            in_time(answer(frames, &end)).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

@@ -40,12 +40,16 @@ impl Copies {
         figures: Arc<FigureSet>,
         reply: Reply<Snapshot>,
     ) {
-        let rows = Vec::new();
+        let settings = figures.settings().collect();
         self.0.push(Copy {
             query,
             figures,
             at: 0,
-            snapshot: Snapshot { rows, unswept },
+            snapshot: Snapshot {
+                rows: Vec::new(),
+                unswept,
+                settings,
+            },
             reply,
         });
     }

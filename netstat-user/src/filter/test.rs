@@ -6,6 +6,7 @@ use super::{Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
     table::{Row, Transition},
+    view::RowView,
 };
 
 /// One test of a socket. What is not known fits none.
@@ -102,6 +103,17 @@ pub struct Subject<'a> {
 
 impl<'a> From<&'a Row> for Subject<'a> {
     fn from(row: &'a Row) -> Self {
+        Self {
+            connection: &row.connection,
+            states: row.state.into(),
+            owner: row.owner,
+            uid: row.uid,
+        }
+    }
+}
+
+impl<'a> From<&'a RowView> for Subject<'a> {
+    fn from(row: &'a RowView) -> Self {
         Self {
             connection: &row.connection,
             states: row.state.into(),

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use crate::{cli::ColorArg, tcp::TcpState};
+use crate::{cli::ColorArg, diagnosis::Severity, tcp::TcpState};
 
 /// Whether to colour what goes to standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl Palette {
             TcpState::TimeWait | TcpState::Close => "\x1b[2m",
             TcpState::CloseWait => "\x1b[35m",
             TcpState::FinWait1 | TcpState::FinWait2 | TcpState::LastAck | TcpState::Closing => "\x1b[36m",
+        })
+    }
+
+    /// What to print before a finding so severe.
+    #[must_use]
+    pub fn severity(self, severity: Severity) -> &'static str {
+        self.pick(match severity {
+            Severity::Critical => "\x1b[1;31m",
+            Severity::Warning => "\x1b[33m",
+            Severity::Note => "\x1b[2m",
         })
     }
 

@@ -6,6 +6,7 @@ pub mod json;
 pub mod line;
 pub mod names;
 pub mod netstat;
+pub mod stuck;
 pub mod verify;
 
 use std::{

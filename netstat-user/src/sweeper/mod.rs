@@ -27,6 +27,7 @@ use crate::{
     connection::Netns,
     loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
+    settings::Settings,
     table::NamespaceSweep,
 };
 use iterate::Sockets;
@@ -274,7 +275,11 @@ impl Walker {
         {
             log::warn!("timers and the like cannot be read: {error}");
         }
-        iterate::sockets(&mut self.iterators, self.tick, figures)
+        let mut sockets = iterate::sockets(&mut self.iterators, self.tick, figures)?;
+        if figures {
+            sockets.figures.set(netns, Settings::read());
+        }
+        Ok(sockets)
     }
 }
 

@@ -1,0 +1,137 @@
+//! Rows, from the daemon or from the kernel itself.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::{
+    client::{Client, ClientError},
+    clock::{Ktime, WallClock},
+    connection::Netns,
+    facts::FigureSet,
+    loader,
+    namespaces::Names,
+    sources::Coverage,
+    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
+    table::Table,
+    view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
+};
+
+/// Where rows come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The daemon, which knows since when.
+    Daemon(Box<Client>),
+    /// The kernel: nothing is attached, and nothing is known but the present.
+    Kernel,
+}
+
+impl Source {
+    /// The daemon, if it answers and is not to be left alone.
+    pub(super) async fn find(socket: &Path, alone: bool) -> Result<Self, ClientError> {
+        if alone {
+            return Ok(Self::Kernel);
+        }
+        match Client::connect(socket).await {
+            Ok(client) => Ok(Self::Daemon(Box::new(client))),
+            Err(error) if error.is_absent() => Ok(Self::Kernel),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rows that `query` asks for, as they are now.
+    pub(super) async fn rows(&mut self, query: &RowQuery) -> anyhow::Result<(WallClock, Snapshot)> {
+        match self {
+            Self::Daemon(client) => Ok(client.rows(query.clone()).await?),
+            Self::Kernel => Ok((WallClock::read(), ask_kernel(query.clone()).await?)),
+        }
+    }
+}
+
+/// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
+async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
+    let walk = tokio::task::spawn_blocking(move || walk(&query));
+    walk.await
+        .context("the walk over the kernel's sockets broke off")?
+}
+
+fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
+    let mut walker = Walker::new(loader::iterators()?);
+    let mut table = Table::new(Coverage::default());
+    let (mut finished, mut figures) = (None, FigureSet::default());
+    let mut fold = |outcome| match outcome {
+        Outcome::Namespace(sweep, _, found) => {
+            table.apply_sweep(&sweep, &mut Vec::new());
+            figures.extend(found);
+        }
+        Outcome::SocketsDone(done) => finished = Some(done),
+        Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
+        Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+    };
+    let figuring = if query.figures {
+        Figuring::Everywhere
+    } else {
+        Figuring::Nowhere
+    };
+    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
+    if query.holders {
+        walker.run(Job::Holders, &mut fold);
+    }
+    let now = Ktime::now();
+    let wanted = table.rows().filter(|row| query.wants(row));
+    Ok(Snapshot {
+        rows: wanted
+            .map(|row| RowView::new(row, now).with_figures(&figures))
+            .collect(),
+        settings: figures.settings().collect(),
+        unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+    })
+}
+
+/// The namespaces that could not be walked; an error when the one that was asked for is among them.
+fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept>> {
+    if let Some(absent) = wanted.and_then(|netns| done.failure(netns)) {
+        return Err(absent.into());
+    }
+    if let Some(broken) = done.broken {
+        return Err(broken.into());
+    }
+    let failed = done.failed.into_iter().map(|(netns, error)| {
+        if wanted == Some(netns) {
+            return Err(error.into());
+        }
+        Ok(Unswept {
+            netns,
+            trouble: Trouble::Closed(error.to_string()),
+        })
+    });
+    failed.collect()
+}
+
+/// Tells the reader of namespaces that could not be looked into.
+pub(super) fn tell_unswept(unswept: &[Unswept], names: &mut Names) {
+    if let Some(note) = note(unswept, names) {
+        eprintln!("netstate: {note}");
+    }
+}
+
+fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
+    /// More would push the rows out of sight.
+    const MOST: usize = 5;
+    let first = unswept.first()?;
+    let shown: Vec<_> = unswept
+        .iter()
+        .take(MOST)
+        .map(|unswept| names.label(unswept.netns))
+        .collect();
+    let more = match unswept.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the rows of {} network namespace(s) may be wrong or missing, of {}{more}: {}",
+        unswept.len(),
+        shown.join(", "),
+        first.trouble
+    ))
+}

@@ -1,0 +1,126 @@
+//! The ways in which a connection makes no progress, and what to say of each.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It ends by itself, or is meant to be so.
+    Note,
+    /// It will hurt if it goes on.
+    Warning,
+    /// It hurts now.
+    Critical,
+}
+
+impl Severity {
+    /// The word that is printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What is stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// SYN_SENT: nobody answers.
+    SynUnanswered,
+    /// SYN_RECV: the client does not answer the SYN-ACK.
+    SynAckUnanswered,
+    /// SYN_RECV: the handshake is complete, but the accept queue has no room.
+    HeldByAcceptQueue,
+    /// LISTEN: the accept queue is full.
+    AcceptQueueFull,
+    /// LISTEN: connections wait, and nobody takes them.
+    AcceptQueueFilling,
+    /// Data is sent again and again.
+    DataUnacknowledged,
+    /// The peer's receive window is closed.
+    ZeroWindow,
+    /// Data waits to be read.
+    DataUnread,
+    /// CLOSE_WAIT: the peer has closed, and the process has not.
+    NotClosed,
+    /// FIN_WAIT1, CLOSING, LAST_ACK: the FIN is not acknowledged.
+    FinUnacknowledged,
+    /// FIN_WAIT2, held by a process that has closed one direction.
+    HalfClosed,
+    /// FIN_WAIT2 that no process holds: the peer does not close.
+    PeerNotClosing,
+    /// Few local ports are left for connections to one destination.
+    PortsRunningOut,
+    /// So many TIME_WAIT that the kernel makes no more.
+    TimeWaitFull,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::SynUnanswered,
+        Self::SynAckUnanswered,
+        Self::HeldByAcceptQueue,
+        Self::AcceptQueueFull,
+        Self::AcceptQueueFilling,
+        Self::DataUnacknowledged,
+        Self::ZeroWindow,
+        Self::DataUnread,
+        Self::NotClosed,
+        Self::FinUnacknowledged,
+        Self::HalfClosed,
+        Self::PeerNotClosing,
+        Self::PortsRunningOut,
+        Self::TimeWaitFull,
+    ];
+
+    /// What is the matter, in plain words.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::SynUnanswered => {
+                "nobody answers the SYN: the host is down, or something on the way there or back drops packets"
+            }
+            Self::SynAckUnanswered => {
+                "the client does not answer the SYN-ACK: it is gone, its address is false, or packets are lost on the way back"
+            }
+            Self::HeldByAcceptQueue => {
+                "the client has connected, but the listener's accept queue is full, so the kernel does not let it in"
+            }
+            Self::AcceptQueueFull => {
+                "the process does not call accept fast enough: its queue is full, and new connections are dropped"
+            }
+            Self::AcceptQueueFilling => {
+                "connections wait to be accepted, and the process does not call accept"
+            }
+            Self::DataUnacknowledged => {
+                "the peer does not acknowledge data that is sent again and again: it is gone, or the path is broken"
+            }
+            Self::ZeroWindow => {
+                "the peer's application does not read: its receive buffer is full, and it accepts no more data"
+            }
+            Self::DataUnread => "the process here does not read what it has received",
+            Self::NotClosed => "the peer has closed the connection, and the process here does not call close",
+            Self::FinUnacknowledged => {
+                "the peer does not acknowledge that the connection is closed: it is gone, or the path is broken"
+            }
+            Self::HalfClosed => {
+                "the process here has shut down its direction, and the peer neither closes nor sends"
+            }
+            Self::PeerNotClosing => {
+                "the connection is closed here, and the peer does not close it; the kernel forgets it by itself"
+            }
+            Self::PortsRunningOut => {
+                "almost all local ports are taken by connections to this destination: connect will fail"
+            }
+            Self::TimeWaitFull => {
+                "there are as many TIME_WAIT as the kernel keeps: it closes further connections without"
+            }
+        }
+    }
+}

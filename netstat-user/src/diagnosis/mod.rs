@@ -1,0 +1,65 @@
+//! What makes no progress, why, on what evidence, and what to do about it: a pure judgement of rows and their
+//! figures, seen twice with a moment in between.
+//!
+//! [`rules`] judges sockets one by one, [`ports`] what they take together, [`finding`] puts those that are alike
+//! together, and [`advice`] says what to do.
+
+mod advice;
+mod finding;
+mod kind;
+mod ports;
+mod rules;
+
+pub use finding::{Finding, Findings, Group, Service, diagnose, symptoms};
+pub use kind::{Kind, Severity};
+pub use rules::{Case, Symptom};
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    connection::Netns,
+    filter::Filter,
+    settings::Settings,
+    view::{RowView, Snapshot},
+};
+
+/// What the kernel said at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// The rows, with their figures.
+    pub rows: Vec<RowView>,
+    /// The settings of their namespaces.
+    pub settings: FxHashMap<Netns, Settings>,
+}
+
+/// Two looks, and what is asked of them.
+#[derive(Debug)]
+pub struct Looks<'a> {
+    /// The first one.
+    pub before: &'a Look,
+    /// The second one.
+    pub now: &'a Look,
+    /// How long lies between them.
+    pub between: Duration,
+    /// Only what has been stuck for so long; `None` for what fits each state.
+    pub older: Option<Duration>,
+    /// Only what this matches; the others are still looked at for what they have to do with it.
+    pub filter: Option<&'a Filter>,
+}
+
+impl Looks<'_> {
+    fn wants(&self, row: &RowView) -> bool {
+        self.filter.is_none_or(|filter| filter.matches(&row.into()))
+    }
+}
+
+impl From<Snapshot> for Look {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            rows: snapshot.rows,
+            settings: snapshot.settings.into_iter().collect(),
+        }
+    }
+}

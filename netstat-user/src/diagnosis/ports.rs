@@ -1,0 +1,110 @@
+//! What sockets take together: local ports toward one destination, and places for TIME_WAIT.
+
+use std::{net::IpAddr, time::Duration};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Kind, Look, Severity, finding::Service, rules::Symptom};
+use crate::{connection::Netns, tcp::TcpState::TimeWait, view::RowView};
+
+/// From this share of the ports on it is worth a word, in percent,
+const MANY: usize = 80;
+/// and from this one `connect` has to search, and will fail soon.
+const TOO_MANY: usize = 95;
+
+/// Connections from one address to one port elsewhere: each takes a local port of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Way {
+    netns: Netns,
+    from: IpAddr,
+    to: (IpAddr, u16),
+}
+
+#[derive(Default)]
+struct Traffic<'a> {
+    ports: FxHashSet<u16>,
+    time_wait: usize,
+    example: Option<&'a RowView>,
+}
+
+/// The destinations toward which ports run out, and the namespaces that have no place for another TIME_WAIT, each with
+/// one of their sockets.
+pub(super) fn judge<'a>(
+    look: &'a Look,
+    service: impl Fn(&RowView) -> Service,
+) -> impl Iterator<Item = (&'a RowView, Symptom)> {
+    let mut ways: FxHashMap<Way, Traffic<'a>> = FxHashMap::default();
+    let mut waiting: FxHashMap<Netns, (usize, &'a RowView)> = FxHashMap::default();
+    for row in &look.rows {
+        let netns = row.connection.netns;
+        if row.state == TimeWait {
+            waiting.entry(netns).or_insert((0, row)).0 += 1;
+        }
+        let range = look.settings.get(&netns).and_then(|settings| settings.ports);
+        if let (Some((first, last)), Some(port), Service::There(addr, to)) =
+            (range, row.connection.local.port(), service(row))
+            && (first..=last).contains(&port)
+        {
+            let way = Way {
+                netns,
+                from: row.connection.local.addr(row.connection.family).to_canonical(),
+                to: (addr, to),
+            };
+            ways.entry(way).or_default().add(row, port);
+        }
+    }
+    let full = ways
+        .into_iter()
+        .filter_map(|(way, traffic)| running_out(look, way, &traffic));
+    let buckets = waiting
+        .into_iter()
+        .filter_map(|(netns, (count, row))| no_place(look, netns, count, row));
+    full.chain(buckets)
+}
+
+impl<'a> Traffic<'a> {
+    fn add(&mut self, row: &'a RowView, port: u16) {
+        self.ports.insert(port);
+        self.time_wait += usize::from(row.state == TimeWait);
+        // One that a process holds says who it is that connects.
+        if self.example.is_none_or(|example| example.owner.is_none()) {
+            self.example = Some(row);
+        }
+    }
+}
+
+fn running_out<'a>(look: &Look, way: Way, traffic: &Traffic<'a>) -> Option<(&'a RowView, Symptom)> {
+    let settings = look.settings.get(&way.netns)?;
+    let (all, used) = (settings.port_count()?, traffic.ports.len());
+    let severity = severity(used, all)?;
+    let (first, last) = settings.ports?;
+    let symptom = Symptom {
+        kind: Kind::PortsRunningOut,
+        severity,
+        age: Duration::ZERO,
+        evidence: vec![
+            format!("{used} of {all} ports taken (ip_local_port_range {first} to {last})"),
+            format!("{} of them in TIME_WAIT", traffic.time_wait),
+        ],
+    };
+    Some((traffic.example?, symptom))
+}
+
+fn no_place<'a>(look: &Look, netns: Netns, count: usize, row: &'a RowView) -> Option<(&'a RowView, Symptom)> {
+    let most = usize::try_from(look.settings.get(&netns)?.max_tw_buckets?).ok()?;
+    let symptom = Symptom {
+        kind: Kind::TimeWaitFull,
+        severity: severity(count, most)?.min(Severity::Warning),
+        age: Duration::ZERO,
+        evidence: vec![format!("{count} TIME_WAIT of {most} (tcp_max_tw_buckets)")],
+    };
+    Some((row, symptom))
+}
+
+fn severity(used: usize, all: usize) -> Option<Severity> {
+    match used.saturating_mul(100).checked_div(all)? {
+        TOO_MANY.. => Some(Severity::Critical),
+        MANY.. => Some(Severity::Warning),
+        _ => None,
+    }
+}
