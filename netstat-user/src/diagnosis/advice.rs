@@ -1,6 +1,7 @@
 //! What to do about a finding: the next command, or the code to mend.
 
 use super::{Finding, Kind, finding::Service};
+use crate::tcp::TcpState;
 
 /// The next step, for whoever has been woken up.
 pub(super) fn advice(finding: &Finding) -> String {
@@ -17,8 +18,11 @@ pub(super) fn advice(finding: &Finding) -> String {
         .pid
         .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     let fd = finding.example.owner.and_then(|owner| owner.fd);
-    let fd = fd.map_or_else(String::new, |fd| format!(" fd {fd},"));
+    let fd = fd.map_or_else(|| "the socket".to_owned(), |fd| format!("fd {fd}"));
     match finding.group.kind {
+        Kind::HeldByAcceptQueue if finding.group.state == TcpState::SynSent => {
+            format!("see the finding of the listener on port {port}: its process has to call accept")
+        }
         Kind::SynUnanswered => format!(
             "see where it ends: `ip route get {peer}`, `tcpdump -ni any host {peer} and tcp port {port}`; if a firewall drops it, let it reject instead; give connect a timeout"
         ),
@@ -40,13 +44,13 @@ pub(super) fn advice(finding: &Finding) -> String {
             None => format!("find out on {peer} why the process at port {port} does not read"),
         },
         Kind::DataUnread => {
-            format!("find out why {who} does not read{fd}: `strace -fp {pid}`, `cat /proc/{pid}/stack`")
+            format!("find out why {who} does not read {fd}: `strace -fp {pid}`, `cat /proc/{pid}/stack`")
         }
         Kind::NotClosed => format!(
-            "{who} has to close{fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l /proc/{pid}/fd` shows how many it holds"
+            "{who} has to close {fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l /proc/{pid}/fd` shows how many it holds"
         ),
         Kind::HalfClosed => format!(
-            "{who} waits on{fd} for the peer to close: give that a limit, then close; {}",
+            "{who} waits for the peer to close {fd}: give that a limit, then close; {}",
             peer_text(finding)
         ),
         Kind::PeerNotClosing => format!("nothing here; {}", peer_text(finding)),

@@ -8,7 +8,7 @@ use super::{
     Kind, Looks, Severity,
     advice::advice,
     ports,
-    rules::{Case, Symptom},
+    rules::{Case, Symptom, is_full},
 };
 use crate::{
     connection::{Cookie, Netns, Owner, Tuple},
@@ -133,8 +133,8 @@ struct Context<'a> {
     before: FxHashMap<Cookie, &'a Figures>,
     /// Listeners, by cookie.
     listeners: FxHashMap<Cookie, &'a Figures>,
-    /// Ports that are listened on.
-    ports: FxHashSet<(Netns, u16)>,
+    /// Ports that are listened on, and by which of those with a full accept queue.
+    ports: FxHashMap<(Netns, u16), Option<&'a Figures>>,
     /// How long the oldest connection has waited to be accepted, by port.
     waiting: FxHashMap<(Netns, u16), Duration>,
 }
@@ -145,7 +145,7 @@ impl<'a> Context<'a> {
             looks,
             before: FxHashMap::default(),
             listeners: FxHashMap::default(),
-            ports: FxHashSet::default(),
+            ports: FxHashMap::default(),
             waiting: FxHashMap::default(),
         };
         for row in &looks.before.rows {
@@ -166,7 +166,8 @@ impl<'a> Context<'a> {
         let place = (row.connection.netns, port);
         if row.state == Listen {
             self.listeners.insert(row.connection.cookie, figures);
-            self.ports.insert(place);
+            let full = self.ports.entry(place).or_default();
+            *full = full.or_else(|| is_full(&figures.queues).then_some(figures));
         } else if matches!(row.state, Established | CloseWait) && figures.inode.is_none() {
             let waiting = self.waiting.entry(place).or_default();
             // The handshake's last packet is an acknowledgement.
@@ -194,11 +195,23 @@ impl<'a> Context<'a> {
                 .listener
                 .and_then(|cookie| self.listeners.get(&cookie))
                 .copied(),
+            full: self.full_listener(row),
             waiting: waiting.copied(),
             settings: self.looks.now.settings.get(&netns).unwrap_or(&Settings::UNKNOWN),
             older: self.looks.older,
         };
         case.judge()
+    }
+
+    /// The listener of this host that `row` begins to connect to, if its accept queue is full.
+    fn full_listener(&self, row: &RowView) -> Option<&'a Figures> {
+        let connection = &row.connection;
+        let remote = connection.remote.addr(connection.family).to_canonical();
+        let local = connection.local.addr(connection.family).to_canonical();
+        if remote != local && !remote.is_loopback() {
+            return None;
+        }
+        *self.ports.get(&(connection.netns, connection.remote.port()?))?
     }
 
     /// Adds a socket's symptom to those that are alike.
@@ -240,7 +253,7 @@ impl<'a> Context<'a> {
         let connection = &row.connection;
         let local = connection.local.port().unwrap_or(0);
         match connection.remote.port() {
-            Some(remote) if !self.ports.contains(&(connection.netns, local)) => {
+            Some(remote) if !self.ports.contains_key(&(connection.netns, local)) => {
                 Service::There(connection.remote.addr(connection.family).to_canonical(), remote)
             }
             _ => Service::Here(local),

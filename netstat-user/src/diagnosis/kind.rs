@@ -34,7 +34,7 @@ pub enum Kind {
     SynUnanswered,
     /// SYN_RECV: the client does not answer the SYN-ACK.
     SynAckUnanswered,
-    /// SYN_RECV: the handshake is complete, but the accept queue has no room.
+    /// SYN_SENT, SYN_RECV: somebody listens, but the accept queue has no room.
     HeldByAcceptQueue,
     /// LISTEN: the accept queue is full.
     AcceptQueueFull,
@@ -90,7 +90,7 @@ impl Kind {
                 "the client does not answer the SYN-ACK: it is gone, its address is false, or packets are lost on the way back"
             }
             Self::HeldByAcceptQueue => {
-                "the client has connected, but the listener's accept queue is full, so the kernel does not let it in"
+                "somebody listens, but the accept queue is full, so the kernel lets nobody in: the process does not call accept"
             }
             Self::AcceptQueueFull => {
                 "the process does not call accept fast enough: its queue is full, and new connections are dropped"

@@ -28,6 +28,8 @@ pub struct Case<'a> {
     pub between: Duration,
     /// The listener that a half-open connection belongs to.
     pub listener: Option<&'a Figures>,
+    /// For a connection that begins: the listener on this host that it is to, if its accept queue is full.
+    pub full: Option<&'a Figures>,
     /// How long the oldest connection has waited in a listener's accept queue.
     pub waiting: Option<Duration>,
     /// The settings of its namespace.
@@ -105,6 +107,15 @@ impl Case<'_> {
             return None;
         }
         let mut evidence = vec![format!("SYN sent {} times in {}", sent_again + 1, short(age))];
+        if let Some(listener) = self.full {
+            evidence.push(accept_queue(&listener.queues));
+            return Some(Symptom {
+                kind: Kind::HeldByAcceptQueue,
+                severity: Severity::Critical,
+                age,
+                evidence,
+            });
+        }
         evidence.extend(self.next_timer("again"));
         // `tcp_write_timeout`: the linear ones come on top (6.5).
         let linear = self.settings.syn_linear_timeouts.unwrap_or(0);
@@ -372,8 +383,10 @@ impl Case<'_> {
         self.now.inode.is_some()
     }
 
+    /// Bytes of data: a FIN behind them counts as one more (`tcp_fin`).
     fn unread_bytes(&self) -> u32 {
-        self.now.queues.recv
+        let fin = self.now.receive_shutdown == Some(true);
+        self.now.queues.recv.saturating_sub(fin.into())
     }
 
     fn by_retransmissions(&self, times: u32) -> Severity {
@@ -416,7 +429,7 @@ impl Case<'_> {
 }
 
 /// Full is one more than the limit (`sk_acceptq_is_full`).
-fn is_full(queue: &Queues) -> bool {
+pub(super) fn is_full(queue: &Queues) -> bool {
     queue.recv > queue.backlog
 }
 

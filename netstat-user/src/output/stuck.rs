@@ -116,7 +116,7 @@ impl fmt::Display for Age<'_> {
         let which = if *count > 1 { "the oldest " } else { "" };
         write!(f, "{which}for {sign}{}", Short(*oldest))?;
         if *count > 1 && *recent > 0 {
-            write!(f, ", {recent} more in the last minute")?;
+            write!(f, ", {recent} of them came within the last minute")?;
         }
         Ok(())
     }
@@ -149,8 +149,8 @@ impl fmt::Display for Summary<'_> {
         if *without_figures > 0 {
             write!(
                 f,
-                " Of {without_figures} of them the kernel gave no figures: they came, went, or are in a namespace that \
-                 cannot be looked into."
+                " {without_figures} came or went meanwhile, or are in namespaces that cannot be looked into: of those the \
+                 kernel gave no figures."
             )?;
         }
         Ok(())
