@@ -20,6 +20,8 @@ mod pending {
 }
 /// `TCP_INFINITE_SSTHRESH`, `include/net/tcp.h`
 const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
+/// `TCP_RTO_MAX`, `include/net/tcp.h`: the same for all before 6.15
+const TCP_RTO_MAX: Duration = Duration::from_secs(120);
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, `include/net/sock.h`
 const RCV_SHUTDOWN: u32 = 1;
 const SEND_SHUTDOWN: u32 = 2;
@@ -40,6 +42,7 @@ pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Fi
         state: seen.state,
         form: seen.form,
         inode: seen.inode,
+        orphan: reader.get(Figure::Orphan).map(|orphan| orphan != 0),
         queues: seen.queues,
         timer: reader.timer(),
         attempts: reader.attempts(),
@@ -126,7 +129,7 @@ impl Reader<'_> {
     /// What the keepalive timer is for (`tcp_keepalive_timer`).
     fn keepalive(&self) -> TimerKind {
         // An orphan in FIN_WAIT2 has no other use for it.
-        if self.seen.state == TcpState::FinWait2 && self.seen.inode.is_none() {
+        if self.seen.state == TcpState::FinWait2 && self.get(Figure::Orphan) == Some(1) {
             TimerKind::FinWait2
         } else {
             TimerKind::Keepalive
@@ -144,9 +147,16 @@ impl Reader<'_> {
     }
 
     fn limits(&self) -> Limits {
+        // Kernels before 6.5 have no such timeouts.
+        let besides = match self.seen.state {
+            TcpState::SynSent => self.get(Figure::SynLinearTimeouts).unwrap_or(0),
+            _ => 0,
+        };
         let milliseconds = |ms: u32| Duration::from_millis(ms.into());
         Limits {
-            syn_retries: self.get(Figure::SynRetries),
+            syn_retries: self
+                .get(Figure::SynRetries)
+                .map(|retries| retries.saturating_add(besides)),
             retries: self.get(Figure::Retries),
             user_timeout: self.nonzero(Figure::UserTimeout).map(milliseconds),
             keepalive: self.get(Figure::Keepalive).map(|set| set != 0),
@@ -167,6 +177,9 @@ impl Reader<'_> {
             // `tcp_init_sock` begins with the largest number.
             rtt_min: self.get(Figure::MinRtt).filter(|&us| us != u32::MAX).map(micros),
             rto: self.jiffies(Figure::Rto),
+            rto_max: self
+                .jiffies(Figure::RtoMax)
+                .or(self.get(Figure::Rto).map(|_| TCP_RTO_MAX)),
             cwnd: self.get(Figure::Cwnd),
             ssthresh: self
                 .get(Figure::Ssthresh)
