@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod figures;
 mod hooks;
 mod hostile;
 mod kernels;
@@ -31,6 +32,7 @@ mod overrun;
 mod owners;
 mod socket_file;
 mod time_wait;
+mod timers;
 mod verify;
 
 use std::process::ExitCode;
@@ -74,6 +76,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("errors", errors::TESTS),
     ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
+    ("figures", figures::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
     ("killed", killed::TESTS),
@@ -82,6 +85,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("output", output::TESTS),
     ("owners", owners::TESTS),
     ("socket_file", socket_file::TESTS),
+    ("timers", timers::TESTS),
     ("verify", verify::TESTS),
 ];
 
