@@ -235,6 +235,8 @@ kernel_fields! {
     icsk_user_timeout = "inet_connection_sock", "icsk_user_timeout", optional;
     /// Retransmission timeout in jiffies; u32.
     icsk_rto = "inet_connection_sock", "icsk_rto", optional;
+    /// `TCP_RTO_MAX_MS` in jiffies, or the namespace's; u32. Since 6.15.
+    icsk_rto_max = "inet_connection_sock", "icsk_rto_max", optional;
     /// The timer that retransmits and probes; `timer_list`. Newer kernels have it in `sock`.
     retransmit_timer = "inet_connection_sock", "icsk_retransmit_timer", optional, or "sock", "tcp_retransmit_timer";
     /// The timer of keepalive, and of FIN_WAIT2; `timer_list`. Some stable kernels have it in a place of its own.
@@ -255,6 +257,8 @@ kernel_fields! {
     sk_rmem_alloc = "sock", "sk_backlog.rmem_alloc.counter", optional;
     /// The namespace's `tcp_syn_retries`; u8.
     net_syn_retries = "net", "ipv4.sysctl_tcp_syn_retries", optional;
+    /// The namespace's `tcp_syn_linear_timeouts`; u8. Since 6.5.
+    net_syn_linear_timeouts = "net", "ipv4.sysctl_tcp_syn_linear_timeouts", optional;
     /// The namespace's `tcp_synack_retries`; u8.
     net_synack_retries = "net", "ipv4.sysctl_tcp_synack_retries", optional;
     /// The namespace's `tcp_retries2`; u8.

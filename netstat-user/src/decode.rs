@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    fn socket() -> wire::Socket {
+    pub(super) fn socket() -> wire::Socket {
         wire::Socket {
             cookie: 7,
             skaddr: 8,

@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 /// does not show, is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Settings {
-    /// `tcp_syn_linear_timeouts` (6.5): how many SYNs come on top of the retries, before the time between two of them
-    /// doubles (`tcp_write_timeout`).
-    pub syn_linear_timeouts: Option<u32>,
     /// `tcp_orphan_retries`: how many timeouts end a connection that no process holds; 0 stands for 8
     /// (`tcp_orphan_retries`).
     pub orphan_retries: Option<u32>,
@@ -23,7 +20,6 @@ pub struct Settings {
 impl Settings {
     /// Nothing is known.
     pub const UNKNOWN: Self = Self {
-        syn_linear_timeouts: None,
         orphan_retries: None,
         ports: None,
         max_tw_buckets: None,
@@ -39,7 +35,6 @@ impl Settings {
         let text = |name: &str| fs::read_to_string(folder.join(name)).ok();
         let number = |name: &str| parse(&text(name)?);
         Self {
-            syn_linear_timeouts: number("tcp_syn_linear_timeouts"),
             orphan_retries: number("tcp_orphan_retries"),
             ports: text("ip_local_port_range").and_then(|range| {
                 let (first, last) = range.trim().split_once(char::is_whitespace)?;
@@ -75,7 +70,6 @@ mod tests {
         let settings = Settings::read_below(folder.path());
         assert_eq!(settings.orphan_retries, Some(0));
         assert_eq!(settings.max_tw_buckets, None);
-        assert_eq!(settings.syn_linear_timeouts, None);
         assert_eq!(settings.port_count(), Some(28_232));
     }
 

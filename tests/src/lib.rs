@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod daemon;
+pub mod figures;
 pub mod liar;
 pub mod lifecycle;
 pub mod link;

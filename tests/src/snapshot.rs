@@ -42,6 +42,8 @@ pub struct Listed {
     pub fd: Option<u32>,
     pub cgroup: Option<serde_json::Value>,
     pub inode: Option<u64>,
+    #[serde(default)]
+    pub tcp: Option<serde_json::Value>,
 }
 
 impl Listed {

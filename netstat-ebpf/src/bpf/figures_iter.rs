@@ -15,7 +15,8 @@ use crate::{
     sighting::{self, Sock, TCP_LISTEN},
 };
 
-/// The bit of `SO_KEEPALIVE` in `skc_flags` (`enum sock_flags`, `include/net/sock.h`).
+/// Bits of `skc_flags` (`enum sock_flags`, `include/net/sock.h`).
+const SOCK_DEAD: u64 = 0;
 const SOCK_KEEPOPEN: u64 = 3;
 
 #[unsafe(no_mangle)]
@@ -196,8 +197,11 @@ unsafe fn settings(tcp: *const c_void, figures: &mut Figures<'_>) {
     // SAFETY: as for `full`; the namespace is that of the socket.
     unsafe {
         let net: *const c_void = load(tcp, at!(skc_net));
-        let keepalive = load::<u64>(tcp, at!(skc_flags)) >> SOCK_KEEPOPEN & 1;
-        figures.out.set_figure(Figure::Keepalive, keepalive as u32);
+        let flags = load::<u64>(tcp, at!(skc_flags));
+        let flag = |bit| (flags >> bit & 1) as u32;
+        figures.out.set_figure(Figure::Orphan, flag(SOCK_DEAD));
+        figures.out.set_figure(Figure::Keepalive, flag(SOCK_KEEPOPEN));
+        figures.copy::<u8>(Figure::SynLinearTimeouts, net, at!(net_syn_linear_timeouts));
         figures.setting::<u8>(
             Figure::SynRetries,
             (tcp, at!(icsk_syn_retries)),
@@ -233,6 +237,7 @@ unsafe fn path(tcp: *const c_void, figures: &mut Figures<'_>) {
         figures.copy::<u8>(Figure::Backoff, tcp, at!(icsk_backoff));
         figures.copy::<u32>(Figure::ProbesSince, tcp, at!(icsk_probes_tstamp));
         figures.copy::<u32>(Figure::Rto, tcp, at!(icsk_rto));
+        figures.copy::<u32>(Figure::RtoMax, tcp, at!(icsk_rto_max));
         figures.copy::<u32>(Figure::Srtt, tcp, at!(srtt_us));
         figures.copy::<u32>(Figure::Mdev, tcp, at!(mdev_us));
         figures.copy::<u32>(Figure::MinRtt, tcp, at!(rtt_min));

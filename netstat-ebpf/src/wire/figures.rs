@@ -61,8 +61,12 @@ pub enum Figure {
     ProbesSince,
     /// Times that a SYN is sent again, for a request sock a SYN-ACK.
     SynRetries,
+    /// `tcp_syn_linear_timeouts`: SYNs that are sent besides, before the timeout begins to double.
+    SynLinearTimeouts,
     /// `tcp_retries2`.
     Retries,
+    /// `SOCK_DEAD`: no process holds the socket any more; 0 or 1.
+    Orphan,
     /// Whether `SO_KEEPALIVE` is set: 0 or 1.
     Keepalive,
     /// Keepalive's first wait, in jiffies.
@@ -79,6 +83,8 @@ pub enum Figure {
     SoftError,
     /// `icsk_rto`, in jiffies.
     Rto,
+    /// The most that it grows to, in jiffies.
+    RtoMax,
     /// `tcp_sock.srtt_us`, in eighths of a microsecond.
     Srtt,
     /// `tcp_sock.mdev_us`, in quarters of a microsecond.

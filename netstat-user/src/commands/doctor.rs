@@ -154,6 +154,10 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
              please report this with the output of `uname -a`",
         ),
     });
+    findings.push(match tracer.iterators.without_figures() {
+        None => Finding::good("figures", "the kernel lets timers, windows and the like be read"),
+        Some(error) => Finding::good("figures", format!("`list -o` has none: {error}")),
+    });
     let mut walker = Walker::new(tracer.iterators);
     findings.push(walked(
         "sockets",

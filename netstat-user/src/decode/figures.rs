@@ -20,6 +20,8 @@ mod pending {
 }
 /// `TCP_INFINITE_SSTHRESH`, `include/net/tcp.h`
 const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
+/// `TCP_RTO_MAX`, `include/net/tcp.h`: the same for all before 6.15
+const TCP_RTO_MAX: Duration = Duration::from_secs(120);
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, `include/net/sock.h`
 const RCV_SHUTDOWN: u32 = 1;
 const SEND_SHUTDOWN: u32 = 2;
@@ -40,6 +42,7 @@ pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Fi
         state: seen.state,
         form: seen.form,
         inode: seen.inode,
+        orphan: reader.get(Figure::Orphan).map(|orphan| orphan != 0),
         queues: seen.queues,
         timer: reader.timer(),
         attempts: reader.attempts(),
@@ -126,7 +129,7 @@ impl Reader<'_> {
     /// What the keepalive timer is for (`tcp_keepalive_timer`).
     fn keepalive(&self) -> TimerKind {
         // An orphan in FIN_WAIT2 has no other use for it.
-        if self.seen.state == TcpState::FinWait2 && self.seen.inode.is_none() {
+        if self.seen.state == TcpState::FinWait2 && self.get(Figure::Orphan) == Some(1) {
             TimerKind::FinWait2
         } else {
             TimerKind::Keepalive
@@ -144,9 +147,16 @@ impl Reader<'_> {
     }
 
     fn limits(&self) -> Limits {
+        // Kernels before 6.5 have no such timeouts.
+        let besides = match self.seen.state {
+            TcpState::SynSent => self.get(Figure::SynLinearTimeouts).unwrap_or(0),
+            _ => 0,
+        };
         let milliseconds = |ms: u32| Duration::from_millis(ms.into());
         Limits {
-            syn_retries: self.get(Figure::SynRetries),
+            syn_retries: self
+                .get(Figure::SynRetries)
+                .map(|retries| retries.saturating_add(besides)),
             retries: self.get(Figure::Retries),
             user_timeout: self.nonzero(Figure::UserTimeout).map(milliseconds),
             keepalive: self.get(Figure::Keepalive).map(|set| set != 0),
@@ -167,6 +177,9 @@ impl Reader<'_> {
             // `tcp_init_sock` begins with the largest number.
             rtt_min: self.get(Figure::MinRtt).filter(|&us| us != u32::MAX).map(micros),
             rto: self.jiffies(Figure::Rto),
+            rto_max: self
+                .jiffies(Figure::RtoMax)
+                .or(self.get(Figure::Rto).map(|_| TCP_RTO_MAX)),
             cwnd: self.get(Figure::Cwnd),
             ssthresh: self
                 .get(Figure::Ssthresh)
@@ -229,5 +242,129 @@ fn kind(pending: u32) -> TimerKind {
         pending::LOSS_PROBE => TimerKind::LossProbe,
         pending::REO_TIMEOUT => TimerKind::Reordering,
         other => TimerKind::Other(u8::try_from(other).unwrap_or(u8::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netstat_ebpf::wire::{SocketSeen, form, kind};
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::decode::{SweepRecord, sweep_record, tests::socket};
+
+    fn a_record() -> SocketFigures {
+        let mut record = SocketFigures {
+            seen: SocketSeen {
+                kind: kind::SOCKET_FIGURES,
+                state: 1,
+                form: form::FULL,
+                reserved: [0; 2],
+                time: 5,
+                socket: socket(),
+                inode: 9,
+                recv_q: 1,
+                send_q: 2,
+                backlog: 0,
+                reserved2: 0,
+            },
+            jiffies: (1 << 32) + 100,
+            known: 0,
+            counts: [0; Count::NUMBER],
+            figures: [0; Figure::NUMBER],
+        };
+        record.set_figure(Figure::Pending, 1);
+        record.set_count(Count::Expires, record.jiffies + 50);
+        record
+    }
+
+    fn figures_of(record: &SocketFigures) -> Figures {
+        match sweep_record(record.as_bytes(), Tick::of(250)) {
+            Ok((SweepRecord::Figures(seen, figures), [])) => {
+                assert_eq!(seen.queues, figures.queues);
+                *figures
+            }
+            other => panic!("not decoded: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn figures_are_what_the_kernel_means() {
+        let mut record = a_record();
+        record.set_figure(Figure::LastAck, 70);
+        // Before the lower half of the jiffies began anew.
+        record.set_figure(Figure::LastSent, u32::MAX);
+        record.set_figure(Figure::Srtt, 8000);
+        record.set_figure(Figure::MinRtt, u32::MAX);
+        record.set_figure(Figure::Ssthresh, 0x7fff_ffff);
+        record.set_figure(Figure::Unsent, 7_u32.wrapping_neg());
+        record.set_figure(Figure::Shutdown, 1);
+        let figures = figures_of(&record);
+        let due = Duration::from_millis(200);
+        assert_eq!(
+            figures.timer.map(|timer| (timer.kind, timer.due)),
+            Some((TimerKind::Retransmit, due))
+        );
+        assert_eq!(figures.sent.last_ack, Some(Duration::from_millis(120)));
+        assert_eq!(figures.sent.last, Some(Duration::from_millis(404)));
+        assert_eq!(figures.path.rtt, Some(Duration::from_millis(1)));
+        assert_eq!((figures.path.rtt_min, figures.path.ssthresh), (None, None));
+        assert_eq!((figures.sent.unsent, figures.sent.unacked), (Some(0), None));
+        assert_eq!(
+            (figures.send_shutdown, figures.receive_shutdown),
+            (Some(false), Some(true))
+        );
+        assert_eq!(figures.path.rto, None, "what is not in the record is not known");
+    }
+
+    #[test]
+    fn the_timer_is_the_one_that_is_armed() {
+        let mut record = a_record();
+        record.set_count(Count::KeepaliveExpires, record.jiffies + 250);
+        let kind = |record: &SocketFigures| figures_of(record).timer.map(|timer| timer.kind);
+        assert_eq!(kind(&record), Some(TimerKind::Retransmit), "both are");
+        record.set_figure(Figure::Pending, 0);
+        assert_eq!(kind(&record), Some(TimerKind::Keepalive));
+        record.seen.state = 5;
+        record.set_figure(Figure::Orphan, 1);
+        assert_eq!(kind(&record), Some(TimerKind::FinWait2));
+        record.known = 0;
+        assert_eq!(kind(&record), None);
+        record.set_figure(Figure::Pending, 0);
+        assert_eq!(kind(&record), Some(TimerKind::Off));
+        record.set_figure(Figure::Pending, 3);
+        record.set_count(Count::Expires, record.jiffies - 1);
+        let overdue = figures_of(&record).timer.unwrap();
+        assert_eq!(
+            (overdue.kind, overdue.due),
+            (TimerKind::WindowProbe, Duration::ZERO)
+        );
+        record.seen.form = form::MINISOCK;
+        assert_eq!(kind(&record), Some(TimerKind::TimeWait));
+    }
+
+    proptest! {
+        #[test]
+        fn no_figures_panic(
+            jiffies: u64,
+            known: u64,
+            state in 0..14_u8,
+            shape in 0..4_u8,
+            counts: [u64; Count::NUMBER],
+            figures in prop::collection::vec(any::<u32>(), Figure::NUMBER),
+            hz in 0..2000_u64,
+        ) {
+            let mut record = SocketFigures { jiffies, known, counts, ..a_record() };
+            record.figures.copy_from_slice(&figures);
+            (record.seen.state, record.seen.form) = (state, shape);
+            if let Ok((SweepRecord::Figures(seen, figures), _)) = sweep_record(record.as_bytes(), Tick::of(hz)) {
+                prop_assert_eq!(seen.form, figures.form);
+                prop_assert!(figures.listening.is_none() || seen.state == TcpState::Listen);
+                if known == 0 {
+                    prop_assert_eq!((figures.timer, figures.path, figures.sent), Default::default());
+                }
+            }
+        }
     }
 }

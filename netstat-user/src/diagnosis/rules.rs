@@ -117,9 +117,7 @@ impl Case<'_> {
             });
         }
         evidence.extend(self.next_timer("again"));
-        // `tcp_write_timeout`: the linear ones come on top (6.5).
-        let linear = self.settings.syn_linear_timeouts.unwrap_or(0);
-        let most = self.now.limits.syn_retries.map(|retries| retries + linear + 1);
+        let most = self.now.limits.syn_retries.map(|retries| retries + 1);
         evidence.extend(most.map(|most| format!("the kernel gives up after {most} SYNs")));
         Some(Symptom {
             kind: Kind::SynUnanswered,

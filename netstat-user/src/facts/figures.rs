@@ -19,6 +19,8 @@ pub struct Figures {
     pub form: Form,
     /// The inode of the file behind it: whether a process holds it.
     pub inode: Option<u64>,
+    /// `SOCK_DEAD`: no process holds it any more. Neither orphan nor inode: it waits to be accepted.
+    pub orphan: Option<bool>,
     /// Its queues.
     pub queues: Queues,
     /// What the kernel waits for.
@@ -99,8 +101,9 @@ pub struct Attempts {
 /// The socket's settings, or its namespace's where it has none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
-    /// How often a SYN is sent again (`TCP_SYNCNT`, `tcp_syn_retries`); for a request sock, a SYN-ACK
-    /// (`tcp_synack_retries`).
+    /// How often a SYN is sent again (`TCP_SYNCNT`, `tcp_syn_retries`; and in SYN_SENT `tcp_syn_linear_timeouts`
+    /// besides, see `tcp_write_timeout`); for a request sock, a SYN-ACK (`tcp_synack_retries`; less where its listener
+    /// has many of them, see `reqsk_timer_handler`).
     pub syn_retries: Option<u32>,
     /// `tcp_retries2`: how many timeouts end a connection; fewer for an orphan (`tcp_orphan_retries`).
     pub retries: Option<u32>,
@@ -125,8 +128,10 @@ pub struct Path {
     pub rtt_deviation: Option<Duration>,
     /// The shortest one lately (`tcp_min_rtt_wlen`).
     pub rtt_min: Option<Duration>,
-    /// Retransmission timeout.
+    /// Retransmission timeout; the first one, of which backoff makes more.
     pub rto: Option<Duration>,
+    /// The most that it grows to (`TCP_RTO_MAX_MS`).
+    pub rto_max: Option<Duration>,
     /// Congestion window, in packets.
     pub cwnd: Option<u32>,
     /// Slow start threshold, in packets; `None` while it is infinite.

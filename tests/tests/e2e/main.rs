@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod figures;
 mod filter;
 mod hooks;
 mod hostile;
@@ -33,6 +34,7 @@ mod owners;
 mod show;
 mod socket_file;
 mod time_wait;
+mod timers;
 mod verify;
 
 use std::process::ExitCode;
@@ -76,6 +78,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("errors", errors::TESTS),
     ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
+    ("figures", figures::TESTS),
     ("filter", filter::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
@@ -86,6 +89,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("owners", owners::TESTS),
     ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
+    ("timers", timers::TESTS),
     ("verify", verify::TESTS),
 ];
 
