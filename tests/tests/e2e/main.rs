@@ -33,6 +33,7 @@ mod overrun;
 mod owners;
 mod show;
 mod socket_file;
+mod stuck;
 mod time_wait;
 mod timers;
 mod verify;
@@ -64,6 +65,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("namespaces", namespaces::TESTS),
     ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
+    ("stuck", stuck::TESTS),
     ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
     ("many", many::TESTS),
