@@ -145,7 +145,16 @@ impl Client {
         loop {
             match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock, unswept) => return Ok((clock, Snapshot { rows, unswept })),
+                Answer::End(clock, unswept, unseen) => {
+                    return Ok((
+                        clock,
+                        Snapshot {
+                            rows,
+                            unswept,
+                            unseen,
+                        },
+                    ));
+                }
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     clock::Ktime,
-    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
     facts::{Fence, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
     tcp::{TcpState, UnknownState},
 };
@@ -105,8 +105,11 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
             let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
             let owner = Owner {
                 pid: held.pid,
+                start: Ktime(held.start),
                 fd: Some(held.fd),
+                more_fds: 0,
                 comm: Comm(held.comm),
+                source: OwnerSource::Scan,
             };
             Ok((
                 Holder {
@@ -141,8 +144,11 @@ fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
     let has = |flag| change.flags & flag != 0;
     let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
         pid: change.pid,
+        start: Ktime(change.start),
         fd: None,
+        more_fds: 0,
         comm: Comm(change.comm),
+        source: OwnerSource::Event,
     });
     Ok(StateEvent {
         time: Ktime(change.time),
@@ -171,6 +177,7 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
         uid: (form == Form::Full).then_some(seen.socket.uid),
         cgroup: known_cgroup(&seen.socket),
         inode: (seen.inode != 0).then_some(seen.inode),
+        mptcp: (seen.mptcp != 0).then_some(Cookie(seen.mptcp)),
         queues: Queues {
             recv: seen.recv_q,
             send: seen.send_q,
@@ -280,6 +287,7 @@ mod tests {
             pid: 1,
             tid: 1,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+            start: 3,
             sk_err: 0,
             old_state: 5,
             new_state: 7,
@@ -324,7 +332,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damaged_record_panics(damage in prop::collection::vec((0..144_usize, any::<u8>()), 0..8)) {
+        fn no_damaged_record_panics(damage in prop::collection::vec((0..size_of::<wire::StateChange>(), any::<u8>()), 0..8)) {
             let mut bytes = change().as_bytes().to_vec();
             for (place, value) in damage {
                 if let Some(byte) = bytes.get_mut(place) {

@@ -17,17 +17,17 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::WallClock;
 use crate::connection::{Cookie, Netns};
-use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
+use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unseen, Unswept};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
 /// An answer's frame is at most this long.
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// Rows in one frame.
-pub const ROWS_PER_FRAME: usize = 4096;
+/// Rows in one frame: so many that they fit even if each has as many owners as a row can have.
+pub const ROWS_PER_FRAME: usize = 2048;
 /// Cookies in one question, so that it fits into a frame.
 pub const HISTORIES_PER_QUESTION: usize = 256;
 /// Stream items in one frame.
@@ -63,9 +63,9 @@ pub enum Answer {
     Stats(Box<Stats>),
     /// The connections that the table has, and the time of day that their times stand for.
     Histories(WallClock, Vec<HistoryView>),
-    /// No more rows; the time of day that their times stand for; and the namespaces that could not be looked
-    /// into.
-    End(WallClock, Vec<Unswept>),
+    /// No more rows; the time of day that their times stand for; the namespaces that could not be looked
+    /// into; and why owners may be missing.
+    End(WallClock, Vec<Unswept>, Option<Unseen>),
     /// The question cannot be answered, and why.
     Failed(String),
 }

@@ -16,10 +16,11 @@ use crate::{
     loader,
     namespaces::Names,
     output::{self, json, netstat},
+    processes,
     sources::Coverage,
     sweeper::{Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
-    view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
+    view::{RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
 
 /// Runs the command.
@@ -36,6 +37,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let mut names = Names::read();
     if let Some(note) = note(&snapshot.unswept, &mut names) {
         eprintln!("netstate: {note}");
+    }
+    if let Some(unseen) = &snapshot.unseen {
+        eprintln!("netstate: {unseen}");
     }
     let mut rows = snapshot.rows;
     let which = which(args);
@@ -70,21 +74,28 @@ async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
-    let mut finished = None;
+    let (mut finished, mut scan) = (None, None);
     let mut fold = |outcome| match outcome {
         Outcome::Namespace(sweep, _) => table.apply_sweep(&sweep, &mut Vec::new()),
         Outcome::SocketsDone(done) => finished = Some(done),
-        Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
-        Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+        Outcome::HoldersDone(done) => scan = Some(done.found),
     };
-    walker.run(Job::Sockets(Scope::once(query.netns)), &mut fold);
+    // In this order: the scan draws the cookies by which the sweep joins MPTCP to its holders.
     if query.holders {
         walker.run(Job::Holders, &mut fold);
+    }
+    walker.run(Job::Sockets(Scope::once(query.netns)), &mut fold);
+    let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
+    match scan {
+        Some(Ok(scan)) => table.apply_scan(scan),
+        Some(Err(error)) => unseen = Some(Unseen::Files(error.to_string())),
+        None => {}
     }
     let now = Ktime::now();
     Ok(Snapshot {
         rows: table.rows().map(|row| RowView::new(row, now)).collect(),
         unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+        unseen,
     })
 }
 

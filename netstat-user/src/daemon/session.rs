@@ -111,11 +111,15 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     match handle.rows(query).await? {
-        Ok(Snapshot { rows, unswept }) => {
+        Ok(Snapshot {
+            rows,
+            unswept,
+            unseen,
+        }) => {
             for part in rows.chunks(ROWS_PER_FRAME) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            in_time(answer(frames, &Answer::End(handle.clock(), unswept))).await
+            in_time(answer(frames, &Answer::End(handle.clock(), unswept, unseen))).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

@@ -5,7 +5,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     table::Table,
-    view::{RowView, Snapshot, Unswept},
+    view::{RowView, Snapshot, Unseen, Unswept},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -30,12 +30,22 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, netns: Option<Netns>, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
+    pub(super) fn add(
+        &mut self,
+        netns: Option<Netns>,
+        unswept: Vec<Unswept>,
+        unseen: Option<Unseen>,
+        reply: Reply<Snapshot>,
+    ) {
         let rows = Vec::new();
         self.0.push(Copy {
             netns,
             at: 0,
-            snapshot: Snapshot { rows, unswept },
+            snapshot: Snapshot {
+                rows,
+                unswept,
+                unseen,
+            },
             reply,
         });
     }

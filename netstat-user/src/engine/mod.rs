@@ -9,6 +9,7 @@ mod counters;
 mod handle;
 mod losses;
 mod places;
+mod scans;
 mod stream;
 mod sweeps;
 
@@ -33,6 +34,7 @@ use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
 use places::Places;
+use scans::Scans;
 use stream::Publisher;
 use sweeps::{Question, Sweeps};
 
@@ -70,6 +72,7 @@ struct Core {
     jobs: jobs::Sender<Job>,
     stream: Publisher,
     sweeps: Sweeps,
+    scans: Scans,
     places: Places,
     copies: Copies,
     losses: LossWatch,
@@ -100,6 +103,7 @@ impl Engine {
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
+            scans: Scans::new(Instant::now()),
             places: Places::default(),
             copies: Copies::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
@@ -152,6 +156,7 @@ impl Engine {
                 }
                 () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
                 () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() => core.start_sweep()?,
+                () = sleep_until(core.scans.due().into()), if core.scans.idle() => core.start_scan()?,
                 ready = self.log.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -181,6 +186,7 @@ impl Core {
         let now = Instant::now();
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
+        self.scans.noticed(now, self.table.ever_ownerless());
         if self.places.take_news() {
             self.sweeps.strangers_came(now);
         }
@@ -222,7 +228,7 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query.netns, Vec::new(), reply);
+                self.copies.add(query.netns, Vec::new(), None, reply);
             }
             Request::Look(question) => self.sweeps.want(question),
             Request::Histories(cookies, reply) => {

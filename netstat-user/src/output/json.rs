@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     clock::WallClock,
-    connection::{Connection, Family, Owner},
+    connection::{Connection, Family, Owner, OwnerSource},
     namespaces::Names,
     table::{Source, Transition},
     tcp::TcpState,
@@ -37,7 +37,9 @@ pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallCl
                 .queues
                 .filter(|_| row.state == TcpState::Listen)
                 .map(|queues| queues.backlog),
-            holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
+            holder: Holder::of(row.uid, row.owners.first(), row.cgroup),
+            owners: row.owners.iter().map(ListedOwner::of).collect(),
+            more_owners: row.owners.unlisted(),
             inode: row.inode,
         },
     )
@@ -171,6 +173,7 @@ struct Holder {
     pid: Option<u32>,
     comm: Option<String>,
     fd: Option<u32>,
+    owner_source: Option<OwnerSource>,
     cgroup: Option<u64>,
 }
 
@@ -181,7 +184,31 @@ impl Holder {
             pid: owner.map(|owner| owner.pid),
             comm: owner.map(|owner| owner.comm.to_string()),
             fd: owner.and_then(|owner| owner.fd),
+            owner_source: owner.map(|owner| owner.source),
             cgroup,
+        }
+    }
+}
+
+/// One of a row's owners.
+#[derive(Serialize)]
+struct ListedOwner {
+    pid: u32,
+    fd: Option<u32>,
+    /// How many descriptors it has for the socket.
+    fds: Option<u32>,
+    comm: String,
+    source: OwnerSource,
+}
+
+impl ListedOwner {
+    fn of(owner: &Owner) -> Self {
+        Self {
+            pid: owner.pid,
+            fd: owner.fd,
+            fds: owner.fd.map(|_| owner.more_fds.saturating_add(1)),
+            comm: owner.comm.to_string(),
+            source: owner.source,
         }
     }
 }
@@ -199,6 +226,8 @@ struct Row {
     backlog: Option<u32>,
     #[serde(flatten)]
     holder: Holder,
+    owners: Vec<ListedOwner>,
+    more_owners: u32,
     inode: Option<u64>,
 }
 

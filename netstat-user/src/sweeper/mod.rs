@@ -30,7 +30,7 @@ use crate::{
     namespaces::{self, Aim, Effort, Found},
     table::NamespaceSweep,
 };
-pub use outcome::{Outcome, SweepDone, SweepError};
+pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +116,12 @@ impl Walker {
     pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
         match job {
             Job::Sockets(scope) => self.sockets(&scope, &mut report),
-            Job::Holders => report(Outcome::Holders(iterate::holders(&mut self.iterators))),
+            Job::Holders => {
+                let cpu = processor_time();
+                let found = iterate::holders(&mut self.iterators);
+                let cost = processor_time().saturating_sub(cpu);
+                report(Outcome::HoldersDone(ScanDone { found, cost }));
+            }
         }
     }
 
