@@ -239,6 +239,8 @@ pub struct SocketHeld {
     pub kind: u32,
     /// The descriptor's number.
     pub fd: u32,
+    /// When the iterator looked.
+    pub time: u64,
     /// The socket's cookie.
     pub cookie: u64,
     /// The process id in the root PID namespace.

@@ -196,6 +196,8 @@ pub struct Owner {
     pub more_fds: u32,
     /// The process's name.
     pub comm: Comm,
+    /// When it was last known to hold the socket; its listener, if that is all that it is known by.
+    pub seen: Ktime,
     /// How it is known.
     pub source: OwnerSource,
 }

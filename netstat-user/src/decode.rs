@@ -109,6 +109,7 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
                 fd: Some(held.fd),
                 more_fds: 0,
                 comm: Comm(held.comm),
+                seen: Ktime(held.time),
                 source: OwnerSource::Scan,
             };
             Ok((
@@ -148,6 +149,7 @@ fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
         fd: None,
         more_fds: 0,
         comm: Comm(change.comm),
+        seen: Ktime(change.time),
         source: OwnerSource::Event,
     });
     Ok(StateEvent {

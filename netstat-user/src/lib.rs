@@ -13,6 +13,7 @@ pub mod decode;
 pub mod diag;
 pub mod engine;
 pub mod facts;
+pub mod labels;
 pub mod loader;
 pub mod namespaces;
 pub mod output;

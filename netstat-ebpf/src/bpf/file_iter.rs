@@ -3,7 +3,9 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock, bpf_sock_from_file,
+};
 use netstat_ebpf::wire::{COMM_LEN, SocketHeld, kind};
 
 use crate::{
@@ -41,6 +43,7 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         let out = record.as_mut_ptr();
         (*out).kind = kind::SOCKET_HELD;
         (*out).fd = fd;
+        (*out).time = bpf_ktime_get_boot_ns();
         (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
         (*out).reserved = 0;

@@ -13,6 +13,7 @@ use crate::{
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::{Family, Netns},
+    labels::Labels,
     loader,
     namespaces::Names,
     output::{self, json, netstat},
@@ -141,6 +142,13 @@ fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
     ))
 }
 
+/// What the reader has to know of executables that are missing.
+fn unreadable(processes: usize) -> String {
+    format!(
+        "what {processes} process(es) execute may not be seen: run with sudo, or grant the binary CAP_SYS_PTRACE"
+    )
+}
+
 fn which(args: &ListArgs) -> netstat::Which {
     match (args.all, args.listening) {
         (true, _) => netstat::Which::All,
@@ -166,7 +174,13 @@ fn write(
     names: &mut Names,
 ) -> io::Result<()> {
     if args.json {
-        return rows.iter().try_for_each(|row| json::row(out, row, names, clock));
+        let mut labels = Labels::new();
+        rows.iter()
+            .try_for_each(|row| json::row(out, row, names, &mut labels, clock))?;
+        if labels.refused() > 0 {
+            eprintln!("netstate: {}", unreadable(labels.refused()));
+        }
+        return Ok(());
     }
     let columns = netstat::Columns {
         extend: args.extend,

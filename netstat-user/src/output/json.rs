@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::{
     clock::WallClock,
     connection::{Connection, Family, Owner, OwnerSource},
+    labels::{Container, Labels},
     namespaces::Names,
     table::{Source, Transition},
     tcp::TcpState,
@@ -22,7 +23,15 @@ use crate::{
 /// # Errors
 ///
 /// What `out` returns.
-pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallClock) -> io::Result<()> {
+pub fn row(
+    out: &mut impl Write,
+    row: &RowView,
+    names: &mut Names,
+    labels: &mut Labels,
+    clock: WallClock,
+) -> io::Result<()> {
+    let first = row.owners.first();
+    let placement = labels.placement(row.cgroup, first);
     line(
         out,
         &Row {
@@ -37,9 +46,19 @@ pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallCl
                 .queues
                 .filter(|_| row.state == TcpState::Listen)
                 .map(|queues| queues.backlog),
-            holder: Holder::of(row.uid, row.owners.first(), row.cgroup),
-            owners: row.owners.iter().map(ListedOwner::of).collect(),
+            holder: Holder::of(row.uid, first, row.cgroup),
+            owners: row
+                .owners
+                .iter()
+                .map(|owner| ListedOwner::of(owner, labels))
+                .collect(),
             more_owners: row.owners.unlisted(),
+            exe: first.and_then(|owner| labels.exe(owner).map(str::to_owned)),
+            user: row.uid.and_then(|uid| labels.user(uid).map(str::to_owned)),
+            unit: placement.unit,
+            user_unit: placement.user_unit,
+            container: placement.container,
+            pod: placement.pod,
             inode: row.inode,
         },
     )
@@ -198,16 +217,18 @@ struct ListedOwner {
     /// How many descriptors it has for the socket.
     fds: Option<u32>,
     comm: String,
+    exe: Option<String>,
     source: OwnerSource,
 }
 
 impl ListedOwner {
-    fn of(owner: &Owner) -> Self {
+    fn of(owner: &Owner, labels: &mut Labels) -> Self {
         Self {
             pid: owner.pid,
             fd: owner.fd,
             fds: owner.fd.map(|_| owner.more_fds.saturating_add(1)),
             comm: owner.comm.to_string(),
+            exe: labels.exe(owner).map(str::to_owned),
             source: owner.source,
         }
     }
@@ -228,6 +249,12 @@ struct Row {
     holder: Holder,
     owners: Vec<ListedOwner>,
     more_owners: u32,
+    exe: Option<String>,
+    user: Option<String>,
+    unit: Option<String>,
+    user_unit: Option<String>,
+    container: Option<Container>,
+    pod: Option<String>,
     inode: Option<u64>,
 }
 

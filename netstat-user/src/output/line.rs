@@ -234,6 +234,7 @@ mod tests {
                 fd: None,
                 more_fds: 0,
                 comm: Comm(*b"a\x1b[2J\0\0\0\0\0\0\0\0\0\0\0"),
+                seen: Ktime(0),
                 source: OwnerSource::Event,
             }),
             uid: Some(0),

@@ -353,7 +353,7 @@ fn describe(row: &mut Row, event: &StateEvent) {
 /// Takes over what an event tells of who holds its socket.
 fn note_owner(row: &mut Row, event: &StateEvent) {
     if let Some(owner) = event.owner {
-        row.owners.acted(owner, event.time);
+        row.owners.acted(owner);
     }
     if event.orphan {
         row.owners.let_go(event.time);

@@ -101,7 +101,7 @@ fn a_row_too_many() -> Result<()> {
     let difference = finds("left over", &namespace, &daemon, |answer| {
         if let Answer::Rows(rows) = answer {
             let extra = rows.first().map(|row| {
-                let mut extra = *row;
+                let mut extra = row.clone();
                 extra.connection.cookie.0 = u64::MAX;
                 extra
             });

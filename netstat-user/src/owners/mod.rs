@@ -24,12 +24,12 @@ pub struct Owners {
     rest: Option<Box<[Owner]>>,
     /// How many processes hold the socket and are not listed.
     more: u32,
-    /// When it was last seen who holds it.
+    /// When the last scan began that saw everybody.
     #[serde(skip)]
-    as_of: Option<Ktime>,
-    /// It is known that nobody holds it any more.
+    scanned: Option<Ktime>,
+    /// Since when it is known that nobody holds it.
     #[serde(skip)]
-    released: bool,
+    released: Option<Ktime>,
 }
 
 impl Owners {
@@ -67,39 +67,38 @@ impl Owners {
     /// Whether nobody is known to hold the socket, and it is not known either that nobody does.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.released && !self.is_held()
+        self.released.is_none() && !self.is_held()
     }
 
-    /// `owner` did something with the socket at `time`.
-    pub(crate) fn acted(&mut self, owner: Owner, time: Ktime) {
+    /// `owner` did something with the socket.
+    pub(crate) fn acted(&mut self, owner: Owner) {
         let mut owners: Vec<Owner> = self.iter().copied().collect();
         let known = owners.iter().position(|known| known.is_same_process(&owner));
-        if self.as_of > Some(time) {
-            if known.is_none() {
-                owners.push(last(owner));
-            }
-            self.list(owners);
-            return;
-        }
-        self.as_of = Some(time);
-        self.released = false;
+        let late = self.scanned.max(self.released) > Some(owner.seen);
         match known {
             Some(at) if owners[at].is_current() => {
-                let Owner { fd, more_fds, .. } = owners[at];
-                owners[at] = Owner {
-                    fd,
-                    more_fds,
-                    ..owner
-                };
+                let Owner {
+                    fd, more_fds, seen, ..
+                } = owners[at];
+                if seen <= owner.seen {
+                    owners[at] = Owner {
+                        fd,
+                        more_fds,
+                        ..owner
+                    };
+                }
             }
-            Some(at) => {
-                owners.remove(at);
+            Some(_) if late => {}
+            None if late => owners.push(last(owner)),
+            known => {
+                owners.retain(|known| !known.is_same_process(&owner));
                 owners.insert(0, owner);
+                self.released = None;
+                let was_waiting = known.is_none() && owners.iter().any(is_inherited);
+                self.more = if was_waiting { 0 } else { self.more };
             }
-            None => owners.insert(0, owner),
         }
-        if owners.iter().any(is_inherited) {
-            self.more = 0;
+        if owners.iter().any(Owner::is_current) {
             owners.retain(|owner| !is_inherited(owner));
         }
         self.list(owners);
@@ -107,11 +106,11 @@ impl Owners {
 
     /// At `time` nobody holds the socket.
     pub(crate) fn let_go(&mut self, time: Ktime) {
-        if self.released || self.as_of > Some(time) {
+        let holds_later = |owner: &Owner| owner.is_current() && owner.seen > time;
+        if self.released.is_some() || self.iter().any(holds_later) {
             return;
         }
-        self.as_of = Some(time);
-        self.released = true;
+        self.released = Some(time);
         if self.is_held() {
             self.more = 0;
             self.list(self.iter().copied().map(last).collect());
@@ -121,26 +120,26 @@ impl Owners {
     /// A scan that began at `start` has found `found`, sorted by process and descriptor. It is `complete` if it went
     /// through all processes: else others may hold the socket, too.
     pub(crate) fn scanned(&mut self, start: Ktime, found: &[Holder], complete: bool) {
-        let newer = self.as_of >= Some(start);
-        if (newer && self.released) || (found.is_empty() && self.first.is_none()) {
+        if found.is_empty() && self.first.is_none() {
             return;
         }
-        if !newer && (complete || !found.is_empty()) {
-            self.as_of = Some(start);
+        if complete {
+            self.scanned = self.scanned.max(Some(start));
         }
-        let found = processes(found);
+        let mut found = processes(found);
+        found.retain(|found| self.released < Some(found.seen));
         let stays = |known: &Owner| match known.source {
-            OwnerSource::Event | OwnerSource::Scan => newer || !complete,
+            OwnerSource::Event | OwnerSource::Scan => known.seen >= start || !complete,
             OwnerSource::Inherited => found.is_empty(),
             OwnerSource::Last => false,
         };
         let (mut holding, mut gone) = (Vec::new(), Vec::new());
         for known in self.iter() {
             match found.iter().find(|found| found.is_same_process(known)) {
-                Some(found) => holding.push(confirmed(known, found, newer)),
+                Some(found) => holding.push(confirmed(known, found)),
                 None if stays(known) => holding.push(*known),
                 None if is_inherited(known) => {}
-                None => gone.push(last(*known)),
+                None => gone.push(*known),
             }
         }
         // Those that were there before come first, so that a socket is not now this one's and now that one's.
@@ -149,14 +148,15 @@ impl Owners {
         let new: Vec<Owner> = found.iter().filter(is_new).copied().collect();
         holding.extend(new);
         if !found.is_empty() {
-            self.released = false;
+            self.released = None;
         }
         if !holding.iter().any(is_inherited) {
             let unlisted = holding.len().saturating_sub(MOST_OWNERS);
             self.more = u32::try_from(unlisted).unwrap_or(u32::MAX);
         }
-        gone.sort_by_key(|owner| self.iter().any(|known| *known == *owner));
-        holding.extend(gone);
+        // Who has only now let go comes before those who had before.
+        gone.sort_by_key(|owner| owner.source == OwnerSource::Last);
+        holding.extend(gone.into_iter().map(last));
         self.list(holding);
     }
 
@@ -201,10 +201,12 @@ fn last(owner: Owner) -> Owner {
 }
 
 /// What is known of a process that a scan has found again. It may have taken another name, by `exec` or otherwise.
-fn confirmed(known: &Owner, found: &Owner, newer: bool) -> Owner {
+fn confirmed(known: &Owner, found: &Owner) -> Owner {
     let acted = known.source == OwnerSource::Event;
+    let newer = acted && known.seen > found.seen;
     Owner {
-        comm: if newer && acted { known.comm } else { found.comm },
+        comm: if newer { known.comm } else { found.comm },
+        seen: known.seen.max(found.seen),
         source: if acted {
             OwnerSource::Event
         } else {
@@ -227,3 +229,6 @@ fn processes(found: &[Holder]) -> Vec<Owner> {
     };
     found.chunk_by(of_one).filter_map(one).collect()
 }
+
+#[cfg(test)]
+mod model;
