@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod bpf;
 pub mod daemon;
+pub mod holder;
 pub mod liar;
 pub mod lifecycle;
 pub mod link;
@@ -27,6 +28,7 @@ pub mod watch;
 use libtest_mimic as _;
 
 pub use daemon::Daemon;
+pub use holder::Holder;
 pub use link::Link;
 pub use namespace::Namespace;
 pub use peer::Peer;

@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod holders;
 mod hooks;
 mod hostile;
 mod kernels;
@@ -37,7 +38,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netstat_tests::{
-    binary, lifecycle as generator, peer,
+    binary, holder, lifecycle as generator, peer,
     requirements::{self, CannotRun},
     wait,
 };
@@ -62,6 +63,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("orphan", orphan::TESTS),
     ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
+    ("holders", holders::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),
@@ -97,7 +99,10 @@ const THREADS: usize = 6;
 const THREADS_IF_SLOW: usize = 3;
 
 fn main() -> ExitCode {
-    if let Some(exit) = peer::act_if_asked().or_else(generator::command::act_if_asked) {
+    if let Some(exit) = peer::act_if_asked()
+        .or_else(holder::act_if_asked)
+        .or_else(generator::command::act_if_asked)
+    {
         return exit;
     }
     let mut arguments = Arguments::from_args();
