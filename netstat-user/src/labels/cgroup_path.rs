@@ -95,14 +95,14 @@ fn units<'a>(parts: impl Iterator<Item = &'a str>) -> (Option<String>, Option<St
     let Some(unit) = parts.next().filter(|part| is_unit(part)) else {
         return (None, None);
     };
-    let manager = unit.starts_with("user@") && unit.ends_with(".service");
+    let manager = unit.starts_with("user@") && unit.strip_suffix(".service").is_some();
     let mut own = parts.skip_while(|part| is_slice(part));
     let own = own.next().filter(|part| manager && is_unit(part));
     (Some(unit.to_owned()), own.map(str::to_owned))
 }
 
 fn is_slice(part: &str) -> bool {
-    part.ends_with(".slice")
+    part.strip_suffix(".slice").is_some()
 }
 
 fn is_unit(part: &str) -> bool {

@@ -64,7 +64,7 @@ pub struct Tracer {
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
-    load_iterators(&mut ebpf, &btf)?;
+    let no_files = load_iterators(&mut ebpf, &btf)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
@@ -82,7 +82,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
             hooks: hooks.programs,
         },
         log: KernelLog(log),
-        iterators: Iterators { ebpf },
+        iterators: Iterators { ebpf, no_files },
         hooks: hooks.states,
     })
 }
@@ -94,8 +94,8 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
 /// [`LoadError`].
 pub fn iterators() -> Result<Iterators, LoadError> {
     let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
-    load_iterators(&mut ebpf, &btf)?;
-    Ok(Iterators { ebpf })
+    let no_files = load_iterators(&mut ebpf, &btf)?;
+    Ok(Iterators { ebpf, no_files })
 }
 
 /// Looks for the kernel fields that the programs read; returns those that are missing and can be done without.
@@ -122,14 +122,20 @@ fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
     Ok((ebpf, btf))
 }
 
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
-    for (name, iterator) in [SOCKETS, FILES] {
-        let program: &mut Iter = program(ebpf, name)?;
-        program
-            .load(iterator, btf)
-            .map_err(|error| LoadError::program(name, error))?;
-    }
-    Ok(())
+/// Loads both iterators. Without the one for files, owners are those that events tell; returns why the kernel does not
+/// take it.
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<String>, LoadError> {
+    load_iterator(ebpf, btf, SOCKETS)?;
+    let files = load_iterator(ebpf, btf, FILES);
+    Ok(files.err().map(|error| error.in_short()))
+}
+
+fn load_iterator(ebpf: &mut Ebpf, btf: &Btf, which: (&'static str, &str)) -> Result<(), LoadError> {
+    let (name, iterator) = which;
+    let program: &mut Iter = program(ebpf, name)?;
+    program
+        .load(iterator, btf)
+        .map_err(|error| LoadError::program(name, error))
 }
 
 fn per_cpu(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
@@ -197,6 +203,8 @@ impl AsRawFd for EventRing {
 #[derive(Debug)]
 pub struct Iterators {
     ebpf: Ebpf,
+    /// Why there is none for files.
+    no_files: Option<String>,
 }
 
 impl Iterators {
@@ -217,7 +225,10 @@ impl Iterators {
     ///
     /// [`LoadError`] when the kernel refuses.
     pub fn files(&mut self) -> Result<File, LoadError> {
-        self.open(FILES.0)
+        match &self.no_files {
+            None => self.open(FILES.0),
+            Some(why) => Err(LoadError::other("cannot walk the open files", why)),
+        }
     }
 
     fn open(&mut self, name: &'static str) -> Result<File, LoadError> {

@@ -130,6 +130,7 @@ impl Table {
             return;
         }
         let mut row = Row::begun(event.connection, Listen, born);
+        row.owners = self.owners_by_listener(&event.connection);
         describe(&mut row, event);
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
@@ -148,7 +149,6 @@ impl Table {
             false,
         );
         self.store.insert(row);
-        self.inherit(event.connection.cookie.into());
     }
 
     /// A new connection has the ends of a minisock: the kernel has ended that one, unannounced

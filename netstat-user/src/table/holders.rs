@@ -65,7 +65,7 @@ impl Table {
 
     /// Whose a new child is. Several listeners can share a port (`SO_REUSEPORT`): if these are not one process's,
     /// nobody knows which one the kernel has chosen.
-    fn owners_by_listener(&self, child: &Connection) -> Owners {
+    pub(super) fn owners_by_listener(&self, child: &Connection) -> Owners {
         let listeners = self.store.listeners(child);
         let fits = listeners.filter_map(|listener| Some((fitness(&listener.connection, child)?, listener)));
         let fits: Vec<_> = fits.collect();
