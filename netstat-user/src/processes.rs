@@ -118,11 +118,11 @@ mod tests {
         let started = start_ticks(&stat).unwrap();
         let nanoseconds = |ticks: u64| i128::from(ticks) * NANOSECONDS_PER_TICK;
         let offset = Ktime(0).in_own_time_namespace();
-        let start = |ticks| Ktime(u64::try_from(nanoseconds(ticks) - offset).unwrap());
+        let at = |ticks| Ktime(u64::try_from(nanoseconds(ticks) - offset).unwrap());
         if all_visible() {
-            let exe = Process::open(pid, start(started)).unwrap().exe().unwrap();
+            let exe = Process::open(pid, at(started)).unwrap().exe().unwrap();
             assert_eq!(exe, std::env::current_exe().unwrap().as_os_str().as_bytes());
         }
-        assert!(Process::open(pid, start(started + 1)).is_err());
+        assert!(Process::open(pid, at(started + 1)).is_err());
     }
 }

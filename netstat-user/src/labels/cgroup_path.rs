@@ -190,111 +190,112 @@ mod tests {
         line.replace(UID, "UID").replace(HASH, "HASH")
     }
 
+    const IN_THE_WORLD: &[(&str, &str)] = &[
+        ("", "- - - -"),
+        ("/", "- - - -"),
+        ("/init.scope", "init.scope - - -"),
+        ("/system.slice/nginx.service", "nginx.service - - -"),
+        (
+            "/system.slice/system-getty.slice/getty@tty1.service",
+            "getty@tty1.service - - -",
+        ),
+        (
+            "/system.slice/dev-disk-by\\x2dlabel-x.swap",
+            "dev-disk-by\\x2dlabel-x.swap - - -",
+        ),
+        ("/system.slice/_cpu.service", "cpu.service - - -"),
+        (
+            "/system.slice/postgresql.service/worker",
+            "postgresql.service - - -",
+        ),
+        (
+            "/user.slice/user-1000.slice/session-3.scope",
+            "session-3.scope - - -",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-x.scope",
+            "user@1000.service app-gnome-x.scope - -",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/init.scope",
+            "user@1000.service init.scope - -",
+        ),
+        ("/docker/ID", "- - docker/ID -"),
+        ("/system.slice/docker-ID.scope", "docker-ID.scope - docker/ID -"),
+        (
+            "/system.slice/docker-ID.scope/system.slice/nginx.service",
+            "docker-ID.scope - docker/ID -",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
+            "user@1000.service docker-ID.scope docker/ID -",
+        ),
+        (
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
+            "cri-containerd-ID.scope - containerd/ID UID",
+        ),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
+            "crio-ID.scope - cri-o/ID UID",
+        ),
+        (
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-conmon-ID.scope",
+            "crio-conmon-ID.scope - - UID",
+        ),
+        (
+            "/kubepods.slice/kubepods-podUID_.slice/docker-ID.scope",
+            "docker-ID.scope - docker/ID UID",
+        ),
+        (
+            "/kubepods.slice/kubepods-podHASH.slice/docker-ID.scope",
+            "docker-ID.scope - docker/ID HASH",
+        ),
+        ("/kubepods/burstable/podUID/ID", "- - null/ID UID"),
+        ("/kubepods/besteffort/podUID/ID", "- - null/ID UID"),
+        ("/kubepods/podUID/crio-ID", "- - cri-o/ID UID"),
+        (
+            "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+            "containerd.service - containerd/ID UID",
+        ),
+        (
+            "/docker/OTHER/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+            "- - containerd/ID UID",
+        ),
+        ("/default/ID", "- - null/ID -"),
+        (
+            "/system.slice/nerdctl-ID.scope",
+            "nerdctl-ID.scope - containerd/ID -",
+        ),
+        (
+            "/machine.slice/libpod-ID.scope/container",
+            "libpod-ID.scope - podman/ID -",
+        ),
+        (
+            "/machine.slice/libpod-conmon-ID.scope",
+            "libpod-conmon-ID.scope - - -",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+            "user@1000.service libpod-ID.scope podman/ID -",
+        ),
+        ("/libpod_parent/libpod-ID", "- - podman/ID -"),
+        (
+            "/system.slice/web.service/libpod-payload-ID",
+            "web.service - podman/ID -",
+        ),
+        ("/lxc.payload.web-1/system.slice/nginx.service", "- - lxc/web-1 -"),
+        ("/lxc/web", "- - lxc/web -"),
+        ("/ecs/HASH/ID", "- - null/ID -"),
+        ("/../../system.slice/nginx.service", "- - - -"),
+        ("/process_api/HASH", "- - - -"),
+        ("/system.slice/docker-abc.scope", "docker-abc.scope - - -"),
+        ("/podman/podcast", "- - - -"),
+    ];
+
     #[test]
     fn paths_as_they_are_in_the_world() {
-        let cases = [
-            ("", "- - - -"),
-            ("/", "- - - -"),
-            ("/init.scope", "init.scope - - -"),
-            ("/system.slice/nginx.service", "nginx.service - - -"),
-            (
-                "/system.slice/system-getty.slice/getty@tty1.service",
-                "getty@tty1.service - - -",
-            ),
-            (
-                "/system.slice/dev-disk-by\\x2dlabel-x.swap",
-                "dev-disk-by\\x2dlabel-x.swap - - -",
-            ),
-            ("/system.slice/_cpu.service", "cpu.service - - -"),
-            (
-                "/system.slice/postgresql.service/worker",
-                "postgresql.service - - -",
-            ),
-            (
-                "/user.slice/user-1000.slice/session-3.scope",
-                "session-3.scope - - -",
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-x.scope",
-                "user@1000.service app-gnome-x.scope - -",
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/init.scope",
-                "user@1000.service init.scope - -",
-            ),
-            ("/docker/ID", "- - docker/ID -"),
-            ("/system.slice/docker-ID.scope", "docker-ID.scope - docker/ID -"),
-            (
-                "/system.slice/docker-ID.scope/system.slice/nginx.service",
-                "docker-ID.scope - docker/ID -",
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
-                "user@1000.service docker-ID.scope docker/ID -",
-            ),
-            (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-                "cri-containerd-ID.scope - containerd/ID UID",
-            ),
-            (
-                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
-                "crio-ID.scope - cri-o/ID UID",
-            ),
-            (
-                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-conmon-ID.scope",
-                "crio-conmon-ID.scope - - UID",
-            ),
-            (
-                "/kubepods.slice/kubepods-podUID_.slice/docker-ID.scope",
-                "docker-ID.scope - docker/ID UID",
-            ),
-            (
-                "/kubepods.slice/kubepods-podHASH.slice/docker-ID.scope",
-                "docker-ID.scope - docker/ID HASH",
-            ),
-            ("/kubepods/burstable/podUID/ID", "- - null/ID UID"),
-            ("/kubepods/besteffort/podUID/ID", "- - null/ID UID"),
-            ("/kubepods/podUID/crio-ID", "- - cri-o/ID UID"),
-            (
-                "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
-                "containerd.service - containerd/ID UID",
-            ),
-            (
-                "/docker/OTHER/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-                "- - containerd/ID UID",
-            ),
-            ("/default/ID", "- - null/ID -"),
-            (
-                "/system.slice/nerdctl-ID.scope",
-                "nerdctl-ID.scope - containerd/ID -",
-            ),
-            (
-                "/machine.slice/libpod-ID.scope/container",
-                "libpod-ID.scope - podman/ID -",
-            ),
-            (
-                "/machine.slice/libpod-conmon-ID.scope",
-                "libpod-conmon-ID.scope - - -",
-            ),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
-                "user@1000.service libpod-ID.scope podman/ID -",
-            ),
-            ("/libpod_parent/libpod-ID", "- - podman/ID -"),
-            (
-                "/system.slice/web.service/libpod-payload-ID",
-                "web.service - podman/ID -",
-            ),
-            ("/lxc.payload.web-1/system.slice/nginx.service", "- - lxc/web-1 -"),
-            ("/lxc/web", "- - lxc/web -"),
-            ("/ecs/HASH/ID", "- - null/ID -"),
-            ("/../../system.slice/nginx.service", "- - - -"),
-            ("/process_api/HASH", "- - - -"),
-            ("/system.slice/docker-abc.scope", "docker-abc.scope - - -"),
-            ("/podman/podcast", "- - - -"),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(told(path), expected, "{path}");
+        for (path, expected) in IN_THE_WORLD {
+            assert_eq!(told(path), *expected, "{path}");
         }
     }
 

@@ -75,8 +75,8 @@ impl Sockets {
             "accept" => self.accept(),
             "pairs" => self.pairs(rest.parse()?),
             "dup" => self.dup(),
-            "fork" => self.fork(rest.parse()?),
-            "fork-as" => self.fork_as(rest.parse()?),
+            "fork" => fork(rest.parse()?),
+            "fork-as" => fork_as(rest.parse()?),
             "reap" => {
                 // SAFETY: no status is asked for.
                 done(if unsafe { libc::wait(std::ptr::null_mut()) } > 0 {
@@ -140,28 +140,6 @@ impl Sockets {
         Ok(fd.to_string())
     }
 
-    fn fork(&self, count: usize) -> Result<String> {
-        let children = (0..count).map(|_| {
-            // SAFETY: this process has one thread, so that the child may do anything.
-            child(i64::from(unsafe { libc::fork() }))
-        });
-        let pids: Vec<_> = children.collect::<Result<_>>()?;
-        Ok(pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
-    }
-
-    /// A child that gets a process id that another has had.
-    fn fork_as(&self, pid: libc::pid_t) -> Result<String> {
-        let set_tid = [pid];
-        // SAFETY: all of it may be zero.
-        let mut arguments: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
-        arguments.exit_signal = u64::try_from(libc::SIGCHLD)?;
-        arguments.set_tid = set_tid.as_ptr() as u64;
-        arguments.set_tid_size = 1;
-        // SAFETY: as `fork`, with a stack of its own since no memory is shared.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
-        Ok(child(pid)?.to_string())
-    }
-
     /// Becomes another program, which inherits the newest socket.
     fn exec(&self, program: &str) -> Result<String> {
         rustix::io::fcntl_setfd(self.newest()?, rustix::io::FdFlags::empty())?;
@@ -202,6 +180,29 @@ impl Sockets {
         }
         Ok("received".to_owned())
     }
+}
+
+/// Children that hold all that their parent holds.
+fn fork(count: usize) -> Result<String> {
+    let children = (0..count).map(|_| {
+        // SAFETY: this process has one thread, so that the child may do anything.
+        child(i64::from(unsafe { libc::fork() }))
+    });
+    let pids: Vec<_> = children.collect::<Result<_>>()?;
+    Ok(pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+}
+
+/// A child that gets a process id that another has had.
+fn fork_as(pid: libc::pid_t) -> Result<String> {
+    let set_tid = [pid];
+    // SAFETY: all of it may be zero.
+    let mut arguments: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
+    arguments.exit_signal = u64::try_from(libc::SIGCHLD)?;
+    arguments.set_tid = set_tid.as_ptr() as u64;
+    arguments.set_tid_size = 1;
+    // SAFETY: as `fork`, with a stack of its own since no memory is shared.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
+    Ok(child(pid)?.to_string())
 }
 
 /// What `fork` has returned: the child's process id; and the child itself waits for the end of its parent.

@@ -260,7 +260,8 @@ fn passed_on() -> Result<()> {
     let expected = row.inode.map(|inode| format!("socket:[{inode}]"));
     ensure!(
         target.to_str() == expected.as_deref(),
-        "descriptor {fd} is {target:?}: {row:?}"
+        "descriptor {fd} is {}: {row:?}",
+        target.display()
     );
     Ok(())
 }
@@ -300,7 +301,7 @@ fn copied_descriptors() -> Result<()> {
     let expected = held_by_proc(&[pid])?;
     ensure!(row.held_by() == [pid], "one process: {row:?}");
     ensure!(
-        held_by_rows(&[row.clone()])?.first_key_value() == expected.first_key_value(),
+        held_by_rows(std::slice::from_ref(&row))?.first_key_value() == expected.first_key_value(),
         "{expected:?}, but {row:?}"
     );
     Ok(())
