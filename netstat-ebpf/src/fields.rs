@@ -159,6 +159,10 @@ kernel_fields! {
     linger2 = "tcp_sock", "linger2", required;
     /// Whether this is a subflow of an MPTCP connection; bool. Absent without `CONFIG_MPTCP`.
     is_mptcp = "tcp_sock", "is_mptcp", optional;
+    /// What a subflow's protocol above TCP keeps with it, for MPTCP an `mptcp_subflow_context`; pointer to void.
+    icsk_ulp_data = "inet_connection_sock", "icsk_ulp_data", optional;
+    /// The MPTCP socket of a subflow; pointer to `sock`. Absent without `CONFIG_MPTCP`.
+    subflow_conn = "mptcp_subflow_context", "conn", optional;
     /// `TCP_FIN_WAIT2` or `TCP_TIME_WAIT`; u8.
     tw_substate = "inet_timewait_sock", "tw_substate", required;
     /// The timer that ends a minisock; `timer_list`. Without it that is left to sweeps.
@@ -287,6 +291,8 @@ kernel_fields! {
     task_group_leader = "task_struct", "group_leader", required;
     /// Process id in the root PID namespace; int.
     task_tgid = "task_struct", "tgid", required;
+    /// When the task was started, by `CLOCK_BOOTTIME`; u64 in nanoseconds.
+    task_start = "task_struct", "start_boottime", required;
     /// The thread's name; 16 bytes.
     task_comm = "task_struct", "comm", required;
 }

@@ -143,6 +143,8 @@ pub struct StateChange {
     pub tid: u32,
     /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
+    /// When the process was started: with its id, what no other process has.
+    pub start: u64,
     /// The socket's pending error: an errno, or 0.
     pub sk_err: u32,
     /// State before.
@@ -171,6 +173,8 @@ pub struct SocketSeen {
     pub socket: Socket,
     /// Inode number of the file behind it; 0 when no process holds it.
     pub inode: u64,
+    /// Of a subflow, the cookie of its MPTCP socket, which is what processes hold; 0 when that has none yet.
+    pub mptcp: u64,
     /// Bytes not yet read; for a listener, connections not yet accepted.
     pub recv_q: u32,
     /// Bytes not yet acknowledged.
@@ -232,7 +236,7 @@ pub struct SocketGone {
     pub cookie: u64,
 }
 
-/// One file descriptor that holds a TCP socket, as `iter/task_file` found it.
+/// One file descriptor that holds a TCP or MPTCP socket, as `iter/task_file` found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SocketHeld {
@@ -240,12 +244,16 @@ pub struct SocketHeld {
     pub kind: u32,
     /// The descriptor's number.
     pub fd: u32,
+    /// When the iterator looked.
+    pub time: u64,
     /// The socket's cookie.
     pub cookie: u64,
     /// The process id in the root PID namespace.
     pub pid: u32,
     /// Zero.
     pub reserved: u32,
-    /// The process's name, NUL-padded.
+    /// When the process was started: with its id, what no other process has.
+    pub start: u64,
+    /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
 }

@@ -194,6 +194,7 @@ pub struct ShowArgs {
 /// `netstate stuck`
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct StuckArgs {
     /// Only what has been stuck for so long, such as 2s or 10m, whatever the state; without it, for as long as each
     /// state can be normal

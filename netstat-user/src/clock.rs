@@ -29,6 +29,12 @@ impl Ktime {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The same as the caller's own time namespace shows it, in nanoseconds.
+    #[must_use]
+    pub fn in_own_time_namespace(self) -> i128 {
+        i128::from(self.0) + namespace_offset()
+    }
+
     /// This time and `later`.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
@@ -159,14 +165,18 @@ impl Default for SteadyClock {
 
 /// The host's `CLOCK_BOOTTIME`.
 fn boottime() -> i128 {
+    nanoseconds(clock_gettime(ClockId::Boottime)) - namespace_offset()
+}
+
+/// What the time namespace adds to it.
+fn namespace_offset() -> i128 {
     /// A process's time namespace does not change while it lives: it has one when it starts, and passes a new one on.
     static OFFSET: OnceLock<i128> = OnceLock::new();
-    let offset = OFFSET.get_or_init(|| {
+    *OFFSET.get_or_init(|| {
         let offsets = std::fs::read_to_string("/proc/self/timens_offsets");
         // Without the file, the kernel has no time namespaces.
         offsets.map_or(0, |offsets| boottime_offset(&offsets).unwrap_or(0))
-    });
-    nanoseconds(clock_gettime(ClockId::Boottime)) - offset
+    })
 }
 
 /// What a time namespace adds, out of `/proc/PID/timens_offsets`: lines of clock, seconds and nanoseconds.

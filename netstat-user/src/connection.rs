@@ -8,6 +8,8 @@ use std::{
 use netstat_ebpf::wire::COMM_LEN;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Ktime;
+
 /// The kernel's number for a socket (`sock_gen_cookie`): unique while the host is up, and kept by the
 /// connection when a minisock or an accepted child takes it over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -187,15 +189,51 @@ fn is_invisible(char: char) -> bool {
     matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A process that holds a socket.
+/// A process that holds a socket, or has held it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id in the root PID namespace.
     pub pid: u32,
-    /// The descriptor, when a scan has found it.
+    /// When the process was started: the id alone may be given to another once it is gone.
+    pub start: Ktime,
+    /// The lowest of its descriptors for the socket, when a scan has found it.
     pub fd: Option<u32>,
+    /// How many more descriptors for the socket a scan has found that it has.
+    pub more_fds: u32,
     /// The process's name.
     pub comm: Comm,
+    /// When it was last known to hold the socket; its listener, if that is all that it is known by.
+    pub seen: Ktime,
+    /// How it is known.
+    pub source: OwnerSource,
+}
+
+impl Owner {
+    /// Whether both are the same process.
+    #[must_use]
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        (self.pid, self.start) == (other.pid, other.start)
+    }
+
+    /// Whether it is known to hold the socket: it acted on it, or a scan has found it.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        matches!(self.source, OwnerSource::Event | OwnerSource::Scan)
+    }
+}
+
+/// How an owner is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnerSource {
+    /// It acted on the socket: connected, listened, shut down or closed.
+    Event,
+    /// A scan of all open files found it.
+    Scan,
+    /// It holds the listener, and nobody is known to have accepted the connection yet.
+    Inherited,
+    /// It has held the socket, and does so no longer.
+    Last,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     clock::{Ktime, Tick},
-    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
     facts::{Fence, Figures, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
     tcp::{TcpState, UnknownState},
 };
@@ -115,8 +115,12 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
             let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
             let owner = Owner {
                 pid: held.pid,
+                start: Ktime(held.start),
                 fd: Some(held.fd),
+                more_fds: 0,
                 comm: Comm(held.comm),
+                seen: Ktime(held.time),
+                source: OwnerSource::Scan,
             };
             Ok((
                 Holder {
@@ -151,8 +155,12 @@ fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
     let has = |flag| change.flags & flag != 0;
     let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
         pid: change.pid,
+        start: Ktime(change.start),
         fd: None,
+        more_fds: 0,
         comm: Comm(change.comm),
+        seen: Ktime(change.time),
+        source: OwnerSource::Event,
     });
     Ok(StateEvent {
         time: Ktime(change.time),
@@ -181,6 +189,7 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
         uid: (form == Form::Full).then_some(seen.socket.uid),
         cgroup: known_cgroup(&seen.socket),
         inode: (seen.inode != 0).then_some(seen.inode),
+        mptcp: (seen.mptcp != 0).then_some(Cookie(seen.mptcp)),
         queues: Queues {
             recv: seen.recv_q,
             send: seen.send_q,
@@ -290,6 +299,7 @@ mod tests {
             pid: 1,
             tid: 1,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+            start: 3,
             sk_err: 0,
             old_state: 5,
             new_state: 7,
@@ -334,7 +344,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damaged_record_panics(damage in prop::collection::vec((0..144_usize, any::<u8>()), 0..8)) {
+        fn no_damaged_record_panics(damage in prop::collection::vec((0..size_of::<wire::StateChange>(), any::<u8>()), 0..8)) {
             let mut bytes = change().as_bytes().to_vec();
             for (place, value) in damage {
                 if let Some(byte) = bytes.get_mut(place) {

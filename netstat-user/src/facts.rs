@@ -112,6 +112,8 @@ pub struct Sighting {
     pub cgroup: Option<u64>,
     /// The inode of the file behind it, when a process holds it.
     pub inode: Option<u64>,
+    /// Of a subflow, the MPTCP socket that processes hold, once anybody has asked for its cookie.
+    pub mptcp: Option<Cookie>,
     /// Its queues.
     pub queues: Queues,
 }
@@ -130,8 +132,19 @@ pub struct Fence {
 /// A descriptor that holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// The socket.
+    /// The socket; of MPTCP the one above its subflows.
     pub cookie: Cookie,
     /// Who holds it.
     pub owner: Owner,
+}
+
+/// What one scan of all open files has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderScan {
+    /// A time before the first look.
+    pub start: Ktime,
+    /// It went through all processes, and not only those of another PID namespace than the root's.
+    pub complete: bool,
+    /// The descriptors that hold sockets.
+    pub holders: Vec<Holder>,
 }

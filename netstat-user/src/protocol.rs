@@ -16,9 +16,7 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::{Ktime, WallClock};
-use crate::connection::Netns;
-use crate::settings::Settings;
-use crate::view::{Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, Unswept, WatchQuery};
+use crate::view::{Histories, HistoryQuery, RowQuery, RowView, SnapshotEnd, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
 pub const VERSION: u16 = 3;
@@ -27,8 +25,8 @@ pub const VERSION: u16 = 3;
 pub const LONGEST_QUESTION: usize = 4 * 1024;
 /// An answer's frame is at most this long.
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// Rows in one frame.
-pub const ROWS_PER_FRAME: usize = 4096;
+/// Rows in one frame: so many that they fit even if each has as many owners as a row can have.
+pub const ROWS_PER_FRAME: usize = 2048;
 /// Rows in one frame when they have figures, which take three times the room that a row takes.
 pub const FIGURED_ROWS_PER_FRAME: usize = 1024;
 /// Stream items in one frame.
@@ -62,9 +60,8 @@ pub enum Answer {
     Stats(Box<Stats>),
     /// What was found, the time of day that its times stand for, and the time now.
     Histories(WallClock, Ktime, Histories),
-    /// No more rows; the time of day that their times stand for; and the namespaces that could not be looked
-    /// into, and what the namespaces are set to, if figures were asked for.
-    End(WallClock, Vec<Unswept>, Vec<(Netns, Settings)>),
+    /// No more rows; the time of day that their times stand for; and what belongs to them.
+    End(WallClock, SnapshotEnd),
     /// The question cannot be answered, and why.
     Failed(String),
 }

@@ -173,6 +173,7 @@ mod tests {
         clock::Ktime,
         connection::{Family, Netns},
         facts::Form,
+        owners::Owners,
         tcp::TcpState::{Established, FinWait1, Listen},
     };
 
@@ -202,7 +203,7 @@ mod tests {
             at_least: false,
             queues: None,
             uid: None,
-            owner: None,
+            owners: Owners::default(),
             cgroup: None,
             inode: None,
             figures: None,

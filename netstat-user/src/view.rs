@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Netns, Owner},
+    connection::{Connection, Netns},
     facts::{FigureSet, Figures, Form, Queues},
     filter::Filter,
+    owners::Owners,
     settings::Settings,
     sources::HookState,
     table::{Ended, Ending, Row, Step, Transition},
@@ -35,7 +36,7 @@ pub struct RowView {
     /// The socket's user.
     pub uid: Option<u32>,
     /// Who holds it, or held it last.
-    pub owner: Option<Owner>,
+    pub owners: Owners,
     /// The socket's control group.
     pub cgroup: Option<u64>,
     /// The inode of the file behind it.
@@ -58,7 +59,7 @@ impl RowView {
             at_least: row.at_least,
             queues: row.queues,
             uid: row.uid,
-            owner: row.owner,
+            owners: row.owners.clone(),
             cgroup: row.cgroup,
             inode: row.inode,
             figures: None,
@@ -202,8 +203,40 @@ pub struct Snapshot {
     pub rows: Vec<RowView>,
     /// Namespaces of which the rows may be wrong or missing.
     pub unswept: Vec<Unswept>,
+    /// Why owners may be missing.
+    pub unseen: Option<Unseen>,
     /// What the namespaces are set to, if figures were asked for.
     pub settings: Vec<(Netns, Settings)>,
+}
+
+/// What comes behind the rows of a snapshot: as in [`Snapshot`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "they are the fields of a snapshot")]
+pub struct SnapshotEnd {
+    pub unswept: Vec<Unswept>,
+    pub unseen: Option<Unseen>,
+    pub settings: Vec<(Netns, Settings)>,
+}
+
+/// Why nobody can tell who holds some sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unseen {
+    /// Open files cannot be scanned: what the system said.
+    Files(String),
+    /// The scan goes through one PID namespace, which is not the root's.
+    Processes,
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(why) => write!(f, "cannot tell who holds the sockets, but for those who were seen to act: {why}"),
+            Self::Processes => f.write_str(
+                "cannot see the processes outside of this PID namespace, so the owners of their sockets are missing: \
+                 run netstate in the host's, such as with `nsenter -t 1 -p`, or `docker run --pid=host`",
+            ),
+        }
+    }
 }
 
 /// A network namespace whose sockets cannot be looked at.

@@ -8,6 +8,7 @@ pub mod binary;
 pub mod bpf;
 pub mod daemon;
 pub mod figures;
+pub mod holder;
 pub mod liar;
 pub mod lifecycle;
 pub mod link;
@@ -28,6 +29,7 @@ pub mod watch;
 use libtest_mimic as _;
 
 pub use daemon::Daemon;
+pub use holder::Holder;
 pub use link::Link;
 pub use namespace::Namespace;
 pub use peer::Peer;

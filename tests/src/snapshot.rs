@@ -40,13 +40,47 @@ pub struct Listed {
     pub pid: Option<u32>,
     pub comm: Option<String>,
     pub fd: Option<u32>,
+    pub owner_source: Option<String>,
+    pub owners: Vec<Owner>,
+    pub more_owners: u32,
+    pub exe: Option<String>,
+    pub user: Option<String>,
     pub cgroup: Option<serde_json::Value>,
     pub inode: Option<u64>,
     #[serde(default)]
     pub tcp: Option<serde_json::Value>,
 }
 
+/// One of a row's owners.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "as of `Listed`")]
+pub struct Owner {
+    pub pid: u32,
+    pub fd: Option<u32>,
+    pub fds: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub source: String,
+}
+
+impl Owner {
+    /// Whether it is said to hold the socket.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.source == "event" || self.source == "scan"
+    }
+}
+
 impl Listed {
+    /// The processes that are said to hold it, by their ids.
+    #[must_use]
+    pub fn held_by(&self) -> Vec<u32> {
+        let current = self.owners.iter().filter(|owner| owner.is_current());
+        let mut pids: Vec<u32> = current.map(|owner| owner.pid).collect();
+        pids.sort_unstable();
+        pids
+    }
+
     /// The local end.
     #[must_use]
     pub fn local(&self) -> End {

@@ -42,6 +42,7 @@ pub struct Transition {
     pub pid: Option<u32>,
     pub comm: Option<String>,
     pub fd: Option<u32>,
+    pub owner_source: Option<String>,
     pub cgroup: Option<serde_json::Value>,
     pub time: String,
     pub from: Option<String>,

@@ -1,14 +1,17 @@
-//! `iter/task_file`: every open file of every process, of which the TCP sockets are reported. One pass over
+//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported. One pass over
 //! all processes finds the holders of all sockets, whatever their network namespace.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock, bpf_sock_from_file,
+};
 use netstat_ebpf::wire::{COMM_LEN, SocketHeld, kind};
 
 use crate::{
     kernel::{at, load},
     seq::IterContext,
+    socket::IPPROTO_MPTCP,
 };
 
 #[unsafe(no_mangle)]
@@ -32,19 +35,29 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         if sk.is_null() {
             return 0;
         }
-        let tcp = bpf_skc_to_tcp_sock(sk);
-        if tcp.is_null() {
+        if !is_tcp_or_mptcp(sk) {
             return 0;
         }
+        let process: *const c_void = load(task, at!(task_group_leader));
         let mut record = MaybeUninit::<SocketHeld>::uninit();
         let out = record.as_mut_ptr();
         (*out).kind = kind::SOCKET_HELD;
         (*out).fd = fd;
-        (*out).cookie = bpf_get_socket_cookie(tcp.cast());
+        (*out).time = bpf_ktime_get_boot_ns();
+        (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
         (*out).reserved = 0;
-        (*out).comm = load::<[u8; COMM_LEN]>(task, at!(task_comm));
+        (*out).start = load(process, at!(task_start));
+        (*out).comm = load::<[u8; COMM_LEN]>(process, at!(task_comm));
         ctx.write(record.assume_init_ref());
     }
     0
+}
+
+/// Processes hold a plain TCP socket itself, and of MPTCP the socket above its subflows, whose cookie joins them:
+/// see `socket_iter`.
+#[inline(always)]
+unsafe fn is_tcp_or_mptcp(sk: *mut c_void) -> bool {
+    // SAFETY: `sk` is the sock of an open socket. `bpf_skc_to_tcp_sock` looks at family and type as well.
+    unsafe { !bpf_skc_to_tcp_sock(sk).is_null() || load::<u16>(sk, at!(sk_protocol)) == IPPROTO_MPTCP }
 }

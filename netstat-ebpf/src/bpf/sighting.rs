@@ -6,10 +6,13 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
     generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
 };
-use netstat_ebpf::wire::{SocketSeen, SweepEnd, form, kind, lost, sweep};
+use netstat_ebpf::{
+    fields::ABSENT,
+    wire::{SocketSeen, SweepEnd, form, kind, lost, sweep},
+};
 
 use crate::{
-    kernel::{at, load},
+    kernel::{at, load, load_optional},
     ring,
     seq::IterContext,
     socket::{TCP_SYN_RECV, TCP_TIME_WAIT, describe_common, describe_full, describe_tcp},
@@ -42,6 +45,7 @@ pub unsafe fn see(sk: *const c_void, kind: u32, out: *mut SocketSeen) -> Option<
         (*out).reserved = [0; 2];
         (*out).time = bpf_ktime_get_boot_ns();
         (*out).inode = 0;
+        (*out).mptcp = 0;
         (*out).recv_q = 0;
         (*out).send_q = 0;
         (*out).backlog = 0;
@@ -100,6 +104,7 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> Option
         let file: *const c_void = load(socket, at!(socket_file));
         let inode: *const c_void = load(file, at!(file_inode));
         (*out).inode = load(inode, at!(inode_number));
+        (*out).mptcp = mptcp_cookie(tcp);
         if state == TCP_LISTEN {
             (*out).recv_q = load(tcp, at!(sk_ack_backlog));
             (*out).backlog = load(tcp, at!(sk_max_ack_backlog));
@@ -110,6 +115,35 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> Option
             (*out).send_q = load::<u32>(tcp, at!(write_seq)).wrapping_sub(load(tcp, at!(snd_una)));
         }
         Some(Sock::Full(tcp))
+    }
+}
+
+/// The cookie of the MPTCP socket that `tcp` is a subflow of; 0 when it is none, or when nobody has asked for that
+/// cookie yet, which the next scan for holders does if anybody holds the socket.
+///
+/// `is_mptcp` is set and cleared together with the protocol above TCP (`subflow_ulp_init`, `subflow_ulp_fallback`).
+/// The context that this keeps holds a reference to the MPTCP socket until the subflow is destroyed
+/// (`subflow_ulp_release`); before that it is unhashed, and the iterator passes over it.
+#[inline(always)]
+unsafe fn mptcp_cookie(tcp: *const c_void) -> u64 {
+    let (context, owner) = (at!(icsk_ulp_data), at!(subflow_conn));
+    if context == ABSENT || owner == ABSENT {
+        return 0;
+    }
+    // SAFETY: `tcp` is a trusted `tcp_sock`. The context is a pointer to void, behind which the verifier knows nothing,
+    // so a helper reads it; that fails where the address does not.
+    unsafe {
+        if load_optional::<u8>(tcp, at!(is_mptcp)).unwrap_or(0) == 0 {
+            return 0;
+        }
+        let context: *const u8 = load(tcp, context);
+        let Ok(sk) = bpf_probe_read_kernel(context.add(owner as usize).cast::<*const u8>()) else {
+            return 0;
+        };
+        if sk.is_null() {
+            return 0;
+        }
+        bpf_probe_read_kernel(sk.add(at!(skc_cookie) as usize).cast::<u64>()).unwrap_or(0)
     }
 }
 

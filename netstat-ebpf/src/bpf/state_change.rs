@@ -105,6 +105,7 @@ fn trace(ctx: &BtfTracePointContext) -> i32 {
         (&raw mut (*out).comm)
             .cast::<[u64; 2]>()
             .write(load(process, at!(task_comm)));
+        (*out).start = load(process, at!(task_start));
     }
     entry.submit(0);
     0

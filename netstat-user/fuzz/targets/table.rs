@@ -183,6 +183,7 @@ fn sighting(time: Ktime, connection: Connection, state: TcpState, form: Form) ->
         uid: None,
         cgroup: None,
         inode: None,
+        mptcp: None,
         queues: Queues::default(),
     }
 }

@@ -201,8 +201,10 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
             walker.run(job, |outcome| match outcome {
                 Outcome::Namespace(sweep, ..) => count += sweep.sightings.len(),
                 Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
-                Outcome::Holders(Ok(holders)) => count += holders.len(),
-                Outcome::Holders(Err(error)) => failures.push(error),
+                Outcome::HoldersDone(done) => match done.found {
+                    Ok(scan) => count += scan.holders.len(),
+                    Err(error) => failures.push(error),
+                },
             });
         });
     });

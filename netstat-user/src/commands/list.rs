@@ -7,13 +7,14 @@ use std::{
 
 use super::{
     filtering, selection,
-    snapshot::{Source, tell_unswept},
+    snapshot::{Source, tell_missing},
 };
 use crate::{
     cli::{ListArgs, NetnsArg},
     clock::WallClock,
     connection::Family,
     filter::Filter,
+    labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
     view::{RowQuery, RowView},
@@ -34,7 +35,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let mut source = Source::find(socket, args.alone).await?;
     let (clock, snapshot) = source.rows(&query).await?;
     let mut names = Names::read();
-    tell_unswept(&snapshot.unswept, &mut names);
+    tell_missing(&snapshot, &mut names);
     let mut rows = snapshot.rows;
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);
@@ -50,6 +51,13 @@ fn netns<'a>(args: &'a ListArgs, filter: Option<&Filter>) -> &'a NetnsArg {
     let named = filter.is_some_and(Filter::names_namespaces);
     let default = if named { &NetnsArg::All } else { &NetnsArg::Own };
     args.netns.as_ref().unwrap_or(default)
+}
+
+/// What the reader has to know of executables that are missing.
+fn unreadable(processes: usize) -> String {
+    format!(
+        "what {processes} process(es) execute may not be seen: run with sudo, or grant the binary CAP_SYS_PTRACE"
+    )
 }
 
 /// Listeners or others: a filter that is about states decides, as with `ss`, unless a flag does.
@@ -80,7 +88,13 @@ fn write(
     names: &mut Names,
 ) -> io::Result<()> {
     if args.json {
-        return rows.iter().try_for_each(|row| json::row(out, row, names, clock));
+        let mut labels = Labels::new();
+        rows.iter()
+            .try_for_each(|row| json::row(out, row, names, &mut labels, clock))?;
+        if labels.refused() > 0 {
+            eprintln!("netstate: {}", unreadable(labels.refused()));
+        }
+        return Ok(());
     }
     let columns = netstat::Columns {
         extend: args.extend,

@@ -6,6 +6,7 @@ use super::{filtering, selection};
 use crate::{
     cli::ShowArgs,
     client::Client,
+    labels::Labels,
     namespaces::Names,
     output::{self, color::Palette, history::Histories as Printer, json},
     view::{Histories, HistoryQuery, RowQuery},
@@ -27,9 +28,16 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     let (clock, now, histories) = client.histories(query).await?;
     let mut out = output::stdout();
     if args.json {
-        let mut names = Names::read();
+        let (mut names, mut labels) = (Names::read(), Labels::new());
         for history in &histories.found {
-            output::written(json::history(&mut out, history, &mut names, clock, now))?;
+            output::written(json::history(
+                &mut out,
+                history,
+                &mut names,
+                &mut labels,
+                clock,
+                now,
+            ))?;
         }
     } else {
         let mut printer = Printer::new(Palette::new(args.color), clock, now);

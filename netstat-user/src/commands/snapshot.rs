@@ -11,10 +11,11 @@ use crate::{
     facts::FigureSet,
     loader,
     namespaces::Names,
+    processes,
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
-    view::{RowQuery, RowView, Snapshot, Trouble, Unswept},
+    view::{RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
 
 /// Where rows come from.
@@ -58,24 +59,30 @@ async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
-    let (mut finished, mut figures) = (None, FigureSet::default());
+    let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
     let mut fold = |outcome| match outcome {
         Outcome::Namespace(sweep, _, found) => {
             table.apply_sweep(&sweep, &mut Vec::new());
             figures.extend(found);
         }
         Outcome::SocketsDone(done) => finished = Some(done),
-        Outcome::Holders(Ok(holders)) => table.apply_holders(holders),
-        Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+        Outcome::HoldersDone(done) => scan = Some(done.found),
     };
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
         Figuring::Nowhere
     };
-    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
+    // In this order: the scan draws the cookies by which the sweep joins MPTCP to its holders.
     if query.holders {
         walker.run(Job::Holders, &mut fold);
+    }
+    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
+    let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
+    match scan {
+        Some(Ok(scan)) => table.apply_scan(scan),
+        Some(Err(error)) => unseen = Some(Unseen::Files(error.to_string())),
+        None => {}
     }
     let now = Ktime::now();
     let wanted = table.rows().filter(|row| query.wants(row));
@@ -83,6 +90,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         rows: wanted
             .map(|row| RowView::new(row, now).with_figures(&figures))
             .collect(),
+        unseen,
         settings: figures.settings().collect(),
         unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
     })
@@ -108,10 +116,13 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
     failed.collect()
 }
 
-/// Tells the reader of namespaces that could not be looked into.
-pub(super) fn tell_unswept(unswept: &[Unswept], names: &mut Names) {
-    if let Some(note) = note(unswept, names) {
+/// Tells the reader what may be missing: of namespaces that could not be looked into, and of holders.
+pub(super) fn tell_missing(snapshot: &Snapshot, names: &mut Names) {
+    if let Some(note) = note(&snapshot.unswept, names) {
         eprintln!("netstate: {note}");
+    }
+    if let Some(unseen) = &snapshot.unseen {
+        eprintln!("netstate: {unseen}");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     filtering, selection,
-    snapshot::{Source, tell_unswept},
+    snapshot::{Source, tell_missing},
     tracing::Stop,
 };
 use crate::{
@@ -76,7 +76,7 @@ async fn examine(
     let began = Instant::now();
     sleep(BETWEEN).await;
     let (_, second) = source.rows(query).await?;
-    tell_unswept(&second.unswept, &mut Names::read());
+    tell_missing(&second, &mut Names::read());
     let (before, now) = (Look::from(first), Look::from(second));
     Ok(diagnose(&Looks {
         before: &before,

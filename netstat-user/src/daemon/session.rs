@@ -13,7 +13,7 @@ use crate::{
         self, Answer, BadGreeting, FIGURED_ROWS_PER_FRAME, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER,
         LONGEST_QUESTION, Question, ROWS_PER_FRAME,
     },
-    view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
+    view::{HistoryQuery, RowQuery, Snapshot, SnapshotEnd, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -116,6 +116,7 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
         Ok(Snapshot {
             rows,
             unswept,
+            unseen,
             settings,
         }) => {
             let part = if figures {
@@ -126,8 +127,12 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
             for part in rows.chunks(part) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            let end = Answer::End(handle.clock(), unswept, settings);
-            in_time(answer(frames, &end)).await
+            let end = SnapshotEnd {
+                unswept,
+                unseen,
+                settings,
+            };
+            in_time(answer(frames, &Answer::End(handle.clock(), end))).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

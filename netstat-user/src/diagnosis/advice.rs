@@ -9,7 +9,7 @@ pub(super) fn advice(finding: &Finding) -> String {
     let peer = connection.remote.addr(connection.family).to_canonical();
     let port = connection.remote.port().unwrap_or(0);
     let local = connection.local.port().unwrap_or(0);
-    let who = finding.example.owner.map_or_else(
+    let who = finding.example.owners.first().map_or_else(
         || "the process".to_owned(),
         |owner| format!("{} ({})", owner.comm, owner.pid),
     );
@@ -17,7 +17,7 @@ pub(super) fn advice(finding: &Finding) -> String {
         .group
         .pid
         .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
-    let fd = finding.example.owner.and_then(|owner| owner.fd);
+    let fd = finding.example.owners.first().and_then(|owner| owner.fd);
     let fd = fd.map_or_else(|| "the socket".to_owned(), |fd| format!("fd {fd}"));
     match finding.group.kind {
         Kind::HeldByAcceptQueue if finding.group.state == TcpState::SynSent => {

@@ -220,7 +220,7 @@ impl<'a> Context<'a> {
             kind: symptom.kind,
             netns: row.connection.netns,
             state: row.state,
-            pid: row.owner.map(|owner| owner.pid),
+            pid: row.owners.first().map(|owner| owner.pid),
             service: self.service(row),
         };
         let gathered = match findings.entry(group) {
@@ -269,7 +269,7 @@ impl<'a> Context<'a> {
         for row in &self.looks.now.rows {
             let place = row.connection.tuple().and_then(|tuple| wanted.get(&tuple));
             if let Some(finding) = place.and_then(|place| found.get_mut(*place)) {
-                finding.peer = row.owner;
+                finding.peer = row.owners.first().copied();
             }
         }
     }

@@ -67,7 +67,7 @@ impl<'a> Traffic<'a> {
         self.ports.insert(port);
         self.time_wait += usize::from(row.state == TimeWait);
         // One that a process holds says who it is that connects.
-        if self.example.is_none_or(|example| example.owner.is_none()) {
+        if self.example.is_none_or(|example| !example.owners.is_held()) {
             self.example = Some(row);
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
-    view::{RowQuery, RowView, Snapshot, Unswept},
+    view::{RowQuery, RowView, Snapshot, Unseen, Unswept},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -37,6 +37,7 @@ impl Copies {
         &mut self,
         query: RowQuery,
         unswept: Vec<Unswept>,
+        unseen: Option<Unseen>,
         figures: Arc<FigureSet>,
         reply: Reply<Snapshot>,
     ) {
@@ -48,6 +49,7 @@ impl Copies {
             snapshot: Snapshot {
                 rows: Vec::new(),
                 unswept,
+                unseen,
                 settings,
             },
             reply,

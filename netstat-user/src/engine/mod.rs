@@ -9,6 +9,7 @@ mod counters;
 mod handle;
 mod losses;
 mod places;
+mod scans;
 mod searches;
 mod stream;
 mod sweeps;
@@ -40,6 +41,7 @@ use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
 use places::Places;
+use scans::Scans;
 use searches::Searches;
 use stream::Publisher;
 use sweeps::{Question, Sweeps};
@@ -78,6 +80,7 @@ struct Core {
     jobs: jobs::Sender<Job>,
     stream: Publisher,
     sweeps: Sweeps,
+    scans: Scans,
     places: Places,
     copies: Copies,
     searches: Searches,
@@ -110,6 +113,7 @@ impl Engine {
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
+            scans: Scans::new(Instant::now()),
             places: Places::default(),
             copies: Copies::default(),
             searches: Searches::default(),
@@ -163,6 +167,7 @@ impl Engine {
                 }
                 () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
                 () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() => core.start_sweep()?,
+                () = sleep_until(core.scans.due().into()), if core.scans.idle() => core.start_scan()?,
                 ready = self.log.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -196,6 +201,7 @@ impl Core {
         let now = Instant::now();
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
+        self.scans.noticed(now, self.table.ever_ownerless());
         if self.places.take_news() {
             self.sweeps.strangers_came(now);
         }
@@ -237,7 +243,7 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query, Vec::new(), Arc::default(), reply);
+                self.copies.add(query, Vec::new(), None, Arc::default(), reply);
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
                 self.searches.add(query, Arc::default(), reply);

@@ -192,10 +192,8 @@ impl Sweeps {
 impl Core {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
         let questions = std::mem::take(&mut self.sweeps.waiting);
-        if questions.iter().any(Question::wants_holders) {
-            self.jobs
-                .send(Job::Holders)
-                .map_err(|_| EngineError::SweeperGone)?;
+        if !self.sweeps.seeded || questions.iter().any(Question::wants_holders) {
+            self.start_scan_with_sweep()?;
         }
         let now = Instant::now();
         let scope = self.scope(&questions, now);
@@ -253,8 +251,7 @@ impl Core {
 
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Holders(Ok(holders)) => self.table.apply_holders(holders),
-            Outcome::Holders(Err(error)) => log::warn!("cannot tell who holds the sockets: {error}"),
+            Outcome::HoldersDone(done) => self.scan_done(done),
             Outcome::Namespace(sweep, fence, figures) => {
                 if let Some(running) = &mut self.sweeps.running {
                     running.figures.extend(figures);
@@ -330,6 +327,7 @@ impl Core {
             let lost = self.places.lost(done);
             self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
         }
+        self.fold_held_back();
         self.places.forget(|netns| self.table.rows_in(netns) > 0);
         self.sweeps.passed.clear();
         self.counters
@@ -397,8 +395,9 @@ impl Core {
                         trouble: Trouble::Closed(error.to_string()),
                     }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
+                    let unseen = query.holders.then(|| self.unseen()).flatten();
                     let figures = figures_for(query.figures);
-                    self.copies.add(query, unswept, figures, reply);
+                    self.copies.add(query, unswept, unseen, figures, reply);
                 }
                 (None, Question::Histories(query, reply)) => {
                     let figures = figures_for(query.rows.figures);

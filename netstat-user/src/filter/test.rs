@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
+    owners::Owners,
     table::{Row, Transition},
     view::RowView,
 };
@@ -77,8 +78,8 @@ impl Test {
                     Side::Either => local() || remote(),
                 }
             }
-            Self::Pid(pid) => subject.owner.is_some_and(|owner| owner.pid == pid),
-            Self::Comm(comm) => subject.owner.is_some_and(|owner| owner.comm == comm),
+            Self::Pid(pid) => subject.is_held_by(|owner| owner.pid == pid),
+            Self::Comm(comm) => subject.is_held_by(|owner| owner.comm == comm),
             Self::Uid(uid) => subject.uid == Some(uid),
             Self::Netns(netns) => connection.netns == netns,
             Self::Family(family) => connection.family == family,
@@ -95,10 +96,19 @@ pub struct Subject<'a> {
     pub connection: &'a Connection,
     /// Its state, or both states of a transition.
     pub states: StateSet,
-    /// Who holds it.
+    /// Who holds it, or did something with it.
     pub owner: Option<Owner>,
+    /// All that hold it, as far as they are listed.
+    pub owners: Option<&'a Owners>,
     /// Its user.
     pub uid: Option<u32>,
+}
+
+impl Subject<'_> {
+    fn is_held_by(&self, wanted: impl Fn(&Owner) -> bool) -> bool {
+        let mut listed = self.owners.into_iter().flat_map(Owners::iter);
+        self.owner.is_some_and(|owner| wanted(&owner)) || listed.any(wanted)
+    }
 }
 
 impl<'a> From<&'a Row> for Subject<'a> {
@@ -106,7 +116,8 @@ impl<'a> From<&'a Row> for Subject<'a> {
         Self {
             connection: &row.connection,
             states: row.state.into(),
-            owner: row.owner,
+            owner: None,
+            owners: Some(&row.owners),
             uid: row.uid,
         }
     }
@@ -117,7 +128,8 @@ impl<'a> From<&'a RowView> for Subject<'a> {
         Self {
             connection: &row.connection,
             states: row.state.into(),
-            owner: row.owner,
+            owner: None,
+            owners: Some(&row.owners),
             uid: row.uid,
         }
     }
@@ -130,6 +142,7 @@ impl<'a> From<&'a Transition> for Subject<'a> {
             connection: &transition.connection,
             states: from.union(transition.to.into()),
             owner: transition.owner,
+            owners: None,
             uid: transition.uid,
         }
     }

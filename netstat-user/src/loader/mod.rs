@@ -66,7 +66,7 @@ pub struct Tracer {
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
-    let figures = load_iterators(&mut ebpf, &btf)?;
+    let optional = load_iterators(&mut ebpf, &btf)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
@@ -84,7 +84,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
             hooks: hooks.programs,
         },
         log: KernelLog(log),
-        iterators: Iterators { ebpf, figures },
+        iterators: Iterators { ebpf, optional },
         hooks: hooks.states,
     })
 }
@@ -96,8 +96,8 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
 /// [`LoadError`].
 pub fn iterators() -> Result<Iterators, LoadError> {
     let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
-    let figures = load_iterators(&mut ebpf, &btf)?;
-    Ok(Iterators { ebpf, figures })
+    let optional = load_iterators(&mut ebpf, &btf)?;
+    Ok(Iterators { ebpf, optional })
 }
 
 /// Looks for the kernel fields that the programs read; returns those that are missing and can be done without.
@@ -124,12 +124,22 @@ fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
     Ok((ebpf, btf))
 }
 
-/// Loads the iterators. The one that reads figures is optional: what comes back for it says why the kernel has not
-/// taken it.
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<Result<(), LoadError>, LoadError> {
+/// Iterators that can be done without: why the kernel has not taken them.
+#[derive(Debug)]
+struct Optional {
+    /// The one that reads figures.
+    figures: Result<(), LoadError>,
+    /// The one for files: without it, owners are those that events tell.
+    files: Result<(), LoadError>,
+}
+
+/// Loads the iterators.
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<Optional, LoadError> {
     load_iterator(ebpf, btf, SOCKETS)?;
-    load_iterator(ebpf, btf, FILES)?;
-    Ok(load_iterator(ebpf, btf, FIGURES))
+    Ok(Optional {
+        figures: load_iterator(ebpf, btf, FIGURES),
+        files: load_iterator(ebpf, btf, FILES),
+    })
 }
 
 fn load_iterator(
@@ -208,7 +218,7 @@ impl AsRawFd for EventRing {
 #[derive(Debug)]
 pub struct Iterators {
     ebpf: Ebpf,
-    figures: Result<(), LoadError>,
+    optional: Optional,
 }
 
 impl Iterators {
@@ -234,7 +244,7 @@ impl Iterators {
     /// Why the kernel has not taken the program that reads figures; `None` when it has.
     #[must_use]
     pub fn without_figures(&self) -> Option<&LoadError> {
-        self.figures.as_ref().err()
+        self.optional.figures.as_ref().err()
     }
 
     /// Opens a walk over all open files of the PID namespace. Read from the file come
@@ -244,7 +254,10 @@ impl Iterators {
     ///
     /// [`LoadError`] when the kernel refuses.
     pub fn files(&mut self) -> Result<File, LoadError> {
-        self.open(FILES.0)
+        match &self.optional.files {
+            Ok(()) => self.open(FILES.0),
+            Err(why) => Err(LoadError::other("cannot walk the open files", &why.in_short())),
+        }
     }
 
     fn open(&mut self, name: &'static str) -> Result<File, LoadError> {

@@ -14,6 +14,7 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::connection::Netns;
+pub(crate) use mounts::unescaped;
 pub use names::{Names, told};
 pub use search::{Aim, Effort, Findings, search};
 

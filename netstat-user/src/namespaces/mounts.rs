@@ -28,7 +28,7 @@ fn mount(line: &[u8]) -> Option<(Netns, PathBuf)> {
 }
 
 /// A path as the kernel lists it: blanks, line ends and backslashes as three octal digits (`mangle_path`).
-fn unescaped(text: &[u8]) -> PathBuf {
+pub(crate) fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, tail)) = rest.split_first() {

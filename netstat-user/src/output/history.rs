@@ -97,7 +97,7 @@ impl Histories {
             self.standing(history),
         )?;
         let mut about = format!("cookie {}", connection.cookie.0);
-        if let Some(owner) = &row.owner {
+        if let Some(owner) = row.owners.first() {
             let _ = write!(about, ", {}/{}", owner.pid, owner.comm);
             if let Some(fd) = owner.fd {
                 let _ = write!(about, " fd {fd}");

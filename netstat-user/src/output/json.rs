@@ -13,7 +13,8 @@ use tcp::Tcp;
 
 use crate::{
     clock::{Ktime, WallClock},
-    connection::{Connection, Family, Owner},
+    connection::{Connection, Family, Owner, OwnerSource},
+    labels::{Container, Labels},
     namespaces::Names,
     table::{Source, Transition},
     tcp::TcpState,
@@ -26,8 +27,14 @@ use crate::{
 /// # Errors
 ///
 /// What `out` returns.
-pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallClock) -> io::Result<()> {
-    line(out, &Row::of(row, names, clock))
+pub fn row(
+    out: &mut impl Write,
+    row: &RowView,
+    names: &mut Names,
+    labels: &mut Labels,
+    clock: WallClock,
+) -> io::Result<()> {
+    line(out, &Row::of(row, names, labels, clock))
 }
 
 /// Writes one item of the stream.
@@ -118,6 +125,7 @@ pub fn history(
     out: &mut impl Write,
     history: &HistoryView,
     names: &mut Names,
+    labels: &mut Labels,
     clock: WallClock,
     now: Ktime,
 ) -> io::Result<()> {
@@ -134,7 +142,7 @@ pub fn history(
     line(
         out,
         &History {
-            row: Row::of(&history.row, names, clock),
+            row: Row::of(&history.row, names, labels, clock),
             stays: stays.collect(),
             forgotten: history.forgotten,
             ended: history.ending.map(|ending| HistoryEnd {
@@ -198,6 +206,7 @@ struct Holder {
     pid: Option<u32>,
     comm: Option<String>,
     fd: Option<u32>,
+    owner_source: Option<OwnerSource>,
     cgroup: Option<u64>,
 }
 
@@ -208,7 +217,33 @@ impl Holder {
             pid: owner.map(|owner| owner.pid),
             comm: owner.map(|owner| owner.comm.to_string()),
             fd: owner.and_then(|owner| owner.fd),
+            owner_source: owner.map(|owner| owner.source),
             cgroup,
+        }
+    }
+}
+
+/// One of a row's owners.
+#[derive(Serialize)]
+struct ListedOwner {
+    pid: u32,
+    fd: Option<u32>,
+    /// How many descriptors it has for the socket.
+    fds: Option<u32>,
+    comm: String,
+    exe: Option<String>,
+    source: OwnerSource,
+}
+
+impl ListedOwner {
+    fn of(owner: &Owner, labels: &mut Labels) -> Self {
+        Self {
+            pid: owner.pid,
+            fd: owner.fd,
+            fds: owner.fd.map(|_| owner.more_fds.saturating_add(1)),
+            comm: owner.comm.to_string(),
+            exe: labels.exe(owner).map(str::to_owned),
+            source: owner.source,
         }
     }
 }
@@ -226,12 +261,22 @@ struct Row {
     backlog: Option<u32>,
     #[serde(flatten)]
     holder: Holder,
+    owners: Vec<ListedOwner>,
+    more_owners: u32,
+    exe: Option<String>,
+    user: Option<String>,
+    unit: Option<String>,
+    user_unit: Option<String>,
+    container: Option<Container>,
+    pod: Option<String>,
     inode: Option<u64>,
     tcp: Option<Tcp>,
 }
 
 impl Row {
-    fn of(row: &RowView, names: &mut Names, clock: WallClock) -> Self {
+    fn of(row: &RowView, names: &mut Names, labels: &mut Labels, clock: WallClock) -> Self {
+        let first = row.owners.first();
+        let placement = labels.placement(row.cgroup, first);
         Self {
             identity: Identity::of(&row.connection, names),
             state: row.state.name(),
@@ -244,7 +289,19 @@ impl Row {
                 .queues
                 .filter(|_| row.state == TcpState::Listen)
                 .map(|queues| queues.backlog),
-            holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
+            holder: Holder::of(row.uid, first, row.cgroup),
+            owners: row
+                .owners
+                .iter()
+                .map(|owner| ListedOwner::of(owner, labels))
+                .collect(),
+            more_owners: row.owners.unlisted(),
+            exe: first.and_then(|owner| labels.exe(owner).map(str::to_owned)),
+            user: row.uid.and_then(|uid| labels.user(uid).map(str::to_owned)),
+            unit: placement.unit,
+            user_unit: placement.user_unit,
+            container: placement.container,
+            pod: placement.pod,
             inode: row.inode,
             tcp: row.figures.as_deref().map(Tcp::of),
         }

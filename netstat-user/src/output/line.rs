@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::{Short, color::Palette};
 use crate::{
     clock::WallClock,
-    connection::{Connection, Endpoint, Family, Netns},
+    connection::{Connection, Endpoint, Family, Netns, OwnerSource},
     namespaces::Names,
     table::{Source, Transition},
     view::StreamItem,
@@ -121,6 +121,7 @@ impl Lines {
 
     fn remarks(&self, transition: &Transition) -> String {
         let mut text = match &transition.owner {
+            Some(owner) if owner.source == OwnerSource::Inherited => format!("{}/{}?", owner.pid, owner.comm),
             Some(owner) => format!("{}/{}", owner.pid, owner.comm),
             None => "-".to_owned(),
         };
@@ -229,8 +230,12 @@ mod tests {
             reason: Some(Reason::Refused),
             owner: Some(Owner {
                 pid: 7,
+                start: Ktime(0),
                 fd: None,
+                more_fds: 0,
                 comm: Comm(*b"a\x1b[2J\0\0\0\0\0\0\0\0\0\0\0"),
+                seen: Ktime(0),
+                source: OwnerSource::Event,
             }),
             uid: Some(0),
             cgroup: None,

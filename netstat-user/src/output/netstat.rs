@@ -162,16 +162,21 @@ fn number(number: Option<u32>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-/// The process that holds a socket, cut as netstat cuts it. The last one that held it, which the row may still
-/// know, does not hold it: then there is no inode.
+/// The process that holds a socket, cut as netstat cuts it, and how many others do. Who held it last does not, nor
+/// does who holds the listener of a connection that nobody has accepted yet.
 fn program(row: &RowView) -> String {
-    let Some(owner) = row.owner.filter(|_| row.inode.is_some()) else {
+    let Some(owner) = row.owners.first().filter(|owner| owner.is_current()) else {
         return "-".to_owned();
     };
-    format!("{}/{}", owner.pid, owner.comm)
+    let others = match row.owners.others() {
+        0 => String::new(),
+        others => format!("+{others}"),
+    };
+    let program: String = format!("{}/{}", owner.pid, owner.comm)
         .chars()
-        .take(PROGRAM_LENGTH)
-        .collect()
+        .take(PROGRAM_LENGTH.saturating_sub(others.len()))
+        .collect();
+    program + &others
 }
 
 /// What is armed, in how many seconds it runs out, timeouts and probes so far: as the kernel writes them to

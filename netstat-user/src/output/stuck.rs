@@ -59,9 +59,11 @@ fn one(out: &mut impl Write, finding: &Finding, names: &mut Names, palette: Pale
         connection.cookie.0
     );
     if let Some(name) = names.of(connection.netns) {
-        example.push_str(&format!(", netns {name}"));
+        example.push_str(", netns ");
+        example.push_str(name);
     } else {
-        example.push_str(&format!(", netns {}", connection.netns.0));
+        example.push_str(", netns ");
+        example.push_str(&connection.netns.0.to_string());
     }
     line("example", &example)?;
     line("next", &finding.advice)
@@ -88,7 +90,7 @@ struct Holder<'a>(&'a Finding);
 
 impl fmt::Display for Holder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(owner) = &self.0.example.owner else {
+        let Some(owner) = self.0.example.owners.first() else {
             return f.write_str("-");
         };
         write!(f, "{}/{}", owner.pid, owner.comm)?;
@@ -210,6 +212,7 @@ pub fn json(out: &mut impl Write, findings: &Findings, names: &mut Names) -> io:
 fn finding_line<'a>(finding: &'a Finding, names: &mut Names) -> FindingLine<'a> {
     let row = &finding.example;
     let connection = &row.connection;
+    let owner = row.owners.first();
     let (service, port) = match finding.group.service {
         Service::Here(port) => (None, Some(port)),
         Service::There(addr, port) => (Some(std::net::SocketAddr::new(addr, port).to_string()), None),
@@ -226,9 +229,9 @@ fn finding_line<'a>(finding: &'a Finding, names: &mut Names) -> FindingLine<'a> 
         netns_name: names.of(connection.netns).map(str::to_owned),
         service,
         port,
-        pid: row.owner.map(|owner| owner.pid),
-        comm: row.owner.map(|owner| owner.comm.to_string()),
-        fd: row.owner.and_then(|owner| owner.fd),
+        pid: owner.map(|owner| owner.pid),
+        comm: owner.map(|owner| owner.comm.to_string()),
+        fd: owner.and_then(|owner| owner.fd),
         peer_pid: finding.peer.map(|owner| owner.pid),
         peer_comm: finding.peer.map(|owner| owner.comm.to_string()),
         cause: finding.group.kind.cause(),

@@ -7,10 +7,11 @@ use std::{
 
 use super::SweepError;
 use crate::{
-    clock::Tick,
+    clock::{Ktime, Tick},
     decode::{self, DecodeError, SweepRecord},
-    facts::{Fence, FigureSet, Holder, Sighting},
+    facts::{Fence, FigureSet, HolderScan, Sighting},
     loader::Iterators,
+    processes,
 };
 
 /// What a walk over a namespace found.
@@ -56,14 +57,19 @@ pub(super) fn sockets(
 }
 
 /// Walks all open files for those that hold sockets.
-pub(super) fn holders(iterators: &mut Iterators) -> Result<Vec<Holder>, SweepError> {
+pub(super) fn holders(iterators: &mut Iterators) -> Result<HolderScan, SweepError> {
+    let start = Ktime::now();
     let mut holders = Vec::new();
     read_all(iterators.files()?, |bytes| {
         let (holder, rest) = decode::holder_record(bytes)?;
         holders.push(holder);
         Ok(rest)
     })?;
-    Ok(holders)
+    Ok(HolderScan {
+        start,
+        complete: processes::all_visible(),
+        holders,
+    })
 }
 
 /// Reads `file` to its end and hands its bytes to `take`, which takes one record from their front each time.

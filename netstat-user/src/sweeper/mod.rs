@@ -31,7 +31,7 @@ use crate::{
     table::NamespaceSweep,
 };
 use iterate::Sockets;
-pub use outcome::{Outcome, SweepDone, SweepError};
+pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +147,12 @@ impl Walker {
     pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
         match job {
             Job::Sockets(scope) => self.sockets(&scope, &mut report),
-            Job::Holders => report(Outcome::Holders(iterate::holders(&mut self.iterators))),
+            Job::Holders => {
+                let cpu = processor_time();
+                let found = iterate::holders(&mut self.iterators);
+                let cost = processor_time().saturating_sub(cpu);
+                report(Outcome::HoldersDone(ScanDone { found, cost }));
+            }
         }
     }
 

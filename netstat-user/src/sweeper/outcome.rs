@@ -6,7 +6,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
-    facts::{Fence, FigureSet, Holder},
+    facts::{Fence, FigureSet, HolderScan},
     loader::LoadError,
     namespaces,
     table::NamespaceSweep,
@@ -20,7 +20,7 @@ pub enum Outcome {
     /// The walk over the namespaces is over.
     SocketsDone(SweepDone),
     /// All files have been walked.
-    Holders(Result<Vec<Holder>, SweepError>),
+    HoldersDone(ScanDone),
 }
 
 /// How a walk over the namespaces went.
@@ -48,6 +48,15 @@ pub struct SweepDone {
     pub failed: Vec<(Netns, SweepError)>,
     /// The search for namespaces broke off, so that some may be missing.
     pub broken: Option<SweepError>,
+}
+
+/// How a walk over all open files went.
+#[derive(Debug)]
+pub struct ScanDone {
+    /// What it has found.
+    pub found: Result<HolderScan, SweepError>,
+    /// Processor time that it took.
+    pub cost: Duration,
 }
 
 /// A walk failed.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie, Owner},
+    connection::{Connection, Cookie},
     facts::{Form, StateEvent},
     reason::Reason,
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
@@ -126,9 +126,11 @@ impl Table {
             same
         });
         if known == Some(true) {
+            self.inherit(event.connection.cookie.into());
             return;
         }
         let mut row = Row::begun(event.connection, Listen, born);
+        row.owners = self.owners_by_listener(&event.connection);
         describe(&mut row, event);
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
@@ -256,6 +258,7 @@ impl Table {
             if minisock {
                 row.form = Form::Minisock;
                 row.inode = None;
+                row.owners.let_go(event.time);
             }
             if moved {
                 let step = Step {
@@ -331,6 +334,7 @@ impl Table {
         };
         let transition = self.store.change(event.connection.cookie, |row| {
             row.record(step);
+            note_owner(row, event);
             super::transition(row, event.time, Some(event.from), event.to, Source::Event)
         });
         out.extend(transition.map(|late| Transition {
@@ -352,11 +356,15 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
     row.uid = Some(event.uid);
     row.cgroup = event.cgroup.or(row.cgroup);
+    note_owner(row, event);
+}
+
+/// Takes over what an event tells of who holds its socket.
+fn note_owner(row: &mut Row, event: &StateEvent) {
     if let Some(owner) = event.owner {
-        let fd = row
-            .owner
-            .filter(|known| known.pid == owner.pid)
-            .and_then(|known| known.fd);
-        row.owner = Some(Owner { fd, ..owner });
+        row.owners.acted(owner);
+    }
+    if event.orphan {
+        row.owners.let_go(event.time);
     }
 }

@@ -10,6 +10,7 @@
 //! shows a change that no event announced; one that is earlier is out of date.
 
 mod events;
+mod holders;
 mod news;
 mod past;
 mod row;
@@ -32,8 +33,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie, Netns, Owner, SkAddr},
-    facts::Holder,
+    connection::{Connection, Cookie, Netns, SkAddr},
     sources::Coverage,
     tcp::TcpState,
 };
@@ -146,6 +146,18 @@ impl Table {
         self.store.unsettled()
     }
 
+    /// How many rows have ever come to lack the owner that they must have: more of them, and a scan is needed.
+    #[must_use]
+    pub fn ever_ownerless(&self) -> u64 {
+        self.store.ever_ownerless()
+    }
+
+    /// How many rows lack the owner that they must have.
+    #[must_use]
+    pub fn ownerless(&self) -> usize {
+        self.store.ownerless()
+    }
+
     /// The namespaces that have rows.
     pub fn namespaces(&self) -> impl Iterator<Item = Netns> {
         self.store.namespaces()
@@ -160,23 +172,6 @@ impl Table {
     /// The namespaces in which something waits for a sweep.
     pub fn unsettled_namespaces(&self) -> impl Iterator<Item = Netns> {
         self.store.unsettled_namespaces()
-    }
-
-    /// Folds a scan for holders. Of several holders of one socket the row keeps the one that it knows, or
-    /// takes the first; a row that none holds keeps the last that did.
-    pub fn apply_holders(&mut self, holders: impl IntoIterator<Item = Holder>) {
-        let mut by_cookie: FxHashMap<Cookie, Owner> = FxHashMap::default();
-        for holder in holders {
-            let known = self.store.get(holder.cookie).and_then(|row| row.owner);
-            let preferred = known.is_some_and(|known| known.pid == holder.owner.pid);
-            let chosen = by_cookie.entry(holder.cookie).or_insert(holder.owner);
-            if preferred && chosen.pid != holder.owner.pid {
-                *chosen = holder.owner;
-            }
-        }
-        for (cookie, owner) in by_cookie {
-            self.store.change(cookie, |row| row.owner = Some(owner));
-        }
     }
 
     /// Ends a row: reports its last step and forgets it.
@@ -222,7 +217,7 @@ fn transition(row: &Row, time: Ktime, from: Option<TcpState>, to: TcpState, sour
         source,
         earliest: None,
         reason: None,
-        owner: row.owner,
+        owner: row.owners.first().copied(),
         uid: row.uid,
         cgroup: row.cgroup,
     }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie, Owner},
+    connection::{Connection, Cookie},
     facts::{Form, Queues, Sighting},
+    owners::Owners,
     sources::Coverage,
     table::transition::Source,
     tcp::TcpState,
@@ -74,8 +75,10 @@ pub struct Row {
     pub cgroup: Option<u64>,
     /// The inode of the file behind the socket.
     pub inode: Option<u64>,
-    /// The process that holds the socket, or held it last.
-    pub owner: Option<Owner>,
+    /// Of a subflow, the MPTCP socket that processes hold.
+    pub mptcp: Option<Cookie>,
+    /// The processes that hold the socket, or held it last.
+    pub owners: Owners,
     /// Queues at the last sighting; `None` when there was none yet.
     pub queues: Option<Queues>,
     pub(super) key: Key,
@@ -103,7 +106,8 @@ impl Row {
             uid: None,
             cgroup: None,
             inode: None,
-            owner: None,
+            mptcp: None,
+            owners: Owners::default(),
             queues: None,
             key: Key::Socket(connection.cookie),
             history: Vec::new(),
@@ -130,6 +134,12 @@ impl Row {
         self.uid = seen.uid.or(self.uid);
         self.cgroup = seen.cgroup.or(self.cgroup);
         self.inode = seen.inode;
+        self.mptcp = seen.mptcp.or(self.mptcp);
+        // A subflow has no file of its own.
+        let nobodys = seen.inode.is_none() && !self.connection.mptcp && self.owners.is_held();
+        if seen.form == Form::Minisock || nobodys {
+            self.owners.let_go(seen.time);
+        }
         self.queues = Some(seen.queues);
         self.last_fact = seen.time;
         self.confirmed = true;
@@ -192,6 +202,17 @@ impl Row {
     #[must_use]
     pub fn in_state(&self, now: Ktime) -> Duration {
         now.since(self.since)
+    }
+
+    /// Whether a process must hold the socket, and none is known that does.
+    #[must_use]
+    pub fn is_ownerless(&self) -> bool {
+        // In the other states it may be an orphan, or is so for a moment only.
+        let held = matches!(
+            self.state,
+            TcpState::Listen | TcpState::SynSent | TcpState::Established | TcpState::CloseWait
+        );
+        self.form == Form::Full && held && self.owners.is_open()
     }
 
     /// What the row still waits for, if the kernel announces what `coverage` says.

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::row::{Key, Row, Settlement};
 use crate::{
-    connection::{Cookie, Netns, Tuple},
+    connection::{Connection, Cookie, Netns, Tuple},
     facts::Form,
     sources::Coverage,
     tcp::TcpState,
@@ -39,6 +39,10 @@ pub(super) struct Store {
     next_left: u64,
     /// Ends come from the network: hashed with a secret, unlike cookies, which the kernel deals out.
     minisocks: HashMap<Tuple, Key>,
+    /// Listeners by namespace and port, which several can share.
+    listeners: FxHashMap<(Netns, u16), Vec<Key>>,
+    ownerless: usize,
+    ever_ownerless: u64,
     namespaces: FxHashMap<Netns, Population>,
     by_state: [usize; TcpState::ALL.len()],
     unsettled: Unsettled,
@@ -61,7 +65,7 @@ impl Store {
         self.at(Key::Socket(cookie))
     }
 
-    fn at(&self, key: Key) -> Option<&Row> {
+    pub(super) fn at(&self, key: Key) -> Option<&Row> {
         self.rows.get(*self.places.get(&key)?)
     }
 
@@ -85,6 +89,21 @@ impl Store {
 
     pub(super) fn unsettled(&self) -> Unsettled {
         self.unsettled
+    }
+
+    pub(super) fn ownerless(&self) -> usize {
+        self.ownerless
+    }
+
+    pub(super) fn ever_ownerless(&self) -> u64 {
+        self.ever_ownerless
+    }
+
+    /// The listeners on the port that `child` has, in its namespace.
+    pub(super) fn listeners(&self, child: &Connection) -> impl Iterator<Item = &Row> {
+        let place = child.local.port().map(|port| (child.netns, port));
+        let keys = place.and_then(|place| self.listeners.get(&place));
+        keys.into_iter().flatten().filter_map(|key| self.at(*key))
     }
 
     pub(super) fn namespaces(&self) -> impl Iterator<Item = Netns> {
@@ -168,8 +187,13 @@ impl Store {
         let before = Listing::of(row, self.coverage);
         let result = change(row);
         let after = Listing::of(row, self.coverage);
+        self.ever_ownerless += u64::from(after.ownerless && !before.ownerless);
         if before != after {
             let netns = row.connection.netns;
+            if before.listener != after.listener {
+                self.unlist_listener(netns, before.listener, key);
+                self.list_listener(netns, after.listener, key);
+            }
             self.count(netns, before, usize::wrapping_sub);
             self.count(netns, after, usize::wrapping_add);
             if before.minisock != after.minisock {
@@ -182,15 +206,18 @@ impl Store {
 
     fn enlist(&mut self, row: &Row) {
         let listing = Listing::of(row, self.coverage);
+        self.ever_ownerless += u64::from(listing.ownerless);
         self.namespaces.entry(row.connection.netns).or_default().rows += 1;
         self.count(row.connection.netns, listing, usize::wrapping_add);
         self.list_minisock(listing.minisock, row.key);
+        self.list_listener(row.connection.netns, listing.listener, row.key);
     }
 
     fn delist(&mut self, row: &Row) {
         let listing = Listing::of(row, self.coverage);
         self.count(row.connection.netns, listing, usize::wrapping_sub);
         self.unlist_minisock(listing.minisock, row.key);
+        self.unlist_listener(row.connection.netns, listing.listener, row.key);
         if let Some(population) = self.namespaces.get_mut(&row.connection.netns) {
             population.rows -= 1;
             if population.rows == 0 {
@@ -202,6 +229,9 @@ impl Store {
     fn count(&mut self, netns: Netns, listing: Listing, by_one: impl Fn(usize, usize) -> usize) {
         let by_state = &mut self.by_state[listing.state.index()];
         *by_state = by_one(*by_state, 1);
+        if listing.ownerless {
+            self.ownerless = by_one(self.ownerless, 1);
+        }
         match listing.settlement {
             Settlement::Settled => return,
             Settlement::Lingering => self.unsettled.lingering = by_one(self.unsettled.lingering, 1),
@@ -215,6 +245,24 @@ impl Store {
     fn list_minisock(&mut self, tuple: Option<Tuple>, key: Key) {
         if let Some(tuple) = tuple {
             self.minisocks.insert(tuple, key);
+        }
+    }
+
+    fn list_listener(&mut self, netns: Netns, port: Option<u16>, key: Key) {
+        if let Some(port) = port {
+            self.listeners.entry((netns, port)).or_default().push(key);
+        }
+    }
+
+    fn unlist_listener(&mut self, netns: Netns, port: Option<u16>, key: Key) {
+        let Some(place) = port.map(|port| (netns, port)) else {
+            return;
+        };
+        if let Some(keys) = self.listeners.get_mut(&place) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.listeners.remove(&place);
+            }
         }
     }
 
@@ -233,6 +281,9 @@ struct Listing {
     state: TcpState,
     settlement: Settlement,
     minisock: Option<Tuple>,
+    /// The port of a listener.
+    listener: Option<u16>,
+    ownerless: bool,
 }
 
 impl Listing {
@@ -244,6 +295,12 @@ impl Listing {
             state: row.state,
             settlement: row.settlement(coverage),
             minisock,
+            listener: row
+                .connection
+                .local
+                .port()
+                .filter(|_| row.state == TcpState::Listen),
+            ownerless: row.is_ownerless(),
         }
     }
 }

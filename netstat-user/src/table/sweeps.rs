@@ -221,6 +221,7 @@ impl Table {
     /// TCP Fast Open it does.
     fn recognise(&self, seen: &Sighting, born: Ktime, out: &mut Vec<Transition>) -> Row {
         let mut row = Row::begun(seen.connection, Listen, born);
+        row.owners = self.owners_by_listener(&seen.connection);
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
         out.push(Transition {

@@ -17,6 +17,7 @@ mod exhausted;
 mod family;
 mod figures;
 mod filter;
+mod holders;
 mod hooks;
 mod hostile;
 mod kernels;
@@ -42,7 +43,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netstat_tests::{
-    binary, lifecycle as generator, peer,
+    binary, holder, lifecycle as generator, peer,
     requirements::{self, CannotRun},
     wait,
 };
@@ -68,6 +69,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("stuck", stuck::TESTS),
     ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
+    ("holders", holders::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),
@@ -107,7 +109,10 @@ const THREADS: usize = 6;
 const THREADS_IF_SLOW: usize = 3;
 
 fn main() -> ExitCode {
-    if let Some(exit) = peer::act_if_asked().or_else(generator::command::act_if_asked) {
+    if let Some(exit) = peer::act_if_asked()
+        .or_else(holder::act_if_asked)
+        .or_else(generator::command::act_if_asked)
+    {
         return exit;
     }
     let mut arguments = Arguments::from_args();

@@ -7,7 +7,8 @@ mod properties;
 
 use super::*;
 use crate::{
-    connection::{Comm, Connection, Cookie, Endpoint, Family, Owner},
+    clock::Ktime,
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Owner, OwnerSource},
     tcp::TcpState,
 };
 
@@ -50,6 +51,7 @@ impl Socket {
             connection: &self.connection,
             states: from.union(self.state.into()),
             owner: self.owner,
+            owners: None,
             uid: self.uid,
         }
     }
@@ -62,6 +64,10 @@ fn owner(pid: u32, name: &str) -> Owner {
         pid,
         fd: None,
         comm: Comm(comm),
+        start: Ktime(1),
+        more_fds: 0,
+        seen: Ktime(1),
+        source: OwnerSource::Event,
     }
 }
 

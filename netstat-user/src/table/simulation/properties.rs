@@ -88,6 +88,8 @@ proptest! {
             prop_assert_eq!(table.namespaces().count(), usize::from(!table.is_empty()));
             let unsettled = table.rows().any(|row| row.settlement(table.coverage()) != Settlement::Settled);
             prop_assert_eq!(table.unsettled_namespaces().count(), usize::from(unsettled));
+            let ownerless = table.rows().filter(|row| row.is_ownerless()).count();
+            prop_assert_eq!(table.ownerless(), ownerless);
             prop_assert_eq!(table.unsettled().urgent, waiting(Settlement::Urgent));
             prop_assert_eq!(table.unsettled().lingering, waiting(Settlement::Lingering));
             let mut parts = 0;

@@ -332,6 +332,7 @@ pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
         uid: None,
         cgroup: None,
         inode: None,
+        mptcp: None,
         queues: Queues::default(),
     }
 }

@@ -1,0 +1,128 @@
+//! Processes as `/proc` shows them.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    sync::OnceLock,
+};
+
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+
+use crate::{clock::Ktime, connection::Printable};
+
+/// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): the inode number of the root PID namespace.
+const ROOT_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether a scan by this process goes through all processes of the host: `iter/task_file` walks those of the PID
+/// namespace that it is opened in (`init_seq_pidns`).
+#[must_use]
+pub fn all_visible() -> bool {
+    static ROOT: OnceLock<bool> = OnceLock::new();
+    *ROOT.get_or_init(|| {
+        let namespace = std::fs::metadata("/proc/self/ns/pid");
+        // A kernel without PID namespaces has no such file, and one namespace.
+        namespace.map_or(true, |found| found.ino() == ROOT_PID_NAMESPACE)
+    })
+}
+
+/// A process that is there, or was when it was opened: what is read of it later is never another's, even if its id
+/// has been given to one.
+#[derive(Debug)]
+pub struct Process {
+    folder: OwnedFd,
+}
+
+impl Process {
+    /// Opens the process with this id in the root PID namespace, if it is the one that was started at `start`.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone, or not to be seen from here.
+    pub fn open(pid: u32, start: Ktime) -> io::Result<Self> {
+        if !all_visible() {
+            // Here the number is another process's, if any.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let folder = File::open(format!("/proc/{pid}"))?.into();
+        let process = Self { folder };
+        let ticks = start.in_own_time_namespace() / NANOSECONDS_PER_TICK;
+        if start_ticks(&process.read("stat")?).map(i128::from) == Some(ticks) {
+            Ok(process)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    /// The path of the file that it executes, as it was called when it was opened.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended, may not be looked at, or executes none, as kernel threads do.
+    pub fn exe(&self) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.folder, "exe", Vec::new())?.into_bytes())
+    }
+
+    /// `/proc/PID/cgroup`.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended.
+    pub fn cgroups(&self) -> io::Result<String> {
+        let text = self.read("cgroup")?;
+        Ok(Printable(&text).to_string())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let file = openat(
+            &self.folder,
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let mut bytes = Vec::new();
+        File::from(file).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// `/proc/PID/stat` counts in `USER_HZ`, a hundredth of a second on everything but Alpha.
+const NANOSECONDS_PER_TICK: i128 = 10_000_000;
+
+/// The 22nd field of `/proc/PID/stat`. The second is the process's name, in brackets, and may have any bytes.
+fn start_ticks(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn the_start_is_found_behind_any_name() {
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10";
+        assert_eq!(start_ticks(stat), Some(4711));
+        for bad in [&b""[..], b")", b"1 (x) S 1", b"1 (x) \xff"] {
+            assert_eq!(start_ticks(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let pid = std::process::id();
+        let stat = std::fs::read("/proc/self/stat").unwrap();
+        let started = start_ticks(&stat).unwrap();
+        let nanoseconds = |ticks: u64| i128::from(ticks) * NANOSECONDS_PER_TICK;
+        let offset = Ktime(0).in_own_time_namespace();
+        let at = |ticks| Ktime(u64::try_from(nanoseconds(ticks) - offset).unwrap());
+        if all_visible() {
+            let exe = Process::open(pid, at(started)).unwrap().exe().unwrap();
+            assert_eq!(exe, std::env::current_exe().unwrap().as_os_str().as_bytes());
+        }
+        assert!(Process::open(pid, at(started + 1)).is_err());
+    }
+}

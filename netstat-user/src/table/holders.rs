@@ -1,0 +1,109 @@
+//! Folding scans for holders, and whose a connection is that nobody has accepted yet.
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Table,
+    row::{Key, Row},
+};
+use crate::{
+    connection::{Connection, Cookie},
+    facts::{Form, Holder, HolderScan},
+    owners::Owners,
+    tcp::TcpState::{CloseWait, Established, SynRecv},
+};
+
+impl Table {
+    /// Folds a scan of all open files. Rows that it should have found a holder of and has not are nobody's from then
+    /// on, and keep their last owners.
+    pub fn apply_scan(&mut self, mut scan: HolderScan) {
+        let in_order = |holder: &Holder| {
+            (
+                holder.cookie,
+                holder.owner.start,
+                holder.owner.pid,
+                holder.owner.fd,
+            )
+        };
+        scan.holders.sort_unstable_by_key(in_order);
+        let of_one = |a: &Holder, b: &Holder| a.cookie == b.cookie;
+        let named = |holders: &'_ [Holder]| Some(holders.first()?.cookie);
+        let found: FxHashMap<Cookie, &[Holder]> = scan
+            .holders
+            .chunk_by(of_one)
+            .filter_map(|holders| Some((named(holders)?, holders)))
+            .collect();
+        let holders_of = |row: &Row| {
+            let own = found.get(&row.connection.cookie);
+            let above = row.mptcp.and_then(|mptcp| found.get(&mptcp));
+            own.or(above).copied().unwrap_or_default()
+        };
+        let full = self.store.rows().filter(|row| row.form == Form::Full);
+        let keys: Vec<Key> = full.map(|row| row.key).collect();
+        for key in &keys {
+            self.store.change(*key, |row| {
+                let holders = holders_of(row);
+                row.owners.scanned(scan.start, holders, scan.complete);
+            });
+        }
+        for key in keys {
+            self.inherit(key);
+        }
+    }
+
+    /// Gives a connection that nobody holds yet to the holders of its listener.
+    pub(super) fn inherit(&mut self, key: Key) {
+        let waits = |row: &&Row| row.form == Form::Full && row.is_unaccepted();
+        let Some(row) = self.store.at(key).filter(waits) else {
+            return;
+        };
+        let owners = self.owners_by_listener(&row.connection);
+        if owners.first().is_some() {
+            self.store.change(key, |row| row.owners = owners);
+        }
+    }
+
+    /// Whose a new child is. Several listeners can share a port (`SO_REUSEPORT`): if these are not one process's,
+    /// nobody knows which one the kernel has chosen.
+    pub(super) fn owners_by_listener(&self, child: &Connection) -> Owners {
+        let listeners = self.store.listeners(child);
+        let fits = listeners.filter_map(|listener| Some((fitness(&listener.connection, child)?, listener)));
+        let fits: Vec<_> = fits.collect();
+        let Some(best) = fits.iter().map(|(fitness, _)| *fitness).max() else {
+            return Owners::default();
+        };
+        let mut best = fits.iter().filter(|(fitness, _)| *fitness == best);
+        let Some((_, listener)) = best.next() else {
+            return Owners::default();
+        };
+        let owners = listener.owners.inherited();
+        let same = |other: &Owners| match (owners.first(), other.first()) {
+            (Some(one), Some(other)) => one.is_same_process(other),
+            _ => false,
+        };
+        if best.all(|(_, other)| same(&other.owners)) {
+            owners
+        } else {
+            Owners::default()
+        }
+    }
+}
+
+impl Row {
+    /// Whether the connection may wait to be accepted: it is open, and nobody is known to hold it or to have held it.
+    /// An orphan is in none of these states.
+    fn is_unaccepted(&self) -> bool {
+        let open = matches!(self.state, Established | CloseWait | SynRecv);
+        open && self.inode.is_none() && self.owners.first().is_none()
+    }
+}
+
+/// How well a listener's ends fit a child's; the kernel takes the one that fits best (`compute_score`, and
+/// `__inet_lookup_listener`, which looks for the address before it looks for any).
+fn fitness(listener: &Connection, child: &Connection) -> Option<(bool, bool)> {
+    let address = listener.local.addr(listener.family);
+    let exact = address == child.local.addr(child.family);
+    let device = listener.device.is_none() || listener.device == child.device;
+    let fits = listener.family == child.family && device && (exact || address.is_unspecified());
+    fits.then_some((exact, listener.device.is_some()))
+}
