@@ -160,14 +160,14 @@ impl SocketFigures {
     }
 
     /// Sets a figure of 64 bits.
-    #[inline(always)]
+    #[inline]
     pub const fn set_count(&mut self, which: Count, value: u64) {
         self.known |= 1 << which as usize;
         self.counts[which as usize] = value;
     }
 
     /// Sets a figure of 32 bits.
-    #[inline(always)]
+    #[inline]
     pub const fn set_figure(&mut self, which: Figure, value: u32) {
         self.known |= 1 << (Count::NUMBER + which as usize);
         self.figures[which as usize] = value;

@@ -21,7 +21,7 @@ mod pending {
 /// `TCP_INFINITE_SSTHRESH`, `include/net/tcp.h`
 const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 /// `TCP_RTO_MAX`, `include/net/tcp.h`: the same for all before 6.15
-const TCP_RTO_MAX: Duration = Duration::from_secs(120);
+const TCP_RTO_MAX: Duration = Duration::from_mins(2);
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, `include/net/sock.h`
 const RCV_SHUTDOWN: u32 = 1;
 const SEND_SHUTDOWN: u32 = 2;
