@@ -179,7 +179,7 @@ fn memory(list: &str, truth: &mut Truth) {
     }
 }
 
-/// A row's figures once they are as `wanted`.
+/// A row's figures once they are `enough`.
 ///
 /// # Errors
 /// When they are not after a while; the message has the last ones.
@@ -188,7 +188,7 @@ pub fn wait_for_figures(
     namespace: &Namespace,
     socket: &Path,
     cookie: u64,
-    wanted: impl Fn(&Value) -> bool,
+    enough: impl Fn(&Value) -> bool,
 ) -> Result<Value> {
     let mut last = None;
     let waited = wait_for(what, SOON, || {
@@ -197,7 +197,7 @@ pub fn wait_for_figures(
             .into_iter()
             .find(|row| row.cookie == cookie)
             .and_then(|row| row.tcp);
-        Ok(last.clone().filter(&wanted))
+        Ok(last.clone().filter(&enough))
     });
     waited.with_context(|| format!("the last figures were {last:?}"))
 }

@@ -68,11 +68,11 @@ impl Verifier {
             self.take()?;
             Ok((self.rounds.count > 0).then_some(()))
         })?;
-        let limit = self.rounds.settling + ROUND;
-        wait_for("netstate verify to look often enough", limit, || {
+        let settling = self.rounds.settling;
+        wait_for("netstate verify to look often enough", settling + ROUND, || {
             let before = self.rounds.count;
             self.take()?;
-            let over = called.elapsed() > self.rounds.settling && self.rounds.count > before;
+            let over = called.elapsed() > settling && self.rounds.count > before;
             Ok(over.then_some(()))
         })?;
         process::signal(&self.child, rustix::process::Signal::INT)?;

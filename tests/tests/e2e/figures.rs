@@ -44,7 +44,7 @@ fn data_and_what_is_not_read() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
     let mut pair = Pair::new(&namespace, LOOPBACK)?;
-    pair.client.write_all(&[1; 30_000])?;
+    pair.client.write_all(&vec![1; 30_000])?;
     pair.server.read_exact(&mut [0; 10_000])?;
     pair.server.write_all(b"thanks")?;
     let rows = agreement(&namespace, daemon.socket())?;
@@ -117,7 +117,7 @@ fn data_that_nobody_acknowledges() -> Result<()> {
 fn fill(stream: &mut TcpStream) -> Result<()> {
     stream.set_nonblocking(true)?;
     loop {
-        match stream.write(&[1; 65_536]) {
+        match stream.write(&[1; 16_000]) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -83,6 +83,8 @@ fn lives_are_told(daemon: &Daemon) -> Result<String> {
     daemon.wait_for_row(&link.left, "SYN_SENT with its port", |row| {
         row.state == "SYN_SENT" && row.local_port == Some(port)
     })?;
+    // Where no hook tells, a sweep does: the one for this answer, at the latest.
+    daemon.wait_for_row(&link.right, "SYN_RECV", |row| row.state == "SYN_RECV")?;
     far.wait("the half-open connection", |seen| {
         seen.to == "SYN_RECV" && seen.remote_port == Some(port)
     })?;

@@ -78,7 +78,7 @@ fn sockets(link: &Link) -> Result<(Mixture, Vec<Pair>, Vec<socket2::Socket>)> {
     SockRef::from(&alive.client).set_keepalive(true)?;
     let mut closed = Pair::new(&link.left, &address)?;
     closed.client.set_nonblocking(true)?;
-    while closed.client.write(&[1; 65_536]).is_ok() {}
+    while closed.client.write(&[1; 16_000]).is_ok() {}
     // Nobody is there: its hardware address is never found, and the SYN waits for it.
     let syn = start_connecting(&link.left, "10.77.0.99:80".parse()?)?;
     Ok((mixture, vec![alive, closed], vec![syn]))
