@@ -105,6 +105,14 @@ kernel_fields! {
     cgroup_kn = "cgroup", "kn", optional;
     /// The node's id, which `stat` shows as the inode of the group's folder; u64.
     kn_id = "kernfs_node", "id", optional;
+    /// An error that has not ended the connection; int.
+    sk_err_soft = "sock", "sk_err_soft", required;
+    /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`; u8.
+    sk_shutdown = "sock", "sk_shutdown", required;
+    /// The time of `SO_LINGER` in ticks; unsigned long.
+    sk_lingertime = "sock", "sk_lingertime", required;
+    /// `SS_CONNECTING` and the other states of a `socket`; enum.
+    socket_state = "socket", "state", required;
     /// The file behind a socket; pointer.
     socket_file = "socket", "file", required;
     /// The sock behind a `socket`; pointer.
@@ -123,6 +131,22 @@ kernel_fields! {
     write_seq = "tcp_sock", "write_seq", required;
     /// First byte not yet acknowledged; u32.
     snd_una = "tcp_sock", "snd_una", required;
+    /// Next byte to send; u32.
+    snd_nxt = "tcp_sock", "snd_nxt", required;
+    /// The window that the peer has opened; u32.
+    snd_wnd = "tcp_sock", "snd_wnd", required;
+    /// Smoothed round-trip time in eighths of a microsecond; u32.
+    srtt_us = "tcp_sock", "srtt_us", required;
+    /// Bytes acknowledged by the peer; u64.
+    bytes_acked = "tcp_sock", "bytes_acked", required;
+    /// Bytes received in order; u64.
+    bytes_received = "tcp_sock", "bytes_received", required;
+    /// Segments sent again; u32.
+    total_retrans = "tcp_sock", "total_retrans", required;
+    /// Retransmissions in a row; u8.
+    icsk_retransmits = "inet_connection_sock", "icsk_retransmits", required;
+    /// Probes in a row; u8.
+    icsk_probes_out = "inet_connection_sock", "icsk_probes_out", required;
     /// `TCP_LINGER2`; int, negative when FIN_WAIT2 is to be skipped.
     linger2 = "tcp_sock", "linger2", required;
     /// Whether this is a subflow of an MPTCP connection; bool. Absent without `CONFIG_MPTCP`.

@@ -20,7 +20,7 @@ use crate::connection::{Cookie, Netns};
 use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;

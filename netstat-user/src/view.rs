@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Ktime,
     connection::{Connection, Netns, Owner},
-    facts::{Form, Queues},
+    facts::{Form, Queues, Totals},
     sources::HookState,
-    table::{Row, Step, Transition},
+    table::{Mark, Row, Step, Transition},
     tcp::TcpState,
 };
 
@@ -77,6 +77,9 @@ pub struct HistoryView {
     /// Which.
     pub connection: Connection,
     steps: Vec<Step>,
+    marks: Vec<Mark>,
+    /// What had come of it when its full sock closed, if that is over.
+    pub totals: Option<Totals>,
     /// How many older steps it has forgotten.
     pub forgotten: u32,
 }
@@ -88,6 +91,8 @@ impl HistoryView {
         Self {
             connection: row.connection,
             steps: row.history().to_vec(),
+            marks: row.marks().to_vec(),
+            totals: row.totals(),
             forgotten: row.forgotten(),
         }
     }
@@ -96,6 +101,12 @@ impl HistoryView {
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Retransmissions and RSTs, oldest first.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 }
 
@@ -231,6 +242,8 @@ pub struct Stats {
     pub lost_news_ring_full: Vec<u64>,
     /// Events that came while the program was running on the same CPU.
     pub lost_recursion: u64,
+    /// Retransmissions and RSTs that are not in any history, for whatever reason. No row is wrong for want of them.
+    pub lost_marks: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Size of the ring in bytes.

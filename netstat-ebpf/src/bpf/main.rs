@@ -14,9 +14,11 @@
 )]
 
 mod connect;
+mod end;
 mod file_iter;
 mod interrupted;
 mod kernel;
+mod mark;
 mod minisock;
 mod news;
 mod request;

@@ -12,6 +12,7 @@ use crate::{
     clock::WallClock,
     connection::{Connection, Family, Owner},
     namespaces::Names,
+    reason::{Reason, Side},
     table::{Source, Transition},
     tcp::TcpState,
     view::{RowView, Stats, StreamItem},
@@ -104,6 +105,7 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "lost": stats.lost(),
             "lost_ring_full_by_cpu": stats.lost_ring_full,
             "lost_recursion": stats.lost_recursion,
+            "lost_marks": stats.lost_marks,
             "undecodable": stats.undecodable,
             "lost_news_ring_full_by_cpu": stats.lost_news_ring_full,
             "ring_bytes": stats.ring_bytes,
@@ -213,7 +215,9 @@ struct Step {
     at_least: bool,
     source: Source,
     earliest: Option<String>,
-    reason: Option<String>,
+    reason: Option<&'static str>,
+    reason_detail: Option<String>,
+    closed_by: Option<Side>,
     #[serde(flatten)]
     holder: Holder,
 }
@@ -231,7 +235,9 @@ impl Step {
             earliest: transition
                 .earliest
                 .map(|earliest| clock.timestamp(earliest).to_string()),
-            reason: transition.reason.map(|reason| reason.to_string()),
+            reason: transition.reason.map(Reason::word),
+            reason_detail: transition.reason.and_then(Reason::detail),
+            closed_by: transition.reason.and_then(Reason::closed_by),
             holder: Holder::of(transition.uid, transition.owner.as_ref(), transition.cgroup),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Owner},
     facts::{Form, StateEvent},
-    reason::Reason,
+    reason::{Cause, of_event},
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
 };
 
@@ -73,6 +73,14 @@ impl Table {
     /// Events of one socket come in their order; one that is older than what a sweep has shown since is
     /// reported and kept in the history, but does not turn the row back.
     pub fn apply_event(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if self.is_to_wait(event, out) {
+            return;
+        }
+        self.fold(event, None, out);
+    }
+
+    /// Folds an event; `answered` says whether a RST was sent in answer to what caused it, if anybody can tell.
+    pub(super) fn fold(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
         if (event.from, event.to) == (Listen, SynRecv) {
             self.birth(event, out);
             return;
@@ -94,7 +102,7 @@ impl Table {
             Some(row) if event.from == Close && row.state != Close => self.begin_again(event, out),
             // The event that it was used again has been lost.
             Some(row) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
-            Some(_) => self.step(event, out),
+            Some(_) => self.step(event, answered, out),
             None => self.first(event, out),
         }
     }
@@ -164,7 +172,7 @@ impl Table {
             let end = End {
                 time,
                 source: Source::Inferred,
-                reason: Some(Reason::Reused),
+                cause: Cause::Taken,
                 earliest: None,
             };
             self.end(old, end, out);
@@ -197,7 +205,7 @@ impl Table {
         row.at_least = true;
         self.store.insert(row);
         let after = self.after(event, false);
-        self.step_with(event, after, out, |transition| Transition {
+        self.step_with(event, after, None, out, |transition| Transition {
             in_state: None,
             at_least: false,
             ..transition
@@ -218,7 +226,7 @@ impl Table {
             let end = End {
                 time: event.time,
                 source: Source::Inferred,
-                reason: None,
+                cause: Cause::Unknown,
                 earliest: None,
             };
             self.end(cookie, end, out);
@@ -226,15 +234,16 @@ impl Table {
         self.first(event, out);
     }
 
-    fn step(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+    fn step(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
         let after = self.after(event, true);
-        self.step_with(event, after, out, |transition| transition);
+        self.step_with(event, after, answered, out, |transition| transition);
     }
 
     fn step_with(
         &mut self,
         event: &StateEvent,
         after: After,
+        answered: Option<bool>,
         out: &mut Vec<Transition>,
         adjust: impl FnOnce(Transition) -> Transition,
     ) {
@@ -246,6 +255,9 @@ impl Table {
             After::Gone => (Close, Source::Event, false),
         };
         let transition = self.store.change(cookie, |row| {
+            let reason = (to == Close)
+                .then(|| of_event(event, row.known(answered)))
+                .flatten();
             describe(row, event);
             // A sweep may have seen the minisock before its event came: the kernel makes it first.
             let moved = row.state != to;
@@ -266,11 +278,10 @@ impl Table {
                 };
                 row.enter(step, false);
             }
-            moved.then_some(transition)
+            moved.then_some(Transition { reason, ..transition })
         });
         if let Some(transition) = transition.flatten() {
-            let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
-            out.push(adjust(Transition { reason, ..transition }));
+            out.push(adjust(transition));
         }
         if to == Close {
             self.depart(cookie, event.time);
@@ -343,6 +354,9 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
     row.uid = Some(event.uid);
     row.cgroup = event.cgroup.or(row.cgroup);
+    if let Some(ending) = event.ending {
+        row.close_with(ending.totals);
+    }
     if let Some(owner) = event.owner {
         let fd = row
             .owner

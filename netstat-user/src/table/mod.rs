@@ -10,6 +10,7 @@
 //! shows a change that no event announced; one that is earlier is out of date.
 
 mod events;
+mod marks;
 mod news;
 mod row;
 mod store;
@@ -19,7 +20,8 @@ mod transition;
 #[cfg(test)]
 mod simulation;
 
-pub use row::{HISTORY, Row, Settlement, Step};
+pub use marks::ANSWER;
+pub use row::{HISTORY, Mark, Row, Settlement, Step};
 pub use store::Unsettled;
 pub use sweeps::{Lost, NamespaceSweep, SETTLING};
 pub use transition::{Source, Transition};
@@ -31,7 +33,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Netns, Owner, SkAddr},
-    facts::Holder,
+    facts::{Holder, StateEvent},
+    reason::{Cause, of_minisock},
     sources::Coverage,
     tcp::TcpState,
 };
@@ -53,6 +56,8 @@ pub struct Table {
     generation: u32,
     /// Minisocks whose full sock is not closed yet: see [`news`].
     newborn: FxHashMap<Cookie, Newborn>,
+    /// Ends whose reason depends on what follows: see [`marks`].
+    waiting: FxHashMap<Cookie, StateEvent>,
     /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
     swept: FxHashMap<Netns, Ktime>,
 }
@@ -159,7 +164,7 @@ impl Table {
             return;
         };
         let transition = Transition {
-            reason: step.reason,
+            reason: of_minisock(row.state, row.form, step.cause, row.closed_by()),
             earliest: step.earliest,
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
         };
@@ -180,7 +185,7 @@ impl Table {
 struct End {
     time: Ktime,
     source: Source,
-    reason: Option<crate::reason::Reason>,
+    cause: Cause,
     /// As [`Transition::earliest`].
     earliest: Option<Ktime>,
 }

@@ -10,6 +10,7 @@ use crate::{
     clock::Ktime,
     connection::Cookie,
     facts::{Form, SocketGone, SocketNews, StateEvent},
+    reason::Cause,
     tcp::TcpState::{self, Listen, SynRecv},
 };
 
@@ -46,7 +47,11 @@ impl Table {
         let end = End {
             time: gone.time,
             source: Source::Event,
-            reason: None,
+            cause: if gone.expired {
+                Cause::Expired
+            } else {
+                Cause::Unknown
+            },
             earliest: None,
         };
         self.end(key, end, out);

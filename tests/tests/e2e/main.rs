@@ -29,6 +29,7 @@ mod orphan;
 mod output;
 mod overrun;
 mod owners;
+mod reasons;
 mod socket_file;
 mod time_wait;
 mod verify;
@@ -62,6 +63,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("orphan", orphan::TESTS),
     ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
+    ("reasons", reasons::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),

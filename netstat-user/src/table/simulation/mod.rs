@@ -3,5 +3,6 @@
 
 mod lives;
 mod properties;
+mod reasons;
 mod stories;
 mod world;
