@@ -205,10 +205,7 @@ impl Core {
                 self.counters.events += 1;
                 self.table.apply_gone(&gone, &mut self.fresh);
             }
-            Ok(RingRecord::Mark(mark)) => {
-                self.counters.events += 1;
-                self.table.apply_mark(&mark, &mut self.fresh);
-            }
+            Ok(RingRecord::Mark(mark)) => self.table.apply_mark(&mark, &mut self.fresh),
             Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
             Err(error) => {
                 // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
