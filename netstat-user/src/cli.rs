@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::loader;
 
+use crate::filter::HELP;
+
 /// TCP state transitions as they happen, and a netstat table with a memory.
 #[derive(Debug, Parser)]
 #[command(name = "netstate", version, max_term_width = 100)]
@@ -33,6 +35,8 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// List sockets, in netstat's columns
     List(ListArgs),
+    /// Show the life of a connection, live or ended: each state, when, how long, and why it ended
+    Show(ShowArgs),
     /// Show the daemon's counts: rows by state, events, losses, the cost of sweeps
     Stats(StatsArgs),
     /// Compare the daemon's table with the kernel, and print every difference that lasts
@@ -62,6 +66,10 @@ pub struct TracerArgs {
     /// Size of the kernel's event ring, a power of two such as 512K or 16M
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_ring_size)]
     pub ring_size: u32,
+    /// Memory for the histories of connections that have ended, such as 64M: the latest are kept, some 3,000 in a
+    /// megabyte
+    #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
+    pub history: usize,
     /// Leave these functions of the kernel alone, or all of them, and let sweeps find what hooks there would
     /// tell: for a host where hooks cost too much, or to find out which one does
     #[arg(
@@ -78,6 +86,7 @@ pub struct TracerArgs {
 
 /// `netstate watch`
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
 pub struct WatchArgs {
     /// How to print
     #[command(flatten)]
@@ -88,6 +97,9 @@ pub struct WatchArgs {
     /// Trace here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
+    /// Only transitions that match, such as `dport 443 or TIME_WAIT`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
 }
 
 /// `netstate daemon`
@@ -106,6 +118,7 @@ pub struct DaemonArgs {
 
 /// `netstate list`
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
 #[expect(clippy::struct_excessive_bools, reason = "they are netstat's flags")]
 pub struct ListArgs {
     /// Listeners too
@@ -140,11 +153,36 @@ pub struct ListArgs {
     pub json: bool,
     /// Only the sockets of this network namespace: `own`, `all`, a name of `ip netns`, an inode number, or a
     /// path such as /proc/PID/ns/net
-    #[arg(long, value_name = "NETNS", default_value = "own")]
-    pub netns: NetnsArg,
+    ///
+    /// [default: own, or all if the filter names one]
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<NetnsArg>,
     /// Ask the kernel here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
+    /// Only sockets that match, such as `state established dport 443`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
+/// `netstate show`
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    /// Cookies, as `list --json` has them, or a filter as `list` takes it: 10.0.0.7:443, `dport 443 state ESTABLISHED`
+    #[arg(value_name = "COOKIE or FILTER", required = true)]
+    pub which: Vec<String>,
+    /// Show so many connections, those first of which something was heard last
+    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub most: u32,
+    /// One JSON object per connection
+    #[arg(long)]
+    pub json: bool,
+    /// Only connections of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a path
+    #[arg(long, value_name = "NETNS", default_value = "all")]
+    pub netns: NetnsArg,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorArg,
 }
 
 /// `netstate stats`
@@ -236,6 +274,14 @@ fn hooks_parser() -> PossibleValuesParser {
 fn parse_ring_size(text: &str) -> Result<u32, String> {
     const SMALLEST: u32 = 4096;
     const LARGEST: u32 = 1 << 30;
+    match u32::try_from(parse_size(text)?) {
+        Ok(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
+        _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),
+    }
+}
+
+/// A number of bytes, in units of K, M or G if it says so.
+fn parse_size(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
         Some(digits) => (
             digits.to_owned(),
@@ -252,13 +298,10 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
     let number: u64 = digits
         .parse()
         .map_err(|_| "not a number of bytes, such as 16M".to_owned())?;
-    let bytes = number
-        .checked_mul(1 << shift)
-        .and_then(|bytes| u32::try_from(bytes).ok());
-    match bytes {
-        Some(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
-        _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),
-    }
+    let bytes = number.checked_mul(1 << shift);
+    bytes
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| "more bytes than there can be".to_owned())
 }
 
 #[cfg(test)]
@@ -279,6 +322,16 @@ mod tests {
         assert_eq!(parse_ring_size("1g"), Ok(1 << 30));
         for bad in ["", "M", "5M", "2048", "2G", "-1", "8MM", "99999999999999999999G"] {
             assert!(parse_ring_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_size_has_a_unit_or_none() {
+        assert_eq!(parse_size("0"), Ok(0));
+        assert_eq!(parse_size("3m"), Ok(3 << 20));
+        assert_eq!(parse_size("1000"), Ok(1000));
+        for bad in ["", "G", "1T", "-1", "1.5M", "18446744073709551615K"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

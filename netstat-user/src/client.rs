@@ -10,12 +10,9 @@ use std::{
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
-    clock::WallClock,
-    connection::{Cookie, Netns},
-    protocol::{
-        self, Answer, BadGreeting, Frames, HISTORIES_PER_QUESTION, LONGEST_ANSWER, LONGEST_QUESTION, Question,
-    },
-    view::{HistoryView, RowQuery, Snapshot, Stats, StreamItem},
+    clock::{Ktime, WallClock},
+    protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
+    view::{Histories, HistoryQuery, RowQuery, Snapshot, Stats, StreamItem, WatchQuery},
 };
 
 /// A daemon that lives greets within this time.
@@ -164,37 +161,29 @@ impl Client {
         }
     }
 
-    /// What the table remembers of `cookies`; those that it does not have are left out.
+    /// The histories that `query` asks for; the time of day that their times stand for; and the time now.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
     pub async fn histories(
         &mut self,
-        cookies: &[Cookie],
-    ) -> Result<(WallClock, Vec<HistoryView>), ClientError> {
-        let mut all = Vec::new();
-        let mut clock = WallClock::read();
-        for part in cookies.chunks(HISTORIES_PER_QUESTION) {
-            self.ask(&Question::Histories(part.to_vec())).await?;
-            match self.answer_in_time().await? {
-                Answer::Histories(theirs, histories) => {
-                    clock = theirs;
-                    all.extend(histories);
-                }
-                _ => return Err(ClientError::Unexpected(self.path.clone())),
-            }
+        query: HistoryQuery,
+    ) -> Result<(WallClock, Ktime, Histories), ClientError> {
+        self.ask(&Question::Histories(query)).await?;
+        match self.answer_in_time().await? {
+            Answer::Histories(clock, now, histories) => Ok((clock, now, histories)),
+            _ => Err(ClientError::Unexpected(self.path.clone())),
         }
-        Ok((clock, all))
     }
 
-    /// Begins to watch: from here on, [`Client::items`] has all that happens, or all of one namespace.
+    /// Begins to watch: from here on, [`Client::items`] has what happens and `query` asks for.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn watch(&mut self, netns: Option<Netns>) -> Result<(), ClientError> {
-        self.ask(&Question::Watch(netns)).await?;
+    pub async fn watch(&mut self, query: WatchQuery) -> Result<(), ClientError> {
+        self.ask(&Question::Watch(query)).await?;
         match self.answer_in_time().await? {
             Answer::Watching => Ok(()),
             _ => Err(ClientError::Unexpected(self.path.clone())),

@@ -59,6 +59,12 @@ impl Endpoint {
         if self.port == 0 { None } else { Some(self.port) }
     }
 
+    /// The address in network order, an IPv4 one in its v4-mapped form.
+    #[must_use]
+    pub const fn octets(&self) -> [u8; 16] {
+        self.addr
+    }
+
     /// The address as a socket of `family` has it.
     #[must_use]
     pub fn addr(&self, family: Family) -> IpAddr {

@@ -10,7 +10,7 @@ use crate::{
     clock::Ktime,
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, SkAddr},
     facts::{
-        Ending, Fence, Form, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews,
+        Fence, Form, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, Standing,
         StateEvent, Totals,
     },
     tcp::{TcpState, UnknownState},
@@ -78,7 +78,7 @@ pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
         kind::STATE_CHANGE => state_event(&read(bytes)?.0, None).map(RingRecord::State),
         kind::STATE_END => {
             let wire::StateEnd { change, end } = read(bytes)?.0;
-            state_event(&change, Some(ending(change.flags, &end))).map(RingRecord::State)
+            state_event(&change, Some(standing(change.flags, &end))).map(RingRecord::State)
         }
         kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
         kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
@@ -150,7 +150,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8
     })
 }
 
-fn state_event(change: &wire::StateChange, ending: Option<Ending>) -> Result<StateEvent, DecodeError> {
+fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result<StateEvent, DecodeError> {
     let has = |flag| change.flags & flag != 0;
     let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
         pid: change.pid,
@@ -167,16 +167,16 @@ fn state_event(change: &wire::StateChange, ending: Option<Ending>) -> Result<Sta
         peer_fin: has(wire::flag::PEER_FIN),
         orphan: has(wire::flag::ORPHAN),
         no_linger2: has(wire::flag::NO_LINGER2),
-        ending,
+        standing,
         owner,
         uid: change.socket.uid,
         cgroup: known_cgroup(&change.socket),
     })
 }
 
-fn ending(flags: u32, end: &wire::End) -> Ending {
+fn standing(flags: u32, end: &wire::End) -> Standing {
     let has = |flag| flags & flag != 0;
-    Ending {
+    Standing {
         receive_shutdown: has(wire::flag::RCV_SHUTDOWN),
         send_shutdown: has(wire::flag::SEND_SHUTDOWN),
         held: has(wire::flag::HELD),

@@ -32,7 +32,7 @@ pub struct StateEvent {
     /// `TCP_LINGER2` is negative: no FIN_WAIT2 once the socket is an orphan. Told of ends alone.
     pub no_linger2: bool,
     /// How things stood, if the socket goes to CLOSE.
-    pub ending: Option<Ending>,
+    pub standing: Option<Standing>,
     /// The process that did it, where the kernel leaves no doubt.
     pub owner: Option<Owner>,
     /// The socket's user.
@@ -47,7 +47,7 @@ pub struct StateEvent {
     clippy::struct_excessive_bools,
     reason = "the kernel's flags, which do not depend on each other"
 )]
-pub struct Ending {
+pub struct Standing {
     /// Nothing more is to be read (`RCV_SHUTDOWN`): the process has said so, or the peer's FIN has come.
     pub receive_shutdown: bool,
     /// Nothing more is to be written (`SEND_SHUTDOWN`).

@@ -15,12 +15,11 @@ use tokio::net::{
 };
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use crate::clock::WallClock;
-use crate::connection::{Cookie, Netns};
-use crate::view::{HistoryView, RowQuery, RowView, Stats, StreamItem, Unswept};
+use crate::clock::{Ktime, WallClock};
+use crate::view::{Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, Unswept, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -28,8 +27,6 @@ pub const LONGEST_QUESTION: usize = 4 * 1024;
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Rows in one frame.
 pub const ROWS_PER_FRAME: usize = 4096;
-/// Cookies in one question, so that it fits into a frame.
-pub const HISTORIES_PER_QUESTION: usize = 256;
 /// Stream items in one frame.
 pub const ITEMS_PER_FRAME: usize = 1024;
 
@@ -40,14 +37,12 @@ const MAGIC: &[u8; 8] = b"netstate";
 pub enum Question {
     /// The rows: [`Answer::Rows`] until [`Answer::End`].
     Rows(RowQuery),
-    /// All transitions from now on, or those of one namespace: [`Answer::Watching`], then [`Answer::Items`]
-    /// without end.
-    Watch(Option<Netns>),
+    /// The transitions from now on: [`Answer::Watching`], then [`Answer::Items`] without end.
+    Watch(WatchQuery),
     /// The counts: one [`Answer::Stats`].
     Stats,
-    /// What the table remembers of these connections, at most [`HISTORIES_PER_QUESTION`]: one
-    /// [`Answer::Histories`].
-    Histories(Vec<Cookie>),
+    /// What the table remembers of connections, live and ended: one [`Answer::Histories`].
+    Histories(HistoryQuery),
 }
 
 /// What the daemon answers.
@@ -61,8 +56,8 @@ pub enum Answer {
     Items(WallClock, Vec<StreamItem>),
     /// The counts.
     Stats(Box<Stats>),
-    /// The connections that the table has, and the time of day that their times stand for.
-    Histories(WallClock, Vec<HistoryView>),
+    /// What was found, the time of day that its times stand for, and the time now.
+    Histories(WallClock, Ktime, Histories),
     /// No more rows; the time of day that their times stand for; and the namespaces that could not be looked
     /// into.
     End(WallClock, Vec<Unswept>),

@@ -8,8 +8,9 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Netns, Owner},
     facts::{Form, Queues, Totals},
+    filter::Filter,
     sources::HookState,
-    table::{Mark, Row, Step, Transition},
+    table::{Ended, Ending, Mark, Row, Step, Transition},
     tcp::TcpState,
 };
 
@@ -61,39 +62,90 @@ impl RowView {
 }
 
 /// Which rows a question is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowQuery {
     /// One namespace; `None` for all.
     pub netns: Option<Netns>,
+    /// Those that this matches; `None` for all.
+    pub filter: Option<Filter>,
     /// Look for the holders of the sockets first.
     pub holders: bool,
     /// As the table has them now, without asking the kernel first.
     pub as_is: bool,
 }
 
+impl RowQuery {
+    /// Whether `row` is a part of the answer.
+    #[must_use]
+    pub fn wants(&self, row: &Row) -> bool {
+        self.netns.is_none_or(|netns| netns == row.connection.netns)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&row.into()))
+    }
+}
+
+/// Which transitions somebody wants to see.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WatchQuery {
+    /// Those of one namespace; `None` for all.
+    pub netns: Option<Netns>,
+    /// Those that this matches; `None` for all.
+    pub filter: Option<Filter>,
+}
+
+impl WatchQuery {
+    /// Whether `item` is to be seen; what is about no connection in particular is about all.
+    #[must_use]
+    pub fn wants(&self, item: &StreamItem) -> bool {
+        let StreamItem::Transition(transition) = item else {
+            return true;
+        };
+        self.netns
+            .is_none_or(|netns| netns == transition.connection.netns)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&transition.into()))
+    }
+}
+
 /// What the table remembers of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryView {
-    /// Which.
-    pub connection: Connection,
+    /// The row, as it is, or as it was in the end.
+    pub row: RowView,
     steps: Vec<Step>,
     marks: Vec<Mark>,
     /// What had come of it when its full sock closed, if that is over.
     pub totals: Option<Totals>,
     /// How many older steps it has forgotten.
     pub forgotten: u32,
+    /// How it has ended; `None` when it has not.
+    pub ending: Option<Ending>,
 }
 
 impl HistoryView {
-    /// What `row` remembers.
+    /// What `row` remembers at `now`.
     #[must_use]
-    pub fn new(row: &Row) -> Self {
+    pub fn new(row: &Row, now: Ktime) -> Self {
         Self {
-            connection: row.connection,
+            row: RowView::new(row, now),
             steps: row.history().to_vec(),
             marks: row.marks().to_vec(),
             totals: row.totals(),
             forgotten: row.forgotten(),
+            ending: None,
+        }
+    }
+
+    /// What is left of a connection that has ended.
+    #[must_use]
+    pub fn ended(ended: &Ended, now: Ktime) -> Self {
+        Self {
+            ending: Some(ended.ending),
+            ..Self::new(&ended.row, now)
         }
     }
 
@@ -108,6 +160,29 @@ impl HistoryView {
     pub fn marks(&self) -> &[Mark] {
         &self.marks
     }
+}
+
+/// Which histories a question is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    /// Those of the rows that this is about, and of what was such a row until it ended.
+    pub rows: RowQuery,
+    /// So many, those first of which something was heard last; at most [`HistoryQuery::MOST`].
+    pub most: u32,
+}
+
+impl HistoryQuery {
+    /// As many as fit into one frame.
+    pub const MOST: u32 = 256;
+}
+
+/// What answers a [`HistoryQuery`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Histories {
+    /// Those of which something was heard last come first.
+    pub found: Vec<HistoryView>,
+    /// How many there are besides.
+    pub more: usize,
 }
 
 /// The rows that answer a [`RowQuery`].
@@ -204,17 +279,6 @@ impl Loss {
     }
 }
 
-impl StreamItem {
-    /// Whether it is about `netns`; what is about no namespace in particular is about all.
-    #[must_use]
-    pub fn concerns(&self, netns: Option<Netns>) -> bool {
-        match (self, netns) {
-            (Self::Transition(transition), Some(netns)) => transition.connection.netns == netns,
-            _ => true,
-        }
-    }
-}
-
 /// Counts of the tracer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
@@ -264,6 +328,10 @@ pub struct Stats {
     pub urgent: usize,
     /// Minisocks and request socks, whose changes sweeps find.
     pub lingering: usize,
+    /// Connections that have ended and are remembered.
+    pub ended: usize,
+    /// Bytes that those take.
+    pub ended_bytes: usize,
     /// Readers of the stream.
     pub subscribers: usize,
 }

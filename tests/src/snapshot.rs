@@ -89,6 +89,36 @@ pub fn list(namespace: &Namespace, socket: &Path) -> Result<Vec<Listed>> {
     parse_list(&binary::run_in(namespace, socket, "list -an --json")?)
 }
 
+/// `netstate list --json` with these flags and words, run inside `namespace`.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_matching(namespace: &Namespace, socket: &Path, arguments: &str) -> Result<Vec<Listed>> {
+    parse_list(&binary::run_in(
+        namespace,
+        socket,
+        &format!("list --json {arguments}"),
+    )?)
+}
+
+/// The cookies that `ss -tnHe` shows with these flags and words, run inside `namespace`, sorted.
+///
+/// # Errors
+/// When it fails or prints a line without one.
+pub fn ss_matching(namespace: &Namespace, arguments: &str) -> Result<Vec<u64>> {
+    // Of the columns nothing is taken: with a filter for one state, there is none for the state.
+    let printed = namespace.run("ss", &format!("-tnHe {arguments}"))?;
+    let cookie = |line: &str| -> Result<u64> {
+        let mut words = line.split_whitespace();
+        let cookie = words.find_map(|word| word.strip_prefix("sk:"));
+        let cookie = cookie.with_context(|| format!("no cookie: {line}"))?;
+        Ok(u64::from_str_radix(cookie, 16)?)
+    };
+    let mut cookies: Vec<u64> = printed.lines().map(cookie).collect::<Result<_>>()?;
+    cookies.sort_unstable();
+    Ok(cookies)
+}
+
 /// `netstate list -an --json --netns NETNS`.
 ///
 /// # Errors

@@ -92,6 +92,15 @@ impl Watch {
         Self::follow(namespace.spawn(&mut command(socket, filter)?)?)
     }
 
+    /// The same inside `namespace`, for that alone and for what `filter` matches.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_matching(namespace: &Namespace, socket: &Path, filter: &str) -> Result<Self> {
+        let mut command = command(socket, "self")?;
+        Self::follow(namespace.spawn(command.args(filter.split_whitespace()))?)
+    }
+
     fn follow(mut child: Child) -> Result<Self> {
         let seen = Arc::new(Mutex::new(Seen::default()));
         read_lines(child.stdout.take().context("no stdout")?, &seen, Seen::take_line);

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Ending, Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{Standing, Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
     sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState,
@@ -76,7 +76,7 @@ impl World {
                     peer_fin: flags & 2 != 0,
                     orphan: flags & 4 != 0,
                     no_linger2: flags & 8 != 0,
-                    ending: (to == TcpState::Close).then(|| ending(what, flags)),
+                    standing: (to == TcpState::Close).then(|| standing(what, flags)),
                     owner: None,
                     uid: 0,
                     cgroup: None,
@@ -185,8 +185,8 @@ fn state(index: u8) -> TcpState {
     TcpState::ALL[usize::from(index) % TcpState::ALL.len()]
 }
 
-fn ending(what: u8, flags: u8) -> Ending {
-    Ending {
+fn standing(what: u8, flags: u8) -> Standing {
+    Standing {
         receive_shutdown: what & 8 != 0,
         send_shutdown: what & 16 != 0,
         held: what & 32 != 0,
@@ -194,7 +194,7 @@ fn ending(what: u8, flags: u8) -> Ending {
         linger0: what & 128 != 0,
         unacked: u32::from(flags & 3),
         unread: u32::from(flags >> 6),
-        ..Ending::default()
+        ..Standing::default()
     }
 }
 

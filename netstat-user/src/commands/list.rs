@@ -7,12 +7,13 @@ use std::{
 
 use anyhow::Context;
 
-use super::selection;
+use super::{filtering, selection};
 use crate::{
     cli::{ListArgs, NetnsArg},
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::{Family, Netns},
+    filter::Filter,
     loader,
     namespaces::Names,
     output::{self, json, netstat},
@@ -24,12 +25,16 @@ use crate::{
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
+    let filter = filtering::filter("list", &args.filter)?;
+    let netns = selection::netns(netns(args, filter.as_ref()))?;
+    let which = which(args, filter.as_ref());
     let query = RowQuery {
-        netns: selection::netns(&args.netns)?,
-        holders: args.programs || args.json,
+        netns,
+        holders: args.programs || args.json || filter.as_ref().is_some_and(Filter::names_holders),
+        filter,
         as_is: false,
     };
-    let (clock, snapshot) = match ask_daemon(socket, args, query).await? {
+    let (clock, snapshot) = match ask_daemon(socket, args, &query).await? {
         Some(answer) => answer,
         None => (WallClock::read(), snapshot(query).await?),
     };
@@ -38,23 +43,25 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         eprintln!("netstate: {note}");
     }
     let mut rows = snapshot.rows;
-    let which = which(args);
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);
     let mut out = output::stdout();
-    output::written(write(&mut out, &rows, clock, which, args, &mut names).and_then(|()| out.flush()))
+    // netstat has no column for namespaces, and needs none: it shows one.
+    let places = netns.is_none();
+    let written = write(&mut out, &rows, clock, which, args, places, &mut names);
+    output::written(written.and_then(|()| out.flush()))
 }
 
 async fn ask_daemon(
     socket: &Path,
     args: &ListArgs,
-    query: RowQuery,
+    query: &RowQuery,
 ) -> Result<Option<(WallClock, Snapshot)>, ClientError> {
     if args.alone {
         return Ok(None);
     }
     match Client::connect(socket).await {
-        Ok(mut client) => client.rows(query).await.map(Some),
+        Ok(mut client) => client.rows(query.clone()).await.map(Some),
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
     }
@@ -62,12 +69,12 @@ async fn ask_daemon(
 
 /// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
 async fn snapshot(query: RowQuery) -> anyhow::Result<Snapshot> {
-    let walk = tokio::task::spawn_blocking(move || walk(query));
+    let walk = tokio::task::spawn_blocking(move || walk(&query));
     walk.await
         .context("the walk over the kernel's sockets broke off")?
 }
 
-fn walk(query: RowQuery) -> anyhow::Result<Snapshot> {
+fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators()?);
     let mut table = Table::new(Coverage::default());
     let mut finished = None;
@@ -82,8 +89,9 @@ fn walk(query: RowQuery) -> anyhow::Result<Snapshot> {
         walker.run(Job::Holders, &mut fold);
     }
     let now = Ktime::now();
+    let wanted = table.rows().filter(|row| query.wants(row));
     Ok(Snapshot {
-        rows: table.rows().map(|row| RowView::new(row, now)).collect(),
+        rows: wanted.map(|row| RowView::new(row, now)).collect(),
         unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
     })
 }
@@ -130,10 +138,19 @@ fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
     ))
 }
 
-fn which(args: &ListArgs) -> netstat::Which {
+/// Which namespaces: the caller's, unless somebody says otherwise. A filter that names some does.
+fn netns<'a>(args: &'a ListArgs, filter: Option<&Filter>) -> &'a NetnsArg {
+    let named = filter.is_some_and(Filter::names_namespaces);
+    let default = if named { &NetnsArg::All } else { &NetnsArg::Own };
+    args.netns.as_ref().unwrap_or(default)
+}
+
+/// Listeners or others: a filter that is about states decides, as with `ss`, unless a flag does.
+fn which(args: &ListArgs, filter: Option<&Filter>) -> netstat::Which {
     match (args.all, args.listening) {
         (true, _) => netstat::Which::All,
         (false, true) => netstat::Which::Listeners,
+        (false, false) if filter.is_some_and(Filter::names_states) => netstat::Which::All,
         (false, false) => netstat::Which::Others,
     }
 }
@@ -152,6 +169,7 @@ fn write(
     clock: WallClock,
     which: netstat::Which,
     args: &ListArgs,
+    places: bool,
     names: &mut Names,
 ) -> io::Result<()> {
     if args.json {
@@ -163,7 +181,6 @@ fn write(
         wide: args.wide,
         numeric: args.numeric,
     };
-    // netstat has no column for it, and needs none: it shows one namespace.
-    let names = (args.netns == NetnsArg::All).then_some(names);
+    let names = places.then_some(names);
     netstat::table(out, rows, which, columns, names)
 }

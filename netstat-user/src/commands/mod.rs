@@ -2,9 +2,11 @@
 
 mod daemon;
 mod doctor;
+mod filtering;
 mod list;
 mod printing;
 mod selection;
+mod show;
 mod stats;
 mod tracing;
 mod verify;
@@ -22,8 +24,8 @@ use crate::{
 
 /// Runs the command line that the process was started with.
 ///
-/// Returns 0 when it is done, 1 when it failed, with a message on standard error; clap ends the process with
-/// 2 for wrong usage.
+/// Returns 0 when it is done, 1 when it failed, with a message on standard error, and 2 for wrong usage: most of
+/// that is found by clap, which ends the process itself.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -33,11 +35,21 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("netstate: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says what went wrong. What is wrong with a filter is wrong usage, which clap could not find by itself.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    /// As clap has it.
+    const WRONG_USAGE: u8 = 2;
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        // Without standard error, the status alone says it.
+        let _ = usage.print();
+        return ExitCode::from(WRONG_USAGE);
+    }
+    eprintln!("netstate: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -52,6 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Watch(args) => watch::run(&cli.socket, &args).await.map(done),
             Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
             Command::List(args) => list::run(&cli.socket, &args).await.map(done),
+            Command::Show(args) => show::run(&cli.socket, &args).await.map(done),
             Command::Stats(args) => stats::run(&cli.socket, args).await.map(done),
             Command::Verify(args) => verify::run(&cli.socket, &args).await,
             Command::Doctor(args) => doctor::run(&cli.socket, args).await,

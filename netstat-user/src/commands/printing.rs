@@ -15,9 +15,10 @@ use crate::{
     clock::WallClock,
     connection::Netns,
     engine::{Handle, Subscription},
+    filter::Filter,
     namespaces::Names,
     output::{self, color::Palette, json, line::Lines},
-    view::StreamItem,
+    view::{StreamItem, WatchQuery},
 };
 
 /// How long what is being printed may take to get out once the command is to stop.
@@ -45,30 +46,29 @@ impl Source {
 }
 
 /// The form that the user asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Form {
     json: bool,
-    /// Show this namespace alone.
-    netns: Option<Netns>,
+    query: WatchQuery,
     own: Netns,
     palette: Palette,
 }
 
 impl Form {
-    pub(super) fn new(args: &StreamArgs) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &StreamArgs, filter: Option<Filter>) -> anyhow::Result<Self> {
         let own = selection::own()?;
         let netns = selection::netns(&args.netns)?;
         Ok(Self {
             json: args.json,
-            netns,
+            query: WatchQuery { netns, filter },
             own,
             palette: Palette::new(args.color),
         })
     }
 
-    /// The one namespace that is to be shown.
-    pub(super) fn netns(&self) -> Option<Netns> {
-        self.netns
+    /// What is to be shown.
+    pub(super) fn query(&self) -> &WatchQuery {
+        &self.query
     }
 }
 
@@ -133,8 +133,7 @@ impl Printer {
     }
 
     fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
-        let form = self.form;
-        for item in items.iter().filter(|item| item.concerns(form.netns)) {
+        for item in items.iter().filter(|item| self.form.query.wants(item)) {
             output::written(match &mut self.lines {
                 Some(lines) => lines.item(&mut self.out, item, clock),
                 None => json::item(&mut self.out, item, &mut self.names, clock),

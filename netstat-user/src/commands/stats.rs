@@ -86,6 +86,10 @@ fn text(stats: &Stats, names: &mut Names) -> String {
         format!("at most {} behind the kernel", Short(stats.settling)),
     );
     add("Ring", format!("{} KiB", stats.ring_bytes / 1024));
+    add(
+        "Ended",
+        format!("{} remembered, in {} KiB", stats.ended, stats.ended_bytes / 1024),
+    );
     add("Watching", format!("{} reader(s)", stats.subscribers));
     text
 }

@@ -27,7 +27,7 @@ impl Running {
     /// Attaches the tracer and starts the engine.
     pub(super) fn start(args: &TracerArgs, stop: Stop) -> anyhow::Result<Self> {
         let tracer = loader::attach(args.ring_size, &args.without_hooks)?;
-        let (engine, handle) = Engine::new(tracer, args.ring_size)?;
+        let (engine, handle) = Engine::new(tracer, args.ring_size, args.history)?;
         let engine = tokio::spawn(engine.run(stop.clone().requested()));
         Ok(Self { handle, engine, stop })
     }

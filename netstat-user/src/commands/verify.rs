@@ -15,13 +15,15 @@ use super::{selection, tracing::Stop};
 use crate::{
     cli::VerifyArgs,
     client::Client,
-    connection::Netns,
+    clock::WallClock,
+    connection::{Cookie, Netns},
     diag::{self, KernelSocket},
+    filter::Filter,
     namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
     sweeper::SweepError,
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
-    view::{HistoryView, RowQuery, RowView},
+    view::{HistoryQuery, HistoryView, RowQuery, RowView},
 };
 
 /// Between two looks at something that differs.
@@ -118,6 +120,7 @@ impl Verifier {
         let before = kernel(self.netns).await?;
         let query = RowQuery {
             netns: self.netns,
+            filter: None,
             holders: false,
             as_is: true,
         };
@@ -165,16 +168,33 @@ impl Verifier {
         if cookies.is_empty() {
             return Ok(());
         }
-        let (clock, histories) = self.daemon().await?.histories(&cookies).await?;
+        let (clock, histories) = self.histories(&cookies).await?;
         let mut out = output::stdout();
         for (socket, difference, lasted) in fresh {
-            let history = histories.iter().find(|history| id(&history.connection) == socket);
+            let history = histories
+                .iter()
+                .find(|history| id(&history.row.connection) == socket);
             let history = history.map_or(&[][..], HistoryView::steps);
             output::written(print::difference(
                 &mut out, difference, lasted, history, clock, self.json,
             ))?;
         }
         output::written(std::io::Write::flush(&mut out))
+    }
+
+    /// What the table remembers of sockets with these cookies, as far as that fits into one answer.
+    async fn histories(&mut self, cookies: &[Cookie]) -> anyhow::Result<(WallClock, Vec<HistoryView>)> {
+        let query = HistoryQuery {
+            rows: RowQuery {
+                netns: self.netns,
+                filter: Filter::any_cookie(cookies),
+                holders: false,
+                as_is: true,
+            },
+            most: HistoryQuery::MOST,
+        };
+        let (clock, _, histories) = self.daemon().await?.histories(query).await?;
+        Ok((clock, histories.found))
     }
 
     fn verdict(&self, round: &Round) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::{
+    filtering,
     printing::{self, Form, Source},
     tracing::{Running, Stop},
 };
@@ -13,7 +14,7 @@ use crate::{cli::WatchArgs, client::Client};
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
-    let form = Form::new(&args.stream)?;
+    let form = Form::new(&args.stream, filtering::filter("watch", &args.filter)?)?;
     if !args.alone {
         match Client::connect(socket).await {
             Ok(client) => return from_daemon(client, form, socket, stop).await,
@@ -24,7 +25,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let running = Running::start(&args.tracer, stop.clone())?;
     let stream = running.handle.subscribe();
     if running.handle.ready().await.is_ok() {
-        if let Some(netns) = form.netns()
+        if let Some(netns) = form.query().netns
             && let Ok(Err(why)) = running.handle.exists(netns).await
         {
             running.finish().await?;
@@ -37,7 +38,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
 }
 
 async fn from_daemon(mut client: Client, form: Form, socket: &Path, stop: Stop) -> anyhow::Result<()> {
-    client.watch(form.netns()).await?;
+    client.watch(form.query().clone()).await?;
     eprintln!(
         "netstate: connected to the daemon at {}; Ctrl-C ends",
         socket.display()

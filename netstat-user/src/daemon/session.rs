@@ -7,13 +7,13 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{Handle, MOST_WATCHERS, Places, Silence};
 use crate::{
-    connection::Netns,
+    clock::Ktime,
     engine::EngineGone,
     protocol::{
         self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
         ROWS_PER_FRAME,
     },
-    view::{RowQuery, Snapshot},
+    view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -58,21 +58,22 @@ pub(super) async fn serve(
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
-            Question::Histories(cookies) => {
-                let histories = handle.histories(cookies).await?;
-                in_time(answer(&mut frames, &Answer::Histories(handle.clock(), histories))).await?;
+            Question::Histories(query) => {
+                // Nobody ever closes it.
+                let _place = places.snapshots.acquire().await;
+                histories(&mut frames, &handle, query).await?;
             }
-            Question::Watch(netns) => {
+            Question::Watch(query) => {
                 let Ok(_place) = places.watchers.try_acquire() else {
                     let full = format!("{MOST_WATCHERS} clients watch already; end one of them");
                     return in_time(answer(&mut frames, &Answer::Failed(full))).await;
                 };
-                if let Some(netns) = netns
+                if let Some(netns) = query.netns
                     && let Err(why) = handle.exists(netns).await?
                 {
                     return in_time(answer(&mut frames, &Answer::Failed(why))).await;
                 }
-                return watch(&mut frames, &handle, netns).await;
+                return watch(&mut frames, &handle, &query).await;
             }
         }
     }
@@ -121,6 +122,15 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
     }
 }
 
+async fn histories(frames: &mut Frames, handle: &Handle, query: HistoryQuery) -> Result<(), SessionError> {
+    let most = query.most.min(HistoryQuery::MOST);
+    let found = match handle.histories(HistoryQuery { most, ..query }).await? {
+        Ok(histories) => Answer::Histories(handle.clock(), Ktime::now(), histories),
+        Err(why) => Answer::Failed(why),
+    };
+    in_time(answer(frames, &found)).await
+}
+
 /// A client that has asked for something takes it, or is dropped: what waits for it takes memory.
 async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Result<(), SessionError> {
     timeout(PATIENCE, sending)
@@ -129,7 +139,7 @@ async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Res
 }
 
 /// Sends the stream, as many items at once as have come meanwhile.
-async fn watch(frames: &mut Frames, handle: &Handle, netns: Option<Netns>) -> Result<(), SessionError> {
+async fn watch(frames: &mut Frames, handle: &Handle, query: &WatchQuery) -> Result<(), SessionError> {
     let mut stream = handle.subscribe();
     answer(frames, &Answer::Watching).await?;
     loop {
@@ -139,7 +149,7 @@ async fn watch(frames: &mut Frames, handle: &Handle, netns: Option<Netns>) -> Re
             _ = frames.receive() => return Ok(()),
         };
         let Some(mut items) = items else { return Ok(()) };
-        items.retain(|item| item.concerns(netns));
+        items.retain(|item| query.wants(item));
         if items.is_empty() {
             continue;
         }

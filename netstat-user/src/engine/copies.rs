@@ -3,9 +3,8 @@
 use super::sweeps::Reply;
 use crate::{
     clock::Ktime,
-    connection::Netns,
     table::Table,
-    view::{RowView, Snapshot, Unswept},
+    view::{RowQuery, RowView, Snapshot, Unswept},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -14,7 +13,7 @@ const PART: usize = 4096;
 /// A snapshot that somebody waits for.
 #[derive(Debug)]
 struct Copy {
-    netns: Option<Netns>,
+    query: RowQuery,
     at: usize,
     snapshot: Snapshot,
     reply: Reply<Snapshot>,
@@ -30,10 +29,10 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, netns: Option<Netns>, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
+    pub(super) fn add(&mut self, query: RowQuery, unswept: Vec<Unswept>, reply: Reply<Snapshot>) {
         let rows = Vec::new();
         self.0.push(Copy {
-            netns,
+            query,
             at: 0,
             snapshot: Snapshot { rows, unswept },
             reply,
@@ -52,8 +51,7 @@ impl Copies {
                 continue;
             };
             // A row that the sweep for this very answer did not find is not there.
-            let wanted = part.filter(|row| !row.doubtful());
-            let wanted = wanted.filter(|row| copy.netns.is_none_or(|netns| netns == row.connection.netns));
+            let wanted = part.filter(|row| !row.doubtful() && copy.query.wants(row));
             let rows = &mut copy.snapshot.rows;
             rows.extend(wanted.map(|row| RowView::new(row, now)));
             copy.at += PART;

@@ -83,6 +83,7 @@ impl Counters {
         subscribers: usize,
     ) -> Stats {
         let unsettled = table.unsettled();
+        let (ended, ended_bytes) = table.remembered();
         Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
@@ -107,6 +108,8 @@ impl Counters {
             sweep_cost_total: self.sweep_cost_total,
             urgent: unsettled.urgent,
             lingering: unsettled.lingering,
+            ended,
+            ended_bytes,
             subscribers,
         }
     }

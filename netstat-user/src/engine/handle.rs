@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     clock::{SteadyClock, WallClock},
-    connection::{Cookie, Netns},
-    view::{HistoryView, RowQuery, Snapshot, Stats},
+    connection::Netns,
+    view::{Histories, HistoryQuery, RowQuery, Snapshot, Stats},
 };
 
 /// What can be asked.
@@ -19,8 +19,6 @@ use crate::{
 pub(super) enum Request {
     /// Tell when the table holds every socket that was there at the start.
     Ready(oneshot::Sender<()>),
-    /// What the table remembers of these.
-    Histories(Vec<Cookie>, oneshot::Sender<Vec<HistoryView>>),
     /// Something that takes a sweep, unless the table as it is will do.
     Look(Question),
     /// The counts.
@@ -79,13 +77,15 @@ impl Handle {
             .await
     }
 
-    /// What the table remembers of `cookies`.
+    /// What the table remembers of connections, live and ended. The inner error says why the kernel could not be
+    /// asked.
     ///
     /// # Errors
     ///
     /// [`EngineGone`].
-    pub async fn histories(&self, cookies: Vec<Cookie>) -> Result<Vec<HistoryView>, EngineGone> {
-        self.ask(|reply| Request::Histories(cookies, reply)).await
+    pub async fn histories(&self, query: HistoryQuery) -> Result<Result<Histories, String>, EngineGone> {
+        self.ask(|reply| Request::Look(Question::Histories(query, reply)))
+            .await
     }
 
     /// The counts.

@@ -9,6 +9,7 @@ mod counters;
 mod handle;
 mod losses;
 mod places;
+mod searches;
 mod stream;
 mod sweeps;
 
@@ -26,13 +27,14 @@ use crate::{
     sources,
     sweeper::{self, Job, Outcome},
     table::{ANSWER, Table, Transition},
-    view::{HistoryView, Loss, StreamItem},
+    view::{Loss, StreamItem},
 };
 use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
 use places::Places;
+use searches::Searches;
 use stream::Publisher;
 use sweeps::{Question, Sweeps};
 
@@ -72,6 +74,7 @@ struct Core {
     sweeps: Sweeps,
     places: Places,
     copies: Copies,
+    searches: Searches,
     losses: LossWatch,
     /// The counters of losses could not be read, and that has been said.
     blind: bool,
@@ -85,23 +88,25 @@ struct Core {
 }
 
 impl Engine {
-    /// Puts an attached tracer to work. The engine runs in [`Engine::run`]; the handle asks it things.
+    /// Puts an attached tracer to work, with a ring of so many bytes, and so many for the histories of connections
+    /// that have ended. The engine runs in [`Engine::run`]; the handle asks it things.
     ///
     /// # Errors
     ///
     /// When a thread or a descriptor cannot be had.
-    pub fn new(tracer: Tracer, ring_bytes: u32) -> Result<(Self, Handle), EngineError> {
+    pub fn new(tracer: Tracer, ring_bytes: u32, history_bytes: usize) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
         let stream = Publisher::new();
         let handle = Handle::new(asking, stream.readers());
         let core = Core {
-            table: Table::new(sources::coverage(&tracer.hooks)),
+            table: Table::remembering(sources::coverage(&tracer.hooks), history_bytes),
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
             places: Places::default(),
             copies: Copies::default(),
+            searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
             blind: false,
             untold: None,
@@ -160,6 +165,10 @@ impl Engine {
                 () = tokio::time::sleep(ANSWER), if core.table.is_waiting() => core.release(),
                 () = std::future::ready(()), if core.copies.pending() => {
                     core.copies.advance(&core.table, Ktime::now());
+                    tokio::task::yield_now().await;
+                }
+                () = std::future::ready(()), if core.searches.pending() => {
+                    core.searches.advance(&core.table, Ktime::now());
                     tokio::task::yield_now().await;
                 }
             }
@@ -224,14 +233,12 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query.netns, Vec::new(), reply);
+                self.copies.add(query, Vec::new(), reply);
+            }
+            Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
+                self.searches.add(query, reply);
             }
             Request::Look(question) => self.sweeps.want(question),
-            Request::Histories(cookies, reply) => {
-                let rows = cookies.iter().flat_map(|cookie| self.table.all_of(*cookie));
-                // Whoever asked may have gone since.
-                let _ = reply.send(rows.map(HistoryView::new).collect());
-            }
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
                 self.check_losses();

@@ -18,7 +18,7 @@ use crate::{
     sources::Coverage,
     sweeper::{Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
-    view::{RowQuery, Snapshot, Trouble, Unswept},
+    view::{Histories, HistoryQuery, RowQuery, Snapshot, Trouble, Unswept},
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
@@ -37,6 +37,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, String>>;
 pub(super) enum Question {
     /// The rows.
     Rows(RowQuery, Reply<Snapshot>),
+    /// Histories.
+    Histories(HistoryQuery, Reply<Histories>),
     /// Whether there is such a namespace.
     Exists(Netns, Reply<()>),
 }
@@ -45,18 +47,24 @@ impl Question {
     fn netns(&self) -> Option<Netns> {
         match self {
             Self::Rows(query, _) => query.netns,
+            Self::Histories(query, _) => query.rows.netns,
             Self::Exists(netns, _) => Some(*netns),
         }
     }
 
     fn wants_holders(&self) -> bool {
-        matches!(self, Self::Rows(query, _) if query.holders)
+        match self {
+            Self::Rows(query, _) => query.holders,
+            Self::Histories(query, _) => query.rows.holders,
+            Self::Exists(..) => false,
+        }
     }
 
     fn refuse(self, why: String) {
         // Whoever asked may have gone since.
         let _ = match self {
             Self::Rows(_, reply) => reply.send(Err(why)).map_err(drop),
+            Self::Histories(_, reply) => reply.send(Err(why)).map_err(drop),
             Self::Exists(_, reply) => reply.send(Err(why)).map_err(drop),
         };
     }
@@ -347,8 +355,9 @@ impl Core {
                         trouble: Trouble::Closed(error.to_string()),
                     }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
-                    self.copies.add(query.netns, unswept, reply);
+                    self.copies.add(query, unswept, reply);
                 }
+                (None, Question::Histories(query, reply)) => self.searches.add(query, reply),
                 (None, Question::Exists(_, reply)) => {
                     let _ = reply.send(Ok(()));
                 }

@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    clock::WallClock,
+    clock::{Ktime, WallClock},
     connection::{Connection, Family, Owner},
     namespaces::Names,
     reason::{Reason, Side},
     table::{Source, Transition},
     tcp::TcpState,
-    view::{RowView, Stats, StreamItem},
+    timeline,
+    view::{HistoryView, RowView, Stats, StreamItem},
 };
 
 /// Writes one row.
@@ -24,24 +25,7 @@ use crate::{
 ///
 /// What `out` returns.
 pub fn row(out: &mut impl Write, row: &RowView, names: &mut Names, clock: WallClock) -> io::Result<()> {
-    line(
-        out,
-        &Row {
-            identity: Identity::of(&row.connection, names),
-            state: row.state.name(),
-            since: clock.timestamp(row.since).to_string(),
-            in_state_ms: row.in_state.as_millis(),
-            at_least: row.at_least,
-            recv_q: row.queues.map(|queues| queues.recv),
-            send_q: row.queues.map(|queues| queues.send),
-            backlog: row
-                .queues
-                .filter(|_| row.state == TcpState::Listen)
-                .map(|queues| queues.backlog),
-            holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
-            inode: row.inode,
-        },
-    )
+    line(out, &Row::of(row, names, clock))
 }
 
 /// Writes one item of the stream.
@@ -117,8 +101,50 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "sweep_cost_total_us": micros(stats.sweep_cost_total),
             "urgent": stats.urgent,
             "lingering": stats.lingering,
+            "ended": stats.ended,
+            "ended_bytes": stats.ended_bytes,
             "subscribers": stats.subscribers,
         }),
+    )
+}
+
+/// Writes a connection's history: its row, what it has gone through, and how it ended.
+///
+/// # Errors
+///
+/// What `out` returns.
+pub fn history(
+    out: &mut impl Write,
+    history: &HistoryView,
+    names: &mut Names,
+    clock: WallClock,
+    now: Ktime,
+) -> io::Result<()> {
+    let time = |time: Ktime| clock.timestamp(time).to_string();
+    let stays = timeline::stays(history, now);
+    let stays = stays.iter().map(|stay| HistoryStay {
+        state: stay.state.name(),
+        since: stay.since.map(time),
+        lasted_us: stay.lasted.map(micros),
+        at_least: stay.at_least,
+        source: stay.source,
+        after_gap: stay.after_gap,
+    });
+    line(
+        out,
+        &History {
+            row: Row::of(&history.row, names, clock),
+            stays: stays.collect(),
+            forgotten: history.forgotten,
+            ended: history.ending.map(|ending| HistoryEnd {
+                time: time(ending.time),
+                earliest: ending.earliest.map(time),
+                source: ending.source,
+                reason: ending.reason.map(Reason::word),
+                reason_detail: ending.reason.and_then(Reason::detail),
+                closed_by: ending.reason.and_then(Reason::closed_by),
+            }),
+        },
     )
 }
 
@@ -202,6 +228,55 @@ struct Row {
     #[serde(flatten)]
     holder: Holder,
     inode: Option<u64>,
+}
+
+impl Row {
+    fn of(row: &RowView, names: &mut Names, clock: WallClock) -> Self {
+        Self {
+            identity: Identity::of(&row.connection, names),
+            state: row.state.name(),
+            since: clock.timestamp(row.since).to_string(),
+            in_state_ms: row.in_state.as_millis(),
+            at_least: row.at_least,
+            recv_q: row.queues.map(|queues| queues.recv),
+            send_q: row.queues.map(|queues| queues.send),
+            backlog: row
+                .queues
+                .filter(|_| row.state == TcpState::Listen)
+                .map(|queues| queues.backlog),
+            holder: Holder::of(row.uid, row.owner.as_ref(), row.cgroup),
+            inode: row.inode,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct History {
+    #[serde(flatten)]
+    row: Row,
+    stays: Vec<HistoryStay>,
+    forgotten: u32,
+    ended: Option<HistoryEnd>,
+}
+
+#[derive(Serialize)]
+struct HistoryStay {
+    state: &'static str,
+    since: Option<String>,
+    lasted_us: Option<u64>,
+    at_least: bool,
+    source: Option<Source>,
+    after_gap: bool,
+}
+
+#[derive(Serialize)]
+struct HistoryEnd {
+    time: String,
+    earliest: Option<String>,
+    source: Source,
+    reason: Option<&'static str>,
+    reason_detail: Option<String>,
+    closed_by: Option<Side>,
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! From views to text: one file per form.
 
 pub mod color;
+pub mod history;
 pub mod json;
 pub mod line;
 pub mod names;

@@ -33,18 +33,44 @@ pub fn services(file: &Path) -> HashMap<u16, String> {
     services
 }
 
+/// The port of a TCP service, by its name or another that it goes by.
+#[must_use]
+pub fn port(file: &Path, service: &str) -> Option<u16> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (name, place) = (words.next()?, words.next()?);
+        let port = place.strip_suffix("/tcp")?.parse().ok()?;
+        let mut names = std::iter::once(name).chain(words);
+        names
+            .any(|name| name.eq_ignore_ascii_case(service))
+            .then_some(port)
+    })
+}
+
 /// Names of users by id.
 #[must_use]
 pub fn users(file: &Path) -> HashMap<u32, String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut users = HashMap::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|uid| uid.parse().ok())) {
-            users.entry(uid).or_insert_with(|| name.to_owned());
-        }
+    for (name, uid) in text.lines().filter_map(user) {
+        users.entry(uid).or_insert_with(|| name.to_owned());
     }
     users
+}
+
+/// The id of the user of this name.
+#[must_use]
+pub fn uid(file: &Path, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let mut users = text.lines().filter_map(user);
+    users.find(|(known, _)| *known == name).map(|(_, uid)| uid)
+}
+
+/// The name and id in a line of `/etc/passwd`.
+fn user(line: &str) -> Option<(&str, u32)> {
+    let mut fields = line.split(':');
+    Some((fields.next()?, fields.nth(1)?.parse().ok()?))
 }
 
 /// Asks the resolver for the names of `addresses`, several at once, and returns those that it has told within
@@ -97,11 +123,19 @@ mod tests {
         fs::write(&file, "# comment\nhttp 80/tcp www # web\nhttp 80/udp\ndomain\t53/udp\nother 80/tcp\nbad line\nx 99999/tcp\n")
             .unwrap();
         assert_eq!(services(&file), HashMap::from([(80, "http".to_owned())]));
+        assert_eq!(port(&file, "http"), Some(80));
+        assert_eq!(port(&file, "WWW"), Some(80));
+        assert_eq!(port(&file, "domain"), None);
         let file = folder.join("passwd");
-        fs::write(&file, "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:33::/:\n").unwrap();
+        let text = "root:x:0:0:root:/root:/bin/sh\nbroken\nwww:x:33:33::/:\nweb:x:33:33::/:\n";
+        fs::write(&file, text).unwrap();
         assert_eq!(
             users(&file),
             HashMap::from([(0, "root".to_owned()), (33, "www".to_owned())])
+        );
+        assert_eq!(
+            ["root", "web", "broken"].map(|name| uid(&file, name)),
+            [Some(0), Some(33), None]
         );
         assert!(services(Path::new("/nonexistent")).is_empty());
         fs::remove_dir_all(&folder).unwrap();

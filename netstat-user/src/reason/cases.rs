@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Ending, Form, StateEvent},
+    facts::{Form, Standing, StateEvent},
     tcp::TcpState::{
         self, Close, CloseWait, Closing as ClosingState, Established, FinWait1, FinWait2, LastAck, Listen,
         SynRecv, SynSent, TimeWait,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A socket that a process holds and that has not been shut in any direction.
-const HELD: Ending = Ending {
+const HELD: Standing = Standing {
     receive_shutdown: false,
     send_shutdown: false,
     held: true,
@@ -38,13 +38,13 @@ const HELD: Ending = Ending {
 };
 
 /// In a system call other than `close`.
-const CALLED: Ending = Ending {
+const CALLED: Standing = Standing {
     in_system_call: true,
     ..HELD
 };
 
 /// `__tcp_close` before `sock_orphan`.
-const CLOSING: Ending = Ending {
+const CLOSING: Standing = Standing {
     receive_shutdown: true,
     send_shutdown: true,
     in_system_call: true,
@@ -52,14 +52,14 @@ const CLOSING: Ending = Ending {
 };
 
 /// After `sock_orphan`.
-const ORPHAN: Ending = Ending {
+const ORPHAN: Standing = Standing {
     receive_shutdown: true,
     send_shutdown: true,
     held: false,
     ..HELD
 };
 
-fn event(from: TcpState, error: u32, ending: Ending) -> StateEvent {
+fn event(from: TcpState, error: u32, standing: Standing) -> StateEvent {
     let end = |port| Endpoint::new([127, 0, 0, 1].into(), port);
     StateEvent {
         time: Ktime(1),
@@ -77,17 +77,17 @@ fn event(from: TcpState, error: u32, ending: Ending) -> StateEvent {
         to: Close,
         error: (error != 0).then_some(error),
         peer_fin: false,
-        orphan: ending == ORPHAN || (!ending.held && ending.send_shutdown),
+        orphan: standing == ORPHAN || (!standing.held && standing.send_shutdown),
         no_linger2: false,
-        ending: Some(ending),
+        standing: Some(standing),
         owner: None,
         uid: 0,
         cgroup: None,
     }
 }
 
-fn why(from: TcpState, error: u32, ending: Ending) -> Option<Reason> {
-    of_event(&event(from, error, ending), Known::default())
+fn why(from: TcpState, error: u32, standing: Standing) -> Option<Reason> {
+    of_event(&event(from, error, standing), Known::default())
 }
 
 const fn timed_out(what: Timeout, tries: u8) -> Reason {
@@ -128,11 +128,11 @@ fn errors() {
         (Established, 5, Errno(5)),
     ];
     for (from, error, reason) in cases {
-        for ending in [HELD, CALLED] {
+        for standing in [HELD, CALLED] {
             assert_eq!(
-                why(from, error, ending),
+                why(from, error, standing),
                 Some(reason),
-                "{from} {error} {ending:?}"
+                "{from} {error} {standing:?}"
             );
         }
     }
@@ -140,15 +140,15 @@ fn errors() {
 
 #[test]
 fn timeouts() {
-    let tried = |retransmits, probes, unacked| Ending {
+    let tried = |retransmits, probes, unacked| Standing {
         unacked,
         retransmits,
         probes,
         ..HELD
     };
-    let shut = |ending| Ending {
+    let shut = |standing| Standing {
         send_window: 0,
-        ..ending
+        ..standing
     };
     let cases = [
         // `tcp_write_timeout`
@@ -170,37 +170,37 @@ fn timeouts() {
         // `tcp_rtx_probe0_timed_out`
         (Established, shut(tried(15, 0, 1000)), Timeout::ZeroWindow, 15),
     ];
-    for (from, ending, what, tries) in cases {
+    for (from, standing, what, tries) in cases {
         assert_eq!(
-            why(from, ETIMEDOUT, ending),
+            why(from, ETIMEDOUT, standing),
             Some(timed_out(what, tries)),
-            "{from} {ending:?}"
+            "{from} {standing:?}"
         );
     }
 }
 
 #[test]
 fn aborts_by_close() {
-    let unread = Ending { unread: 1, ..CLOSING };
-    let linger = Ending {
+    let unread = Standing { unread: 1, ..CLOSING };
+    let linger = Standing {
         linger0: true,
         ..CLOSING
     };
     for from in [Established, CloseWait, FinWait1, FinWait2] {
         // `__tcp_close` asks for unread data first.
-        let both = Ending {
+        let both = Standing {
             linger0: true,
             ..unread
         };
-        for ending in [unread, both] {
-            assert_eq!(why(from, 0, ending), Some(Reason::ResetByUs(Abort::UnreadData)));
+        for standing in [unread, both] {
+            assert_eq!(why(from, 0, standing), Some(Reason::ResetByUs(Abort::UnreadData)));
         }
         assert_eq!(why(from, 0, linger), Some(Reason::ResetByUs(Abort::Linger0)));
     }
     for from in [ClosingState, LastAck] {
         // `tcp_disconnect` sends a RST only if something was never sent.
-        let under_way = Ending { unacked: 1, ..linger };
-        let unsent = Ending {
+        let under_way = Standing { unacked: 1, ..linger };
+        let unsent = Standing {
             unsent: true,
             ..under_way
         };
@@ -223,7 +223,7 @@ fn aborts_by_close() {
 
 #[test]
 fn before_there_is_a_connection() {
-    let connecting = Ending {
+    let connecting = Standing {
         connecting: true,
         ..CALLED
     };
@@ -232,7 +232,7 @@ fn before_there_is_a_connection() {
         why(
             SynSent,
             0,
-            Ending {
+            Standing {
                 connecting: true,
                 ..CLOSING
             }
@@ -263,7 +263,7 @@ fn before_there_is_a_connection() {
 
 #[test]
 fn disconnected_or_never_held() {
-    let never = Ending { held: false, ..HELD };
+    let never = Standing { held: false, ..HELD };
     for from in [Established, CloseWait] {
         assert_eq!(why(from, 0, CALLED), Some(Reason::ResetByUs(Abort::Disconnected)));
         // `inet_child_forget`
@@ -272,7 +272,7 @@ fn disconnected_or_never_held() {
     let mut subflow = event(Established, 0, CALLED);
     subflow.connection.mptcp = true;
     assert_eq!(of_event(&subflow, Known::default()), None);
-    let under_way = Ending { unacked: 1, ..CALLED };
+    let under_way = Standing { unacked: 1, ..CALLED };
     assert_eq!(
         why(LastAck, 0, under_way),
         Some(Reason::Abandoned(Abort::Disconnected))
@@ -281,7 +281,7 @@ fn disconnected_or_never_held() {
 
 #[test]
 fn orphans() {
-    let under_way = Ending { unacked: 1, ..ORPHAN };
+    let under_way = Standing { unacked: 1, ..ORPHAN };
     // `tcp_rcv_state_process`
     assert_eq!(why(LastAck, 0, ORPHAN), Some(closed(Side::Peer, None)));
     assert_eq!(why(LastAck, 0, HELD), Some(closed(Side::Peer, None)));
@@ -292,7 +292,7 @@ fn orphans() {
     // `inet_csk_prepare_forced_close`
     let unborn = StateEvent {
         orphan: true,
-        ..event(SynRecv, 0, Ending { held: false, ..HELD })
+        ..event(SynRecv, 0, Standing { held: false, ..HELD })
     };
     assert_eq!(
         of_event(&unborn, Known::default()),

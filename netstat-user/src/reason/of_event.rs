@@ -4,7 +4,7 @@
 
 use super::{Abort, Closing, Reason, Refusal, Side, Timeout, errno};
 use crate::{
-    facts::{Ending, StateEvent},
+    facts::{Standing, StateEvent},
     tcp::TcpState::{
         self, CloseWait, Closing as ClosingState, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv,
         SynSent,
@@ -27,11 +27,11 @@ pub(crate) struct Known {
 /// Why `event`, which leaves nothing of the connection, came; `None` when that is not certain.
 pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
     let from = event.from;
-    let Some(ending) = &event.ending else {
+    let Some(standing) = &event.standing else {
         return event.error.map(|error| by_error(event, error, known));
     };
-    if is_closing(event, ending) {
-        let reason = by_close(from, ending);
+    if is_closing(event, standing) {
+        let reason = by_close(from, standing);
         // `TCP_REPAIR` ends a connection in a way of its own, and shows nothing of it.
         if reason.is_some() || is_open(from) {
             return reason;
@@ -39,8 +39,8 @@ pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
     }
     match event.error {
         Some(error) => Some(by_error(event, error, known)),
-        None if event.orphan => orphan(event, ending, known),
-        None => held(event, ending, known),
+        None if event.orphan => orphan(event, standing, known),
+        None => held(event, standing, known),
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
 /// In the states after the peer's FIN that would take a segment that reaches beyond it, which no peer sends that
 /// keeps to the rules; those are taken for the peer's RST.
 pub(crate) fn may_be_ours(event: &StateEvent) -> bool {
-    let closed = event.ending.is_some_and(|ending| ending.receive_shutdown);
+    let closed = event.standing.is_some_and(|standing| standing.receive_shutdown);
     closed && event.error == Some(errno::ECONNRESET) && matches!(event.from, FinWait1 | FinWait2)
 }
 
@@ -61,9 +61,9 @@ const fn needs_reset(state: TcpState) -> bool {
 
 /// Whether this is `__tcp_close` before the socket is an orphan. `shutdown` of both directions looks the same, but has
 /// moved on a connection that had not begun to close; and where it had, there is an error or there is `close`.
-fn is_closing(event: &StateEvent, ending: &Ending) -> bool {
-    let shut = ending.receive_shutdown && ending.send_shutdown;
-    shut && ending.in_system_call && !event.orphan && (is_open(event.from) || event.error.is_none())
+fn is_closing(event: &StateEvent, standing: &Standing) -> bool {
+    let shut = standing.receive_shutdown && standing.send_shutdown;
+    shut && standing.in_system_call && !event.orphan && (is_open(event.from) || event.error.is_none())
 }
 
 /// Whether this end has not begun to close.
@@ -72,12 +72,12 @@ const fn is_open(state: TcpState) -> bool {
 }
 
 /// `__tcp_close`, in its order. What it does for a listener and in SYN_SENT is orderly (`tcp_close_state`).
-fn by_close(from: TcpState, ending: &Ending) -> Option<Reason> {
+fn by_close(from: TcpState, standing: &Standing) -> Option<Reason> {
     match from {
         // No peer, so nobody who could be first.
         Listen => Some(Reason::Closed { by: None, how: None }),
-        _ if ending.unread > 0 => Some(Reason::ResetByUs(Abort::UnreadData)),
-        _ if ending.linger0 => Some(aborted(from, ending, Abort::Linger0)),
+        _ if standing.unread > 0 => Some(Reason::ResetByUs(Abort::UnreadData)),
+        _ if standing.linger0 => Some(aborted(from, standing, Abort::Linger0)),
         SynSent => Some(before_connected()),
         _ => None,
     }
@@ -91,8 +91,8 @@ const fn before_connected() -> Reason {
 }
 
 /// `tcp_disconnect`: a RST if the state needs one, or if something was never sent.
-fn aborted(from: TcpState, ending: &Ending, abort: Abort) -> Reason {
-    let cut_off = ending.unsent && matches!(from, ClosingState | LastAck);
+fn aborted(from: TcpState, standing: &Standing, abort: Abort) -> Reason {
+    let cut_off = standing.unsent && matches!(from, ClosingState | LastAck);
     if needs_reset(from) || cut_off {
         Reason::ResetByUs(abort)
     } else {
@@ -130,32 +130,32 @@ fn by_error(event: &StateEvent, error: u32, known: Known) -> Reason {
 /// `tcp_write_err`: called by `tcp_write_timeout`, `tcp_probe_timer`, `tcp_keepalive_timer`, and for a window that is shut
 /// while something is under way, by `tcp_retransmit_timer`.
 fn timed_out(event: &StateEvent) -> Reason {
-    let ending = event.ending.unwrap_or_default();
+    let standing = event.standing.unwrap_or_default();
     let (what, tries) = match event.from {
-        SynSent => (Timeout::Connect, ending.retransmits),
-        SynRecv => (Timeout::Handshake, ending.retransmits),
+        SynSent => (Timeout::Connect, standing.retransmits),
+        SynRecv => (Timeout::Handshake, standing.retransmits),
         // The keepalive timer gives up only a connection with nothing under way and nothing to send.
-        _ if ending.unacked == 0 => (Timeout::Keepalive, ending.probes),
-        _ if ending.send_window == 0 || ending.retransmits == 0 => {
-            (Timeout::ZeroWindow, ending.probes.max(ending.retransmits))
+        _ if standing.unacked == 0 => (Timeout::Keepalive, standing.probes),
+        _ if standing.send_window == 0 || standing.retransmits == 0 => {
+            (Timeout::ZeroWindow, standing.probes.max(standing.retransmits))
         }
-        FinWait1 | LastAck | ClosingState if ending.unacked == 1 => (Timeout::Fin, ending.retransmits),
-        _ => (Timeout::Data, ending.retransmits),
+        FinWait1 | LastAck | ClosingState if standing.unacked == 1 => (Timeout::Fin, standing.retransmits),
+        _ => (Timeout::Data, standing.retransmits),
     };
     Reason::TimedOut { what, tries }
 }
 
 /// No error, and no process holds the socket any more.
-fn orphan(event: &StateEvent, ending: &Ending, known: Known) -> Option<Reason> {
+fn orphan(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reason> {
     let by = known.closed_by;
     match event.from {
         // `tcp_rcv_state_process`: the FIN is acknowledged.
-        LastAck if ending.unacked == 0 => Some(Reason::Closed {
+        LastAck if standing.unacked == 0 => Some(Reason::Closed {
             by: by.or(Some(Side::Peer)),
             how: None,
         }),
         // `tcp_time_wait` has found no room, or there would be a minisock.
-        ClosingState if ending.unacked == 0 => Some(no_time_wait(by)),
+        ClosingState if standing.unacked == 0 => Some(no_time_wait(by)),
         FinWait2 if event.peer_fin => Some(no_time_wait(by)),
         FinWait2 if event.no_linger2 => Some(Reason::ResetByUs(Abort::Linger2)),
         // `tcp_keepalive_timer`, which waits for the FIN while the sock is a full one.
@@ -178,25 +178,27 @@ const fn no_time_wait(by: Option<Side>) -> Reason {
 }
 
 /// No error, and the process still holds the socket, or none ever has.
-fn held(event: &StateEvent, ending: &Ending, known: Known) -> Option<Reason> {
+fn held(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reason> {
     match event.from {
-        LastAck if ending.unacked == 0 => Some(Reason::Closed {
+        LastAck if standing.unacked == 0 => Some(Reason::Closed {
             by: known.closed_by.or(Some(Side::Peer)),
             how: None,
         }),
-        ClosingState if ending.unacked == 0 => Some(no_time_wait(known.closed_by)),
+        ClosingState if standing.unacked == 0 => Some(no_time_wait(known.closed_by)),
         FinWait2 if event.peer_fin => Some(no_time_wait(known.closed_by)),
         // `inet_csk_listen_start`, `inet_shutdown`, `tcp_abort`.
         Listen => Some(Reason::ListenEnded),
         // Subflows are closed by MPTCP, which has its own ways.
         _ if event.connection.mptcp => None,
         // `inet_child_forget`: called by `inet_csk_listen_stop`, or by `inet_csk_reqsk_queue_add` of a listener that is one no more.
-        Established | CloseWait | SynRecv if !ending.held => Some(Reason::ResetByUs(Abort::ListenerGone)),
+        Established | CloseWait | SynRecv if !standing.held => Some(Reason::ResetByUs(Abort::ListenerGone)),
         // `tcp_v4_connect` and `tcp_v6_connect` take the state back when there is no port, or no way.
-        SynSent if ending.in_system_call && !ending.connecting => Some(Reason::ConnectFailed),
-        SynSent if ending.in_system_call => Some(before_connected()),
+        SynSent if standing.in_system_call && !standing.connecting => Some(Reason::ConnectFailed),
+        SynSent if standing.in_system_call => Some(before_connected()),
         // `connect` with `AF_UNSPEC`.
-        _ if ending.in_system_call && ending.held => Some(aborted(event.from, ending, Abort::Disconnected)),
+        _ if standing.in_system_call && standing.held => {
+            Some(aborted(event.from, standing, Abort::Disconnected))
+        }
         _ => None,
     }
 }

@@ -6,7 +6,7 @@
 //! FIN_WAIT2 (`tcp_time_wait`).
 
 use super::{
-    End, Table,
+    End, Ending, Table,
     row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
@@ -15,7 +15,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Owner},
     facts::{Form, StateEvent},
-    reason::{Cause, of_event},
+    reason::{Cause, Reason, of_event},
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
 };
 
@@ -254,10 +254,8 @@ impl Table {
             After::KnownMinisock(state) => (state, Source::Event, true),
             After::Gone => (Close, Source::Event, false),
         };
+        let reason = self.reason(event, to, answered);
         let transition = self.store.change(cookie, |row| {
-            let reason = (to == Close)
-                .then(|| of_event(event, row.known(answered)))
-                .flatten();
             describe(row, event);
             // A sweep may have seen the minisock before its event came: the kernel makes it first.
             let moved = row.state != to;
@@ -278,13 +276,21 @@ impl Table {
                 };
                 row.enter(step, false);
             }
-            moved.then_some(Transition { reason, ..transition })
+            moved.then_some(transition)
         });
         if let Some(transition) = transition.flatten() {
-            out.push(adjust(transition));
+            out.push(adjust(Transition { reason, ..transition }));
         }
         if to == Close {
-            self.depart(cookie, event.time);
+            self.depart(
+                cookie,
+                Ending {
+                    time: event.time,
+                    source,
+                    earliest: None,
+                    reason,
+                },
+            );
             self.other_end_closed(event, out);
         }
     }
@@ -343,9 +349,16 @@ impl Table {
         }));
     }
 
-    fn depart(&mut self, cookie: Cookie, time: Ktime) {
-        self.store.remove(cookie);
-        self.bury(cookie, time);
+    /// Why `event` ends the row of its socket, if it does.
+    fn reason(&self, event: &StateEvent, to: TcpState, answered: Option<bool>) -> Option<Reason> {
+        let row = self.store.get(event.connection.cookie).filter(|_| to == Close)?;
+        of_event(event, row.known(answered))
+    }
+
+    fn depart(&mut self, cookie: Cookie, ending: Ending) {
+        if let Some(row) = self.store.remove(cookie) {
+            self.bury(row, ending);
+        }
     }
 }
 
@@ -354,8 +367,8 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
     row.uid = Some(event.uid);
     row.cgroup = event.cgroup.or(row.cgroup);
-    if let Some(ending) = event.ending {
-        row.close_with(ending.totals);
+    if let Some(standing) = event.standing {
+        row.close_with(standing.totals);
     }
     if let Some(owner) = event.owner {
         let fd = row

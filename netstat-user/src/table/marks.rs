@@ -90,7 +90,7 @@ impl Table {
         let waits = self.store.change(cookie, |row| {
             let waits = row.last_fact <= event.time && row.has_seen(Occurrence::ResetReceived);
             if waits {
-                row.ending = true;
+                row.announced = true;
                 row.last_fact = event.time;
             }
             waits

@@ -12,6 +12,7 @@
 mod events;
 mod marks;
 mod news;
+mod past;
 mod row;
 mod store;
 mod sweeps;
@@ -21,6 +22,7 @@ mod transition;
 mod simulation;
 
 pub use marks::ANSWER;
+pub use past::{Ended, Ending};
 pub use row::{HISTORY, Mark, Row, Settlement, Step};
 pub use store::Unsettled;
 pub use sweeps::{Lost, NamespaceSweep, SETTLING};
@@ -39,6 +41,7 @@ use crate::{
     tcp::TcpState,
 };
 use news::Newborn;
+use past::Past;
 use row::Key;
 use store::Store;
 
@@ -46,6 +49,7 @@ use store::Store;
 #[derive(Debug, Default)]
 pub struct Table {
     store: Store,
+    past: Past,
     /// Children that an older kernel announced under their listener's cookie: see [`events`].
     unborn: HashMap<SkAddr, Ktime>,
     /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
@@ -72,6 +76,15 @@ impl Table {
         }
     }
 
+    /// The same, with so many bytes for the histories of connections that have ended.
+    #[must_use]
+    pub fn remembering(coverage: Coverage, bytes: usize) -> Self {
+        Self {
+            past: Past::new(bytes),
+            ..Self::new(coverage)
+        }
+    }
+
     /// What the kernel announces.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
@@ -84,9 +97,22 @@ impl Table {
         self.store.get(cookie)
     }
 
-    /// All rows with this cookie. A socket that is used again shares it with the minisocks of its connections before.
-    pub fn all_of(&self, cookie: Cookie) -> impl Iterator<Item = &Row> {
-        self.store.all_of(cookie)
+    /// The number of connections that have ended so far: where [`Table::ended_before`] begins.
+    #[must_use]
+    pub fn ended_until(&self) -> u64 {
+        self.past.next()
+    }
+
+    /// So many of the connections that have ended before the one with number `until`, the latest first, and where to
+    /// go on if there are more: to walk them in parts while the table changes in between.
+    pub fn ended_before(&self, until: u64, count: usize) -> (impl Iterator<Item = &Ended>, Option<u64>) {
+        self.past.before(until, count)
+    }
+
+    /// How many those are, and how many bytes they take.
+    #[must_use]
+    pub fn remembered(&self) -> (usize, usize) {
+        self.past.size()
     }
 
     /// How many rows there are.
@@ -160,27 +186,42 @@ impl Table {
 
     /// Ends a row: reports its last step and forgets it.
     fn end(&mut self, key: impl Into<Key>, step: End, out: &mut Vec<Transition>) {
-        let Some(row) = self.store.remove(key) else {
+        let Some(mut row) = self.store.remove(key) else {
             return;
         };
+        let reason = of_minisock(row.state, row.form, step.cause, row.closed_by());
         let transition = Transition {
-            reason: of_minisock(row.state, row.form, step.cause, row.closed_by()),
+            reason,
             earliest: step.earliest,
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
         };
         out.push(transition);
-        self.bury(row.connection.cookie, step.time);
+        let last = Step {
+            time: step.time,
+            from: Some(row.state),
+            to: TcpState::Close,
+            source: step.source,
+        };
+        row.enter(last, false);
+        let ending = Ending {
+            time: step.time,
+            source: step.source,
+            earliest: step.earliest,
+            reason,
+        };
+        self.bury(row, ending);
     }
 
-    /// Remembers an ended row while a sighting of it can still come.
-    fn bury(&mut self, cookie: Cookie, time: Ktime) {
+    /// Remembers a row that has ended: for those who ask, and while a sighting of it can still come.
+    fn bury(&mut self, row: Row, ending: Ending) {
         if self.open_sweeps > 0 {
-            self.departed.insert(cookie, time);
+            self.departed.insert(row.connection.cookie, ending.time);
         }
+        self.past.keep(row, ending);
     }
 }
 
-/// How a row ends.
+/// How a row ends that no event of its own ends.
 #[derive(Clone, Copy)]
 struct End {
     time: Ktime,

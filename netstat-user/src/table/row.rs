@@ -101,7 +101,7 @@ pub struct Row {
     marks: Vec<Mark>,
     totals: Option<Box<Totals>>,
     /// Its end has been announced, and only its reason is not known yet.
-    pub(super) ending: bool,
+    pub(super) announced: bool,
     /// The latest time at which anything was known of the row.
     pub(super) last_fact: Ktime,
     /// The last sweep that passed over the row's place.
@@ -131,7 +131,7 @@ impl Row {
             forgotten: 0,
             marks: Vec::new(),
             totals: None,
-            ending: false,
+            announced: false,
             last_fact: time,
             generation: 0,
             missed: 0,
@@ -182,6 +182,20 @@ impl Row {
         }
         let at = self.history.partition_point(|past| past.time <= step.time);
         self.history.insert(at, step);
+    }
+
+    /// Gives back memory that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.history.shrink_to_fit();
+        self.marks.shrink_to_fit();
+    }
+
+    /// Bytes that the row takes besides its own place.
+    pub(super) fn heap_size(&self) -> usize {
+        let totals = self.totals.as_ref().map_or(0, |_| std::mem::size_of::<Totals>());
+        self.history.capacity() * std::mem::size_of::<Step>()
+            + self.marks.capacity() * std::mem::size_of::<Mark>()
+            + totals
     }
 
     /// The row's steps, oldest first, at most [`HISTORY`].
@@ -270,7 +284,7 @@ impl Row {
     /// been announced and is told in a moment.
     #[must_use]
     pub const fn doubtful(&self) -> bool {
-        self.missed > 0 || self.ending
+        self.missed > 0 || self.announced
     }
 
     /// How long the row has been in its state.

@@ -110,12 +110,6 @@ impl Store {
         self.minisocks.get(tuple).copied()
     }
 
-    /// All rows with this cookie: the socket's, and those of minisocks that it has left behind.
-    pub(super) fn all_of(&self, cookie: Cookie) -> impl Iterator<Item = &Row> {
-        let left = self.left(cookie).iter().filter_map(|key| self.at(*key));
-        self.get(cookie).into_iter().chain(left)
-    }
-
     /// The minisocks that a socket has left behind when it was used again.
     pub(super) fn left(&self, cookie: Cookie) -> &[Key] {
         self.left.get(&cookie).map_or(&[], Vec::as_slice)

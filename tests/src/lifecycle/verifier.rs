@@ -64,8 +64,12 @@ impl Verifier {
     /// When it has ended by itself, or its exit status does not fit what it has printed.
     pub(super) fn finish(mut self) -> Result<Rounds> {
         let called = Instant::now();
-        self.take()?;
-        wait_for("netstate verify to look often enough", ROUND, || {
+        wait_for("a round of netstate verify", ROUND, || {
+            self.take()?;
+            Ok((self.rounds.count > 0).then_some(()))
+        })?;
+        let limit = self.rounds.settling + ROUND;
+        wait_for("netstate verify to look often enough", limit, || {
             let before = self.rounds.count;
             self.take()?;
             let over = called.elapsed() > self.rounds.settling && self.rounds.count > before;

@@ -54,7 +54,14 @@ fn times_are_right() -> Result<()> {
 
 /// Where the daemon's own clock since boot is a day ahead of the kernel's.
 fn in_a_time_namespace() -> Result<()> {
-    let daemon = Daemon::start_through(&["unshare", "--time", "--boottime", "86400"])?;
+    let daemon = Daemon::start_through(&[
+        "unshare",
+        "--time",
+        "--boottime",
+        "86400",
+        "--fork",
+        "--kill-child=TERM",
+    ])?;
     times_are_told_by(&daemon)
 }
 

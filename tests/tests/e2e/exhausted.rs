@@ -17,7 +17,10 @@ use netstat_tests::{
     traffic::come_and_go,
     wait::{SOON, wait_for},
 };
-use netstate::protocol::{self, Question};
+use netstate::{
+    protocol::{self, Question},
+    view::WatchQuery,
+};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 crate::tests![
@@ -187,7 +190,10 @@ fn readers_by_the_hundred() -> Result<()> {
     let mut refused = String::new();
     for _ in 0..READERS {
         let mut client = UnixStream::connect(daemon.socket())?;
-        for frame in [protocol::greeting(), protocol::encode(&Question::Watch(None))?] {
+        for frame in [
+            protocol::greeting(),
+            protocol::encode(&Question::Watch(WatchQuery::default()))?,
+        ] {
             let _ = client.write_all(&framed(&frame)?);
         }
         clients.push(client);

@@ -15,6 +15,7 @@ mod daemon;
 mod errors;
 mod exhausted;
 mod family;
+mod filter;
 mod hooks;
 mod hostile;
 mod kernels;
@@ -30,6 +31,7 @@ mod output;
 mod overrun;
 mod owners;
 mod reasons;
+mod show;
 mod socket_file;
 mod time_wait;
 mod verify;
@@ -76,6 +78,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("errors", errors::TESTS),
     ("exhausted", exhausted::TESTS),
     ("family", family::TESTS),
+    ("filter", filter::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
     ("killed", killed::TESTS),
@@ -83,6 +86,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
+    ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
     ("verify", verify::TESTS),
 ];

@@ -4,7 +4,7 @@ use super::world::{SERVER, Socket, World};
 use crate::{
     clock::Ktime,
     connection::{Cookie, Endpoint},
-    facts::{Ending, Form, Occurrence, StateEvent},
+    facts::{Form, Occurrence, Standing, StateEvent},
     reason::{Abort, Reason},
     tcp::TcpState::{
         self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
@@ -59,10 +59,10 @@ impl World {
         self.end(socket, None, |event| {
             event.error = Some(104);
             event.orphan = closed;
-            event.ending = Some(Ending {
+            event.standing = Some(Standing {
                 receive_shutdown: closed,
                 send_shutdown: closed,
-                ..Ending::default()
+                ..Standing::default()
             });
         });
         if ours {

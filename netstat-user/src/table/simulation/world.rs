@@ -138,7 +138,7 @@ impl World {
             peer_fin: false,
             orphan: false,
             no_linger2: false,
-            ending: None,
+            standing: None,
             owner: None,
             uid: 0,
             cgroup: None,
@@ -310,7 +310,7 @@ impl World {
 
     /// The table's rows and the kernel's sockets, to be compared. An end that waits for its reason is one.
     pub(super) fn both(&self) -> (Facts, Facts) {
-        let rows = self.table.rows().filter(|row| !row.ending);
+        let rows = self.table.rows().filter(|row| !row.announced);
         let table = rows.map(|row| (row.connection, row.state, row.form));
         let kernel = self
             .sockets

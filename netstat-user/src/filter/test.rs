@@ -1,0 +1,124 @@
+//! What is tested, and on what.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ports, Prefix, StateSet};
+use crate::{
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
+    table::{Row, Transition},
+};
+
+/// One test of a socket. What is not known fits none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    /// Is in one of these states, or goes from or to one.
+    State(StateSet),
+    /// Has such an end.
+    End(Side, Ends),
+    /// Is held by this process.
+    Pid(u32),
+    /// Is held by a process of this name.
+    Comm(Comm),
+    /// Belongs to this user.
+    Uid(u32),
+    /// Lives in this network namespace.
+    Netns(Netns),
+    /// Is of this address family.
+    Family(Family),
+    /// Is the one with this cookie.
+    Cookie(Cookie),
+    /// Is a subflow of an MPTCP connection.
+    Mptcp,
+}
+
+/// Which end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    /// This host's.
+    Local,
+    /// The other.
+    Remote,
+    /// One of the two.
+    Either,
+}
+
+/// What an end is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// Its address; any if there is none.
+    pub prefix: Option<Prefix>,
+    /// Its port; any, or no port at all, if there are none.
+    pub ports: Option<Ports>,
+}
+
+impl Ends {
+    fn include(self, end: &Endpoint, family: Family) -> bool {
+        self.prefix.is_none_or(|prefix| prefix.covers(end, family))
+            && self
+                .ports
+                .is_none_or(|ports| end.port().is_some_and(|port| ports.contain(port)))
+    }
+}
+
+impl Test {
+    /// Whether `subject` passes.
+    #[must_use]
+    pub fn holds(&self, subject: &Subject<'_>) -> bool {
+        let connection = subject.connection;
+        match *self {
+            Self::State(states) => states.meets(subject.states),
+            Self::End(side, ends) => {
+                let local = || ends.include(&connection.local, connection.family);
+                let remote = || ends.include(&connection.remote, connection.family);
+                match side {
+                    Side::Local => local(),
+                    Side::Remote => remote(),
+                    Side::Either => local() || remote(),
+                }
+            }
+            Self::Pid(pid) => subject.owner.is_some_and(|owner| owner.pid == pid),
+            Self::Comm(comm) => subject.owner.is_some_and(|owner| owner.comm == comm),
+            Self::Uid(uid) => subject.uid == Some(uid),
+            Self::Netns(netns) => connection.netns == netns,
+            Self::Family(family) => connection.family == family,
+            Self::Cookie(cookie) => connection.cookie == cookie,
+            Self::Mptcp => connection.mptcp,
+        }
+    }
+}
+
+/// What a filter looks at: a row of the table, or a transition.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Which connection.
+    pub connection: &'a Connection,
+    /// Its state, or both states of a transition.
+    pub states: StateSet,
+    /// Who holds it.
+    pub owner: Option<Owner>,
+    /// Its user.
+    pub uid: Option<u32>,
+}
+
+impl<'a> From<&'a Row> for Subject<'a> {
+    fn from(row: &'a Row) -> Self {
+        Self {
+            connection: &row.connection,
+            states: row.state.into(),
+            owner: row.owner,
+            uid: row.uid,
+        }
+    }
+}
+
+impl<'a> From<&'a Transition> for Subject<'a> {
+    fn from(transition: &'a Transition) -> Self {
+        let from = transition.from.map(StateSet::from).unwrap_or_default();
+        Self {
+            connection: &transition.connection,
+            states: from.union(transition.to.into()),
+            owner: transition.owner,
+            uid: transition.uid,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What each test matches, and how they are combined.
+
+use super::*;
+use crate::{
+    clock::Ktime,
+    table::{Source, Transition},
+    view::{StreamItem, WatchQuery},
+};
+
+fn matches(text: &str, socket: &Socket) -> bool {
+    parsed(text).matches(&socket.subject())
+}
+
+#[track_caller]
+fn check(socket: &Socket, passed: &[&str], failed: &[&str]) {
+    for text in passed {
+        assert!(matches(text, socket), "{text} does not match");
+        assert!(!matches(&format!("not ({text})"), socket), "not {text}");
+    }
+    for text in failed {
+        assert!(!matches(text, socket), "{text} matches");
+        assert!(matches(&format!("! ({text})"), socket), "not {text}");
+    }
+}
+
+#[test]
+fn ends() {
+    let v4 = socket("10.1.2.3:40000", "192.0.2.1:443");
+    let all = [
+        "src 10.1.2.3",
+        "src = 10.0.0.0/8",
+        "src 10.1.2.3/8",
+        "dst 192.0.2.1:443",
+        "dst != 192.0.2.2",
+        "dst 192.0.2.0/24:https",
+        "dst :443",
+        "dst *:443",
+        "dst *",
+        "DST eq *:*",
+        "host 10.1.2.3",
+        "host 192.0.2.1",
+        "net 192.0.2.0/24",
+        "192.0.2.1:443",
+        "10.1.2.3",
+        "0.0.0.0/0",
+        ":443",
+        ":https",
+        "[::ffff:192.0.2.1]:443",
+        "src host 10.1.2.3 and dst port 443",
+        "src net 10.0.0.0/8",
+    ];
+    let none = [
+        "src 192.0.2.1",
+        "dst 192.0.2.1:444",
+        "host 192.0.2.1:40000",
+        "10.1.2.3:443",
+        "::/0",
+        "::1",
+        ":80",
+        "src :443",
+        "src port 443",
+        "dst 192.0.2.2/31",
+    ];
+    check(&v4, &all, &none);
+}
+
+#[test]
+fn a_dual_stack_socket_has_ipv4_addresses() {
+    let mapped = socket("[::ffff:10.0.0.2]:80", "[::ffff:10.0.0.1]:5000");
+    let all = [
+        "dst 10.0.0.1",
+        "10.0.0.0/8",
+        "src 10.0.0.2:80",
+        "inet6",
+        "::ffff:10.0.0.1",
+        "::/0",
+    ];
+    check(&mapped, &all, &["inet", "ip", "dst 10.0.0.2", "family = inet"]);
+    let v6 = socket("[2001:db8::2]:80", "[fe80::1]:5000");
+    let all = [
+        "2001:db8::/32",
+        "dst [fe80::1]:5000",
+        "dst [fe80::/10]:5000",
+        "dst fe80::1",
+        "family INET6",
+        "::/0",
+    ];
+    check(&v6, &all, &["0.0.0.0/0", "dst [fe80::1]:80", "dst fe81::/16"]);
+}
+
+#[test]
+fn ports() {
+    let web = socket("10.0.0.1:8080", "10.0.0.2:443");
+    let all = [
+        "sport 8080",
+        "sport = :8080",
+        "sport=:8080",
+        "dport == https",
+        "dport http-alt",
+        "dport eq *:443",
+        "sport >= 8080 and sport <= 8080 and sport > 8079 and sport < 8081",
+        "sport ge 8080 sport le 8080 sport gt 8079 sport lt 8081",
+        "sport geq 8080 sport leq 8080",
+        "port 8080 port 443",
+        "port 8000-8100",
+        "portrange :440-450",
+        "sport != 443",
+        "dport ne 8080",
+        "port < 444",
+        "port > 8000",
+    ];
+    let none = [
+        "sport 443",
+        "sport < 8080",
+        "sport > 8080",
+        "dport > 65535",
+        "port < 1",
+        "port != 443",
+        "sport neq 8080",
+    ];
+    check(&web, &all, &none);
+}
+
+#[test]
+fn what_is_not_known_passes_no_test() {
+    let mut listener = socket("0.0.0.0:80", "0.0.0.0:0");
+    listener.state = TcpState::Listen;
+    listener.owner = None;
+    listener.uid = None;
+    let none = [
+        "dport < 1024",
+        "dport >= 1",
+        "dport 1-65535",
+        "pid 5",
+        "comm 'a b'",
+        "uid 33",
+    ];
+    check(
+        &listener,
+        &[
+            "dport != 80",
+            "pid != 5",
+            "comm ne x",
+            "uid != 33",
+            "dst *:*",
+            "state listening",
+        ],
+        &none,
+    );
+}
+
+#[test]
+fn owners_and_places() {
+    let held = socket("10.0.0.1:1", "10.0.0.2:2");
+    let all = [
+        "pid 5",
+        "PID = 5",
+        "comm \"a b\"",
+        "comm 'a b'",
+        "comm == 'a b'",
+        "uid 33",
+        "user www",
+        "user 33",
+        "uid www",
+        "netns blue",
+        "netns 7",
+        "netns = 7",
+        "cookie 31",
+        "cookie 0x1f",
+        "cookie sk:1f",
+        "inet",
+    ];
+    check(
+        &held,
+        &all,
+        &[
+            "pid 6", "pid != 5", "comm a", "uid 0", "netns 8", "cookie 0", "mptcp", "inet6",
+        ],
+    );
+    let mut subflow = held;
+    subflow.connection.mptcp = true;
+    check(&subflow, &["mptcp", "MPTCP and INET"], &["not mptcp"]);
+}
+
+#[test]
+fn states() {
+    let mut one = socket("10.0.0.1:1", "10.0.0.2:2");
+    let all = [
+        "established",
+        "state ESTAB",
+        "state established,time-wait",
+        "state time-wait , established",
+        "time-wait established",
+        "state time-wait state established",
+        "state connected exclude time-wait",
+        "exclude listen,close",
+        "exclude time-wait exclude close",
+        "state all",
+        "big",
+        "connected and synchronized",
+    ];
+    let none = [
+        "TIME_WAIT",
+        "exclude established",
+        "state all exclude connected",
+        "bucket",
+        "established and time-wait",
+    ];
+    check(&one, &all, &none);
+    // Both states of a transition count.
+    one.from = Some(TcpState::SynSent);
+    check(
+        &one,
+        &["established", "SYN_SENT", "syn-sent and established"],
+        &["exclude syn-sent", "LISTEN"],
+    );
+}
+
+#[test]
+fn not_binds_before_and_and_and_before_or() {
+    let one = socket("10.0.0.1:1", "10.0.0.2:2");
+    let all = [
+        "not inet6 and inet",
+        "!inet6 inet",
+        "inet or inet6 and inet6",
+        "inet || inet6 && inet6",
+        "inet | inet6 & inet6",
+        "inet6 and inet6 or inet",
+        "inet6 inet6 or inet",
+        "not inet6 or inet6",
+        "not not inet",
+        "!!inet",
+        "!(inet6 or mptcp)",
+        "((inet))",
+        "inet NOT inet6 AND NOT mptcp OR mptcp",
+        "port 1(port 2)",
+    ];
+    check(
+        &one,
+        &all,
+        &[
+            "(inet or inet6) and inet6",
+            "not (inet or inet6)",
+            "not inet or inet6",
+        ],
+    );
+}
+
+#[test]
+fn examples_of_the_help_are_right() {
+    let (_, examples) = HELP.split_once("Examples:\n").unwrap();
+    for example in examples.lines() {
+        let words = example.trim().strip_prefix("netstate ").unwrap();
+        let words = words
+            .strip_prefix("watch ")
+            .or(words.strip_prefix("list "))
+            .unwrap();
+        let words = words.strip_prefix("-a ").unwrap_or(words);
+        let known = words.replace("user root", "user www");
+        parsed(known.trim_matches('\''));
+    }
+}
+
+#[test]
+fn what_a_reader_has_to_know_always_passes() {
+    let query = WatchQuery {
+        netns: Some(Netns(7)),
+        filter: Some(parsed("TIME_WAIT and sport 1")),
+    };
+    assert!(query.wants(&StreamItem::Missed { items: 1 }));
+    let connection = socket("10.0.0.1:1", "10.0.0.2:2").connection;
+    let mut transition = Transition {
+        connection,
+        time: Ktime(1),
+        from: Some(TcpState::FinWait2),
+        to: TcpState::TimeWait,
+        in_state: None,
+        at_least: false,
+        source: Source::Event,
+        earliest: None,
+        reason: None,
+        owner: None,
+        uid: None,
+        cgroup: None,
+    };
+    assert!(query.wants(&StreamItem::Transition(transition)));
+    transition.connection.netns = Netns(8);
+    assert!(!query.wants(&StreamItem::Transition(transition)));
+    transition.connection.netns = Netns(7);
+    transition.to = TcpState::Close;
+    assert!(!query.wants(&StreamItem::Transition(transition)));
+    transition.from = Some(TcpState::TimeWait);
+    assert!(query.wants(&StreamItem::Transition(transition)));
+}

@@ -1,0 +1,96 @@
+//! What filters mean, and that nothing can break them.
+
+mod bounds;
+mod meaning;
+mod problems;
+mod properties;
+
+use super::*;
+use crate::{
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Owner},
+    tcp::TcpState,
+};
+
+/// A machine with one service, one user and one namespace.
+struct Known;
+
+impl Names for Known {
+    fn port(&self, service: &str) -> Option<u16> {
+        matches!(service, "https" | "http-alt").then_some(443)
+    }
+
+    fn uid(&self, user: &str) -> Option<u32> {
+        (user == "www").then_some(33)
+    }
+
+    fn netns(&self, name: &str) -> Result<Netns, String> {
+        match name {
+            "blue" => Ok(Netns(7)),
+            name => name
+                .parse()
+                .map(Netns)
+                .map_err(|_| format!("there is no network namespace `{name}`")),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Socket {
+    connection: Connection,
+    from: Option<TcpState>,
+    state: TcpState,
+    owner: Option<Owner>,
+    uid: Option<u32>,
+}
+
+impl Socket {
+    fn subject(&self) -> Subject<'_> {
+        let from = self.from.map(StateSet::from).unwrap_or_default();
+        Subject {
+            connection: &self.connection,
+            states: from.union(self.state.into()),
+            owner: self.owner,
+            uid: self.uid,
+        }
+    }
+}
+
+fn owner(pid: u32, name: &str) -> Owner {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    Owner {
+        pid,
+        fd: None,
+        comm: Comm(comm),
+    }
+}
+
+/// An established IPv4 connection of nginx's.
+fn socket(local: &str, remote: &str) -> Socket {
+    let end = |text: &str| -> std::net::SocketAddr { text.parse().unwrap() };
+    let (local, remote) = (end(local), end(remote));
+    let family = if local.is_ipv4() {
+        Family::Inet
+    } else {
+        Family::Inet6
+    };
+    Socket {
+        connection: Connection {
+            cookie: Cookie(31),
+            netns: Netns(7),
+            family,
+            local: Endpoint::new(local.ip(), local.port()),
+            remote: Endpoint::new(remote.ip(), remote.port()),
+            device: None,
+            mptcp: false,
+        },
+        from: None,
+        state: TcpState::Established,
+        owner: Some(owner(5, "a b")),
+        uid: Some(33),
+    }
+}
+
+fn parsed(text: &str) -> Filter {
+    parse(text, &Known).unwrap_or_else(|problem| panic!("{text}: {problem}"))
+}
