@@ -137,6 +137,14 @@ kernel_fields! {
     cgroup_kn = "cgroup", "kn", optional;
     /// The node's id, which `stat` shows as the inode of the group's folder; u64.
     kn_id = "kernfs_node", "id", optional;
+    /// An error that has not ended the connection; int.
+    sk_err_soft = "sock", "sk_err_soft", required;
+    /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`; u8.
+    sk_shutdown = "sock", "sk_shutdown", required;
+    /// The time of `SO_LINGER` in ticks; unsigned long.
+    sk_lingertime = "sock", "sk_lingertime", required;
+    /// `SS_CONNECTING` and the other states of a `socket`; enum.
+    socket_state = "socket", "state", required;
     /// The file behind a socket; pointer.
     socket_file = "socket", "file", required;
     /// The sock behind a `socket`; pointer.
@@ -155,6 +163,22 @@ kernel_fields! {
     write_seq = "tcp_sock", "write_seq", required;
     /// First byte not yet acknowledged; u32.
     snd_una = "tcp_sock", "snd_una", required;
+    /// Next byte to send; u32.
+    snd_nxt = "tcp_sock", "snd_nxt", required;
+    /// The window that the peer has opened; u32.
+    snd_wnd = "tcp_sock", "snd_wnd", required;
+    /// Smoothed round-trip time in eighths of a microsecond; u32.
+    srtt_us = "tcp_sock", "srtt_us", required;
+    /// Bytes acknowledged by the peer; u64.
+    bytes_acked = "tcp_sock", "bytes_acked", required;
+    /// Bytes received in order; u64.
+    bytes_received = "tcp_sock", "bytes_received", required;
+    /// Segments sent again; u32.
+    total_retrans = "tcp_sock", "total_retrans", required;
+    /// Retransmissions in a row; u8.
+    icsk_retransmits = "inet_connection_sock", "icsk_retransmits", required;
+    /// Probes in a row; u8.
+    icsk_probes_out = "inet_connection_sock", "icsk_probes_out", required;
     /// `TCP_LINGER2`; int, negative when FIN_WAIT2 is to be skipped.
     linger2 = "tcp_sock", "linger2", required;
     /// Whether this is a subflow of an MPTCP connection; bool. Absent without `CONFIG_MPTCP`.
@@ -171,18 +195,12 @@ kernel_fields! {
     skc_cookie = "sock_common", "skc_cookie", required;
     /// The child that has come of a request sock, NULL before that; pointer to `sock`.
     request_child = "request_sock", "sk", optional;
-    /// Next byte to be sent; u32.
-    snd_nxt = "tcp_sock", "snd_nxt", optional;
-    /// Window that the peer has left open, from `snd_una` on; u32.
-    snd_wnd = "tcp_sock", "snd_wnd", optional;
     /// Window that was advertised last, from `rcv_wup` on; u32.
     rcv_wnd = "tcp_sock", "rcv_wnd", optional;
     /// `rcv_nxt` when the window was advertised last; u32.
     rcv_wup = "tcp_sock", "rcv_wup", optional;
     /// Limit of the window that will be advertised; u32.
     rcv_ssthresh = "tcp_sock", "rcv_ssthresh", optional;
-    /// Smoothed round-trip time in eighths of a microsecond; u32.
-    srtt_us = "tcp_sock", "srtt_us", optional;
     /// Its mean deviation in quarters of a microsecond; u32.
     mdev_us = "tcp_sock", "mdev_us", optional;
     /// Shortest round-trip time lately, in microseconds; u32.
@@ -201,12 +219,6 @@ kernel_fields! {
     lost_out = "tcp_sock", "lost_out", optional;
     /// Of those, ones that the peer has told to have; u32.
     sacked_out = "tcp_sock", "sacked_out", optional;
-    /// Retransmissions since the beginning; u32.
-    total_retrans = "tcp_sock", "total_retrans", optional;
-    /// Bytes acknowledged, SYN and FIN included; u64.
-    bytes_acked = "tcp_sock", "bytes_acked", optional;
-    /// Bytes received in order, FIN included; u64.
-    bytes_received = "tcp_sock", "bytes_received", optional;
     /// Bytes of data sent, those of retransmissions included; u64.
     bytes_sent = "tcp_sock", "bytes_sent", optional;
     /// Bytes of data retransmitted; u64.
@@ -225,12 +237,8 @@ kernel_fields! {
     lrcvtime = "inet_connection_sock", "icsk_ack.lrcvtime", optional;
     /// Which use the retransmission timer is armed for, 0 for none; u8.
     icsk_pending = "inet_connection_sock", "icsk_pending", optional;
-    /// Timeouts since the last acknowledgement; u8.
-    icsk_retransmits = "inet_connection_sock", "icsk_retransmits", optional;
     /// How often the timeout has been doubled; u8.
     icsk_backoff = "inet_connection_sock", "icsk_backoff", optional;
-    /// Unanswered probes of a closed window, or of a silent peer; u8.
-    icsk_probes_out = "inet_connection_sock", "icsk_probes_out", optional;
     /// When the window was found closed, in jiffies, 0 while it is open; u32. Since 5.11.
     icsk_probes_tstamp = "inet_connection_sock", "icsk_probes_tstamp", optional;
     /// `TCP_SYNCNT`, 0 for the namespace's; u8.
@@ -249,10 +257,6 @@ kernel_fields! {
     icsk_requests = "inet_connection_sock", "icsk_accept_queue.qlen.counter", optional;
     /// Packets that a listener has dropped; int.
     sk_drops = "sock", "sk_drops.counter", optional;
-    /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN`; u8.
-    sk_shutdown = "sock", "sk_shutdown", optional;
-    /// The error that did not end the connection, such as one that ICMP told; int.
-    sk_err_soft = "sock", "sk_err_soft", optional;
     /// Limit of the send buffer in bytes; int.
     sk_sndbuf = "sock", "sk_sndbuf", optional;
     /// Limit of the receive buffer in bytes; int.

@@ -24,6 +24,10 @@ pub mod kind {
     pub const SOCKET_GONE: u32 = 6;
     /// A [`SocketFigures`](super::SocketFigures).
     pub const SOCKET_FIGURES: u32 = 7;
+    /// A [`StateEnd`](super::StateEnd).
+    pub const STATE_END: u32 = 8;
+    /// A [`SocketMark`](super::SocketMark).
+    pub const SOCKET_MARK: u32 = 9;
 }
 
 /// Bits of [`Socket::flags`].
@@ -42,6 +46,20 @@ pub mod flag {
     pub const ORPHAN: u32 = 1 << 2;
     /// `linger2` is negative: the kernel will not keep FIN_WAIT2.
     pub const NO_LINGER2: u32 = 1 << 3;
+    /// `sk_shutdown` has `RCV_SHUTDOWN`. This and what follows is told only of ends.
+    pub const RCV_SHUTDOWN: u32 = 1 << 4;
+    /// `sk_shutdown` has `SEND_SHUTDOWN`.
+    pub const SEND_SHUTDOWN: u32 = 1 << 5;
+    /// `sk_socket` is there: a process holds the socket. Not so before it is accepted.
+    pub const HELD: u32 = 1 << 6;
+    /// `SO_LINGER` is on, with a time of 0.
+    pub const LINGER_0: u32 = 1 << 7;
+    /// A system call has the socket locked.
+    pub const IN_SYSTEM_CALL: u32 = 1 << 8;
+    /// `connect` has returned, or waits (`SS_CONNECTING`), and the connection is not there yet.
+    pub const CONNECTING: u32 = 1 << 9;
+    /// Not everything that was written has been sent (`snd_nxt`, `write_seq`).
+    pub const UNSENT: u32 = 1 << 10;
 }
 
 /// Bits of [`SweepEnd::flags`].
@@ -68,6 +86,26 @@ pub mod change {
     pub const CHANGED: u8 = 1;
 }
 
+/// Why a sock of a [`SocketGone`] ends: [`SocketGone::cause`].
+pub mod cause {
+    /// The hook does not say.
+    pub const UNKNOWN: u8 = 0;
+    /// Its time is over.
+    pub const EXPIRED: u8 = 1;
+}
+
+/// What a [`SocketMark`] tells: [`SocketMark::mark`].
+pub mod mark {
+    /// A segment was sent again, or a SYN-ACK.
+    pub const RETRANSMIT: u8 = 0;
+    /// A RST was sent without a segment that asked for it.
+    pub const RESET_SENT: u8 = 1;
+    /// A RST was sent in answer to a segment.
+    pub const RESET_ANSWERED: u8 = 2;
+    /// A RST has come, or the kernel does as if.
+    pub const RESET_RECEIVED: u8 = 3;
+}
+
 /// Indices into the per-CPU counters of records that found no room in the ring.
 pub mod lost {
     /// [`StateChange`](super::StateChange) records.
@@ -76,8 +114,10 @@ pub mod lost {
     pub const SWEEP_END: u32 = 1;
     /// [`SocketNews`](super::SocketNews) and [`SocketGone`](super::SocketGone) records.
     pub const NEWS: u32 = 2;
+    /// [`SocketMark`](super::SocketMark) records.
+    pub const MARK: u32 = 3;
     /// How many counters there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// Indices into the per-CPU values by which the tracepoint's stand-in knows when it is needed.
@@ -155,6 +195,62 @@ pub struct StateChange {
     pub reserved: [u8; 2],
 }
 
+/// What is told of a socket that goes to CLOSE besides: how things stood, before anything is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct End {
+    /// Bytes that the peer has acknowledged (`tcp_sock.bytes_acked`), its SYN and FIN counted.
+    pub bytes_acked: u64,
+    /// Bytes received in order (`tcp_sock.bytes_received`).
+    pub bytes_received: u64,
+    /// Sequence numbers that are not acknowledged: written bytes, and a FIN.
+    pub unacked: u32,
+    /// Bytes that the application has not read; the peer's FIN is none.
+    pub unread: u32,
+    /// Segments sent again in the whole life (`tcp_sock.total_retrans`).
+    pub total_retrans: u32,
+    /// Smoothed round-trip time in eighths of a microsecond (`tcp_sock.srtt_us`); 0 when none was measured.
+    pub srtt_us: u32,
+    /// The window that the peer has opened, in bytes.
+    pub snd_wnd: u32,
+    /// An error that did not end the connection by itself, such as an ICMP message told: an errno, or 0.
+    pub sk_err_soft: u32,
+    /// Retransmissions in a row without an answer (`icsk_retransmits`).
+    pub retransmits: u8,
+    /// Keepalive or window probes in a row without an answer (`icsk_probes_out`).
+    pub probes: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// One call of `inet_sock_set_state` with the new state CLOSE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StateEnd {
+    /// As of any other; its kind is [`kind::STATE_END`].
+    pub change: StateChange,
+    /// How things stood.
+    pub end: End,
+}
+
+/// Something that happened to a socket and is no change of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketMark {
+    /// [`kind::SOCKET_MARK`].
+    pub kind: u32,
+    /// One of [`mark`].
+    pub mark: u8,
+    /// `skc_state`: `TCP_TIME_WAIT` for a minisock, `TCP_NEW_SYN_RECV` for a request sock.
+    pub state: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// When.
+    pub time: u64,
+    /// `sock_gen_cookie`.
+    pub cookie: u64,
+}
+
 /// One socket as `iter/tcp` found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -228,8 +324,10 @@ pub struct SocketGone {
     pub kind: u32,
     /// [`form::MINISOCK`] or [`form::REQUEST`].
     pub form: u8,
+    /// One of [`cause`].
+    pub cause: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// When the hook was passed.
     pub time: u64,
     /// `sock_gen_cookie`; 0 when the sock has none, and so was never reported.

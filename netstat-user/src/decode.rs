@@ -11,7 +11,10 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use crate::{
     clock::{Ktime, Tick},
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
-    facts::{Fence, Figures, Form, Holder, Queues, Sighting, SocketGone, SocketNews, StateEvent},
+    facts::{
+        Fence, Figures, Form, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews,
+        Standing, StateEvent, Totals,
+    },
     tcp::{TcpState, UnknownState},
 };
 
@@ -38,6 +41,9 @@ pub enum DecodeError {
     /// A form of socket that the kernel does not have.
     #[error("unknown form of socket {0}")]
     Form(u8),
+    /// Something happened that is not known here.
+    #[error("unknown mark {0}")]
+    Mark(u8),
 }
 
 /// A record of the event ring.
@@ -49,6 +55,8 @@ pub enum RingRecord {
     News(SocketNews),
     /// A hook tells of a sock that ends.
     Gone(SocketGone),
+    /// Something happened to a socket.
+    Mark(SocketMark),
     /// A sweep ended.
     Fence(Fence),
 }
@@ -71,9 +79,14 @@ pub enum SweepRecord {
 /// When the bytes are no such record.
 pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
     match record_kind(bytes)? {
-        kind::STATE_CHANGE => state_event(&read(bytes)?.0).map(RingRecord::State),
+        kind::STATE_CHANGE => state_event(&read(bytes)?.0, None).map(RingRecord::State),
+        kind::STATE_END => {
+            let wire::StateEnd { change, end } = read(bytes)?.0;
+            state_event(&change, Some(standing(change.flags, &end))).map(RingRecord::State)
+        }
         kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
         kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
+        kind::SOCKET_MARK => mark(&read(bytes)?.0).map(RingRecord::Mark),
         kind::SWEEP_END => Ok(RingRecord::Fence(fence(&read(bytes)?.0))),
         other => Err(DecodeError::Kind(other)),
     }
@@ -151,7 +164,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8
     })
 }
 
-fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
+fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result<StateEvent, DecodeError> {
     let has = |flag| change.flags & flag != 0;
     let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
         pid: change.pid,
@@ -172,9 +185,58 @@ fn state_event(change: &wire::StateChange) -> Result<StateEvent, DecodeError> {
         peer_fin: has(wire::flag::PEER_FIN),
         orphan: has(wire::flag::ORPHAN),
         no_linger2: has(wire::flag::NO_LINGER2),
+        standing,
         owner,
         uid: change.socket.uid,
         cgroup: known_cgroup(&change.socket),
+    })
+}
+
+fn standing(flags: u32, end: &wire::End) -> Standing {
+    let has = |flag| flags & flag != 0;
+    Standing {
+        receive_shutdown: has(wire::flag::RCV_SHUTDOWN),
+        send_shutdown: has(wire::flag::SEND_SHUTDOWN),
+        held: has(wire::flag::HELD),
+        linger0: has(wire::flag::LINGER_0),
+        in_system_call: has(wire::flag::IN_SYSTEM_CALL),
+        connecting: has(wire::flag::CONNECTING),
+        unsent: has(wire::flag::UNSENT),
+        unacked: end.unacked,
+        unread: end.unread,
+        send_window: end.snd_wnd,
+        retransmits: end.retransmits,
+        probes: end.probes,
+        soft_error: (end.sk_err_soft != 0).then_some(end.sk_err_soft),
+        totals: Totals {
+            bytes_acked: end.bytes_acked,
+            bytes_received: end.bytes_received,
+            retransmits: end.total_retrans,
+            srtt_us: (end.srtt_us != 0).then_some(end.srtt_us / 8),
+        },
+    }
+}
+
+fn mark(mark: &wire::SocketMark) -> Result<SocketMark, DecodeError> {
+    /// `TCP_NEW_SYN_RECV`, which no row is ever in.
+    const NEW_SYN_RECV: u8 = 12;
+    let form = match mark.state {
+        NEW_SYN_RECV => Form::Request,
+        state if TcpState::try_from(state)? == TcpState::TimeWait => Form::Minisock,
+        _ => Form::Full,
+    };
+    Ok(SocketMark {
+        time: Ktime(mark.time),
+        cookie: Cookie(mark.cookie),
+        form,
+        closed: mark.state == TcpState::Close as u8,
+        what: match mark.mark {
+            wire::mark::RETRANSMIT => Occurrence::Retransmit,
+            wire::mark::RESET_SENT => Occurrence::ResetSent,
+            wire::mark::RESET_ANSWERED => Occurrence::ResetAnswered,
+            wire::mark::RESET_RECEIVED => Occurrence::ResetReceived,
+            other => return Err(DecodeError::Mark(other)),
+        },
     })
 }
 
@@ -213,6 +275,7 @@ fn gone(gone: &wire::SocketGone) -> Result<SocketGone, DecodeError> {
         time: Ktime(gone.time),
         cookie: Cookie(gone.cookie),
         form: known_form(gone.form)?,
+        expired: gone.cause == wire::cause::EXPIRED,
     })
 }
 

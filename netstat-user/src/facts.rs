@@ -34,14 +34,94 @@ pub struct StateEvent {
     pub peer_fin: bool,
     /// No process holds the socket (`SOCK_DEAD`).
     pub orphan: bool,
-    /// `TCP_LINGER2` is negative: no FIN_WAIT2 once the socket is an orphan.
+    /// `TCP_LINGER2` is negative: no FIN_WAIT2 once the socket is an orphan. Told of ends alone.
     pub no_linger2: bool,
+    /// How things stood, if the socket goes to CLOSE.
+    pub standing: Option<Standing>,
     /// The process that did it, where the kernel leaves no doubt.
     pub owner: Option<Owner>,
     /// The socket's user.
     pub uid: u32,
     /// The socket's control group.
     pub cgroup: Option<u64>,
+}
+
+/// How things stood with a socket when the kernel announced that it goes to CLOSE, before anything is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the kernel's flags, which do not depend on each other"
+)]
+pub struct Standing {
+    /// Nothing more is to be read (`RCV_SHUTDOWN`): the process has said so, or the peer's FIN has come.
+    pub receive_shutdown: bool,
+    /// Nothing more is to be written (`SEND_SHUTDOWN`).
+    pub send_shutdown: bool,
+    /// A process holds the socket; one that was never accepted is held by none, and is no orphan either.
+    pub held: bool,
+    /// `SO_LINGER` is on, with a time of 0.
+    pub linger0: bool,
+    /// A system call has the socket locked. It may be the cause, or have been in the way of a segment that is.
+    pub in_system_call: bool,
+    /// `connect` has begun the connection and has returned, or waits.
+    pub connecting: bool,
+    /// Something that was written has never been sent.
+    pub unsent: bool,
+    /// Sequence numbers that the peer has not acknowledged: bytes, and one for a FIN.
+    pub unacked: u32,
+    /// Bytes that the application has not read.
+    pub unread: u32,
+    /// The window that the peer has opened, in bytes.
+    pub send_window: u32,
+    /// Retransmissions in a row without an answer.
+    pub retransmits: u8,
+    /// Keepalive or window probes in a row without an answer.
+    pub probes: u8,
+    /// An errno that did not end the connection by itself, such as an ICMP message told.
+    pub soft_error: Option<u32>,
+    /// What came of the connection.
+    pub totals: Totals,
+}
+
+/// What came of a connection in its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Bytes that the peer has acknowledged, as `tcp_info` counts them: a SYN and a FIN are one each.
+    pub bytes_acked: u64,
+    /// Bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Smoothed round-trip time in microseconds, if one was measured.
+    pub srtt_us: Option<u32>,
+}
+
+/// Something that happened to a socket and is no change of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketMark {
+    /// When.
+    pub time: Ktime,
+    /// Which socket.
+    pub cookie: Cookie,
+    /// What the kernel keeps it in.
+    pub form: Form,
+    /// It is a full sock in CLOSE.
+    pub closed: bool,
+    /// What happened.
+    pub what: Occurrence,
+}
+
+/// What can happen to a socket without changing its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Occurrence {
+    /// A segment, or a SYN-ACK, was sent again.
+    Retransmit,
+    /// A RST was sent, and no segment had asked for it (`tcp_send_active_reset`).
+    ResetSent,
+    /// A RST was sent in answer to a segment (`tcp_v4_send_reset`).
+    ResetAnswered,
+    /// A RST has come (`tcp_reset`), or data that the kernel takes likewise because the socket is closed.
+    ResetReceived,
 }
 
 /// What a hook in the kernel tells of a socket: where no state change is announced, or not all of it.
@@ -69,6 +149,8 @@ pub struct SocketGone {
     pub cookie: Cookie,
     /// What the kernel kept it in; its connection may go on in another.
     pub form: Form,
+    /// Its time was over. If not, the hook does not say why it ends.
+    pub expired: bool,
 }
 
 /// The structure that the kernel keeps a socket in.

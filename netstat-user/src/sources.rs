@@ -33,11 +33,27 @@ pub enum Subject {
     Requests,
     /// Minisocks: TIME_WAIT, and FIN_WAIT2 that no process holds.
     Minisocks,
+    /// RSTs that come and go, which say whose an abort was.
+    Resets,
+    /// Segments and SYN-ACKs that are sent again.
+    Retransmits,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Minisocks, Self::Requests, Self::Ports];
+    pub const ALL: [Self; 5] = [
+        Self::Minisocks,
+        Self::Requests,
+        Self::Ports,
+        Self::Resets,
+        Self::Retransmits,
+    ];
+
+    /// Whether sweeps find what no hook tells.
+    #[must_use]
+    pub const fn is_swept(self) -> bool {
+        matches!(self, Self::Ports | Self::Requests | Self::Minisocks)
+    }
 }
 
 impl fmt::Display for Subject {
@@ -46,6 +62,8 @@ impl fmt::Display for Subject {
             Self::Ports => "ports of SYN_SENT",
             Self::Requests => "half-open connections",
             Self::Minisocks => "minisocks",
+            Self::Resets => "resets",
+            Self::Retransmits => "retransmissions",
         })
     }
 }
@@ -53,7 +71,7 @@ impl fmt::Display for Subject {
 /// How a hook in the kernel's code fared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookState {
-    /// `fentry/` or `fexit/`, and the kernel's function.
+    /// `fentry/` or `fexit/` and the kernel's function, or `tp_btf/` and its tracepoint.
     pub hook: String,
     /// What it tells of.
     pub subject: Subject,
@@ -75,7 +93,8 @@ pub fn coverage(hooks: &[HookState]) -> Coverage {
     }
 }
 
-/// Each subject and how it is known, for people: `minisocks by hooks`, or `minisocks by sweep (…)` with the reason.
+/// Each subject and how it is known, for people: `minisocks by hooks`, `minisocks by sweep (…)` with the reason, or
+/// `resets not told (…)`.
 #[must_use]
 pub fn describe(hooks: &[HookState]) -> Vec<String> {
     let described = Subject::ALL.iter().map(|subject| {
@@ -84,8 +103,16 @@ pub fn describe(hooks: &[HookState]) -> Vec<String> {
             .filter(|hook| hook.subject == *subject)
             .find_map(|hook| Some((hook, hook.refused.as_ref()?)));
         match refused {
-            None => format!("{subject} by hooks"),
-            Some((hook, why)) => format!("{subject} by sweep ({}: {why})", hook.hook),
+            None if subject.is_swept() => format!("{subject} by hooks"),
+            None => format!("{subject} by tracepoints"),
+            Some((hook, why)) => {
+                let instead = if subject.is_swept() {
+                    "by sweep"
+                } else {
+                    "not told"
+                };
+                format!("{subject} {instead} ({}: {why})", hook.hook)
+            }
         }
     });
     described.collect()
@@ -118,5 +145,10 @@ mod tests {
             "minisocks by sweep (fentry/f: not permitted)"
         );
         assert_eq!(describe(&hooks)[2], "ports of SYN_SENT by hooks");
+        let hooks = [hook(Subject::Resets, Some("no such function"))];
+        assert_eq!(
+            describe(&hooks)[3],
+            "resets not told (fentry/f: no such function)"
+        );
     }
 }

@@ -112,6 +112,7 @@ mod tests {
             peer_fin: false,
             orphan: false,
             no_linger2: false,
+            standing: None,
             owner: None,
             uid: 0,
             cgroup: None,

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Ktime,
     connection::{Connection, Netns},
-    facts::{FigureSet, Figures, Form, Queues},
+    facts::{FigureSet, Figures, Form, Queues, Totals},
     filter::Filter,
     owners::Owners,
     settings::Settings,
     sources::HookState,
-    table::{Ended, Ending, Row, Step, Transition},
+    table::{Ended, Ending, Mark, Row, Step, Transition},
     tcp::TcpState,
 };
 
@@ -132,6 +132,9 @@ pub struct HistoryView {
     /// The row, as it is, or as it was in the end.
     pub row: RowView,
     steps: Vec<Step>,
+    marks: Vec<Mark>,
+    /// What had come of it when its full sock closed, if that is over.
+    pub totals: Option<Totals>,
     /// How many older steps it has forgotten.
     pub forgotten: u32,
     /// How it has ended; `None` when it has not.
@@ -145,6 +148,8 @@ impl HistoryView {
         Self {
             row: RowView::new(row, now),
             steps: row.history().to_vec(),
+            marks: row.marks().to_vec(),
+            totals: row.totals(),
             forgotten: row.forgotten(),
             ending: None,
         }
@@ -170,6 +175,12 @@ impl HistoryView {
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Retransmissions and RSTs, oldest first.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 }
 
@@ -351,6 +362,8 @@ pub struct Stats {
     pub lost_news_ring_full: Vec<u64>,
     /// Events that came while the program was running on the same CPU.
     pub lost_recursion: u64,
+    /// Retransmissions and RSTs that are not in any history, for whatever reason. No row is wrong for want of them.
+    pub lost_marks: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Size of the ring in bytes.

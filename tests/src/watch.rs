@@ -51,6 +51,8 @@ pub struct Transition {
     pub source: String,
     pub earliest: Option<String>,
     pub reason: Option<String>,
+    pub reason_detail: Option<String>,
+    pub closed_by: Option<String>,
 }
 
 /// What came out of it so far.

@@ -14,10 +14,12 @@
 )]
 
 mod connect;
+mod end;
 mod figures_iter;
 mod file_iter;
 mod interrupted;
 mod kernel;
+mod mark;
 mod minisock;
 mod news;
 mod request;

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use netstat_ebpf::wire::{change, form};
+use netstat_ebpf::wire::{cause, change, form};
 
 use crate::{
     kernel::{at, load},
@@ -66,7 +66,7 @@ pub fn minisock_expired(ctx: FEntryContext) -> i32 {
     let cookie = tw.wrapping_add(at!(skc_cookie) as usize).cast::<u64>();
     // SAFETY: the helper checks the address, which the verifier cannot: the timer is a member of the minisock.
     if let Ok(cookie) = unsafe { bpf_probe_read_kernel(cookie) } {
-        news::tell_gone(form::MINISOCK, cookie);
+        news::tell_gone(form::MINISOCK, cookie, cause::EXPIRED);
     }
     0
 }
@@ -77,6 +77,6 @@ pub fn minisock_descheduled(ctx: FEntryContext) -> i32 {
     let tw: *const c_void = ctx.arg(0);
     // SAFETY: the first argument is an `inet_timewait_sock`.
     let cookie = unsafe { load::<u64>(tw, at!(skc_cookie)) };
-    news::tell_gone(form::MINISOCK, cookie);
+    news::tell_gone(form::MINISOCK, cookie, cause::UNKNOWN);
     0
 }

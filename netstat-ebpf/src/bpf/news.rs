@@ -39,9 +39,9 @@ pub unsafe fn tell(sk: *const c_void, news: News, describe: unsafe fn(*const c_v
     entry.submit(0);
 }
 
-/// Reports that the `form` with this cookie ends; without one nobody has ever heard of it.
+/// Reports that the `form` with this cookie ends, and of what `cause`; without a cookie nobody has ever heard of it.
 #[inline(always)]
-pub fn tell_gone(form: u8, cookie: u64) {
+pub fn tell_gone(form: u8, cookie: u64, cause: u8) {
     if cookie == 0 {
         return;
     }
@@ -51,7 +51,8 @@ pub fn tell_gone(form: u8, cookie: u64) {
     entry.write(SocketGone {
         kind: kind::SOCKET_GONE,
         form,
-        reserved: [0; 3],
+        cause,
+        reserved: [0; 2],
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_boot_ns() },
         cookie,

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{macros::fentry, programs::FEntryContext};
-use netstat_ebpf::wire::{change, form};
+use netstat_ebpf::wire::{cause, change, form};
 
 use crate::{
     kernel::{at, load, load_optional},
@@ -51,7 +51,7 @@ fn freed(ctx: &FEntryContext) -> i32 {
         // Its child goes on under its cookie, and the tracepoint tells of that.
         let child = load_optional::<*const c_void>(request, at!(request_child));
         if child.is_none_or(<*const c_void>::is_null) {
-            news::tell_gone(form::REQUEST, load(request, at!(skc_cookie)));
+            news::tell_gone(form::REQUEST, load(request, at!(skc_cookie)), cause::UNKNOWN);
         }
     }
     0

@@ -24,6 +24,19 @@ pub fn reserve<T: 'static>(index: u32) -> Option<RingBufEntry<T>> {
     entry
 }
 
+/// Reserves a record, has it filled in, and hands it over; counts it under `index` if there is no room.
+///
+/// # Safety
+///
+/// `fill` writes every byte of what it is given.
+#[inline(always)]
+pub unsafe fn report<T: 'static>(index: u32, fill: impl FnOnce(*mut T)) {
+    if let Some(mut entry) = reserve::<T>(index) {
+        fill(entry.as_mut_ptr());
+        entry.submit(0);
+    }
+}
+
 #[inline(always)]
 fn count_lost(index: u32) {
     if let Some(counter) = LOST.get_ptr_mut(index) {

@@ -11,10 +11,10 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
-use netstat_ebpf::wire::{StateChange, flag, kind, lost};
+use netstat_ebpf::wire::{StateChange, StateEnd, flag, kind, lost};
 
 use crate::{
-    interrupted,
+    end, interrupted,
     kernel::{at, load},
     ring,
     socket::{IPPROTO_TCP, TCP_CLOSE, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
@@ -22,14 +22,13 @@ use crate::{
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_FIN_WAIT1: u8 = 4;
-const TCP_FIN_WAIT2: u8 = 5;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LAST_ACK: u8 = 9;
 const TCP_LISTEN: u8 = 10;
 
 /// `enum sock_flags`, unchanged since 2.6.
 const SOCK_DEAD: u64 = 1 << 0;
-const SOCK_DONE: u64 = 1 << 1;
+pub const SOCK_DONE: u64 = 1 << 1;
 
 /// `include/linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -60,11 +59,36 @@ fn trace(ctx: &BtfTracePointContext) -> i32 {
     if unsafe { load::<u16>(sk, at!(sk_protocol)) } != IPPROTO_TCP {
         return 0;
     }
-    let Some(mut entry) = ring::reserve::<StateChange>(lost::STATE_CHANGE) else {
-        return 0;
-    };
-    let out = entry.as_mut_ptr();
-    // SAFETY: as above; `out` is the reserved record, and every byte of it is written.
+    // SAFETY: `sk` is as above; each is given a reserved record.
+    unsafe {
+        if new == TCP_CLOSE {
+            ring::report::<StateEnd>(lost::STATE_CHANGE, |out| {
+                let tcp = describe(ctx, sk, (old, new), &raw mut (*out).change);
+                (*out).change.kind = kind::STATE_END;
+                end::describe(sk, tcp, out);
+            });
+        } else {
+            ring::report::<StateChange>(lost::STATE_CHANGE, |out| {
+                describe(ctx, sk, (old, new), out);
+            });
+        }
+    }
+    0
+}
+
+/// Fills in what is told of every change. Returns the `tcp_sock`, or NULL if it is none.
+///
+/// # Safety
+///
+/// `sk` is a trusted `struct sock`; every byte of `out` is written.
+#[inline(always)]
+unsafe fn describe(
+    ctx: &BtfTracePointContext,
+    sk: *const c_void,
+    (old, new): (u8, u8),
+    out: *mut StateChange,
+) -> *const c_void {
+    // SAFETY: as the caller promises.
     unsafe {
         (*out).kind = kind::STATE_CHANGE;
         (*out).time = bpf_ktime_get_boot_ns();
@@ -89,9 +113,6 @@ fn trace(ctx: &BtfTracePointContext) -> i32 {
             );
         } else {
             describe_tcp(tcp, &raw mut (*out).socket);
-            if new == TCP_CLOSE {
-                flags |= describe_end(tcp, old, out);
-            }
         }
         let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
         if acts_for_itself(old, new) && is_in_system_call(sk) && !is_kernel_thread(task) {
@@ -106,25 +127,7 @@ fn trace(ctx: &BtfTracePointContext) -> i32 {
             .cast::<[u64; 2]>()
             .write(load(process, at!(task_comm)));
         (*out).start = load(process, at!(task_start));
-    }
-    entry.submit(0);
-    0
-}
-
-/// What is known only of a socket that ends: the port that unhashing has taken from `skc_num`, and whether
-/// FIN_WAIT2 was cut short by a negative `linger2`.
-#[inline(always)]
-unsafe fn describe_end(tcp: *const c_void, old: u8, out: *mut StateChange) -> u32 {
-    // SAFETY: `tcp` is a trusted `tcp_sock`.
-    unsafe {
-        if (*out).socket.local_port == 0 {
-            (*out).socket.local_port = u16::from_be(load(tcp, at!(inet_sport)));
-        }
-        if old == TCP_FIN_WAIT2 && load::<i32>(tcp, at!(linger2)) < 0 {
-            flag::NO_LINGER2
-        } else {
-            0
-        }
+        tcp
     }
 }
 
@@ -144,7 +147,7 @@ fn acts_for_itself(old: u8, new: u8) -> bool {
 /// Whether a system call has the socket locked (`lock_sock`), and not softirq: that makes the same transitions
 /// for a `shutdown` that had to wait for the handshake (`tcp_rcv_state_process`).
 #[inline(always)]
-unsafe fn is_in_system_call(sk: *const c_void) -> bool {
+pub unsafe fn is_in_system_call(sk: *const c_void) -> bool {
     // SAFETY: `sk` is trusted.
     unsafe { load::<i32>(sk, at!(sk_lock_owned)) != 0 }
 }

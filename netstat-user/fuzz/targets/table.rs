@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Form, Queues, Sighting, SocketGone, SocketNews, StateEvent},
+    facts::{Standing, Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
     sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState,
@@ -64,7 +64,7 @@ impl World {
         let connection = connection(who, ends);
         let (from, to) = (state(states & 15), state(states >> 4));
         let form = [Form::Full, Form::Minisock, Form::Request][usize::from(flags % 3)];
-        match what % 6 {
+        match what % 8 {
             0 | 1 => {
                 let event = StateEvent {
                     time,
@@ -72,10 +72,11 @@ impl World {
                     skaddr: SkAddr(u64::from(who % 4)),
                     from,
                     to,
-                    error: (flags & 1 != 0).then_some(u32::from(flags)),
+                    error: (flags & 1 != 0).then_some(96 + u32::from(flags >> 4)),
                     peer_fin: flags & 2 != 0,
                     orphan: flags & 4 != 0,
                     no_linger2: flags & 8 != 0,
+                    standing: (to == TcpState::Close).then(|| standing(what, flags)),
                     owner: None,
                     uid: 0,
                     cgroup: None,
@@ -94,7 +95,14 @@ impl World {
             }
             3 => {
                 let cookie = connection.cookie;
-                self.table.apply_gone(&SocketGone { time, cookie, form }, &mut self.out);
+                let expired = flags & 8 != 0;
+                let gone = SocketGone {
+                    time,
+                    cookie,
+                    form,
+                    expired,
+                };
+                self.table.apply_gone(&gone, &mut self.out);
             }
             4 => {
                 if self.sweep.is_none() {
@@ -104,6 +112,23 @@ impl World {
                 let (_, seen) = self.sweep.get_or_insert_with(|| (start, Vec::new()));
                 seen.push(sighting(time, connection, to, form));
             }
+            5 => {
+                let whats = [
+                    Occurrence::Retransmit,
+                    Occurrence::ResetSent,
+                    Occurrence::ResetAnswered,
+                    Occurrence::ResetReceived,
+                ];
+                let mark = SocketMark {
+                    time,
+                    cookie: connection.cookie,
+                    form,
+                    closed: flags & 8 != 0,
+                    what: whats[usize::from(states & 3)],
+                };
+                self.table.apply_mark(&mark, &mut self.out);
+            }
+            6 => self.table.release(Ktime(self.now), &mut self.out),
             _ => self.end_sweep(),
         }
     }
@@ -158,6 +183,19 @@ impl World {
 
 fn state(index: u8) -> TcpState {
     TcpState::ALL[usize::from(index) % TcpState::ALL.len()]
+}
+
+fn standing(what: u8, flags: u8) -> Standing {
+    Standing {
+        receive_shutdown: what & 8 != 0,
+        send_shutdown: what & 16 != 0,
+        held: what & 32 != 0,
+        in_system_call: what & 64 != 0,
+        linger0: what & 128 != 0,
+        unacked: u32::from(flags & 3),
+        unread: u32::from(flags >> 6),
+        ..Standing::default()
+    }
 }
 
 fn connection(who: u8, ends: u8) -> Connection {

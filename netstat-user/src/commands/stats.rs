@@ -119,6 +119,13 @@ fn lost(stats: &Stats) -> String {
     if stats.lost_recursion > 0 {
         let _ = write!(text, "; {} interrupted the tracer itself", stats.lost_recursion);
     }
+    if stats.lost_marks > 0 {
+        let _ = write!(
+            text,
+            "; besides {} retransmissions or RSTs for histories",
+            stats.lost_marks
+        );
+    }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);
     }

@@ -97,6 +97,7 @@ impl Counters {
             lost_ring_full: losses.ring_full.clone(),
             lost_news_ring_full: losses.news_ring_full.clone(),
             lost_recursion: losses.recursion,
+            lost_marks: losses.marks,
             undecodable: self.undecodable,
             ring_bytes: self.ring_bytes,
             hooks: self.hooks.clone(),

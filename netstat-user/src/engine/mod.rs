@@ -33,7 +33,7 @@ use crate::{
     loader::{EventRing, KernelLog, LoadError, Tracer},
     sources,
     sweeper::{self, Job, Outcome},
-    table::{Table, Transition},
+    table::{ANSWER, Table, Transition},
     view::{Loss, StreamItem},
 };
 use copies::Copies;
@@ -173,6 +173,7 @@ impl Engine {
                     ready.get_inner_mut().flush();
                     ready.clear_ready();
                 }
+                () = tokio::time::sleep(ANSWER), if core.table.is_waiting() => core.release(),
                 () = std::future::ready(()), if core.copies.pending() => {
                     core.copies.advance(&core.table, Ktime::now());
                     tokio::task::yield_now().await;
@@ -196,7 +197,7 @@ impl Core {
             read += 1;
             self.fold(record);
         }
-        self.publish();
+        self.release();
         self.tell_losses(read < BATCH);
         let now = Instant::now();
         self.losses.events_came(now);
@@ -225,6 +226,7 @@ impl Core {
                 self.counters.events += 1;
                 self.table.apply_gone(&gone, &mut self.fresh);
             }
+            Ok(RingRecord::Mark(mark)) => self.table.apply_mark(&mark, &mut self.fresh),
             Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
             Err(error) => {
                 // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
@@ -276,6 +278,14 @@ impl Core {
             _ => {}
         }
         self.blind = blind;
+    }
+
+    /// Tells of the ends that have waited long enough for what says whose they were.
+    fn release(&mut self) {
+        if self.table.is_waiting() {
+            self.table.release(Ktime::now(), &mut self.fresh);
+        }
+        self.publish();
     }
 
     fn publish(&mut self) {

@@ -1,17 +1,19 @@
-//! The hooks in the kernel's own functions (`fentry`, `fexit`): each is optional, and a kernel that refuses one
-//! leaves what it would have told to the sweeps.
+//! The hooks in the kernel's own functions (`fentry`, `fexit`), and its further tracepoints (`tp_btf`): each is optional. What
+//! a hook in a function would have told is left to the sweeps where a kernel refuses it; what a tracepoint would have told is
+//! not known then.
 
 use super::{LoadError, missing, program};
 use crate::sources::{HookState, Subject};
 use aya::{
     Btf, Ebpf,
-    programs::{FEntry, FExit, ProgramError, ProgramFd},
+    programs::{BtfTracePoint, FEntry, FExit, ProgramError, ProgramFd},
 };
 
 #[derive(Clone, Copy)]
 enum Place {
     Entry,
     Exit,
+    Tracepoint,
 }
 
 /// A hook: its program, and the kernel's function, under the names that it has had.
@@ -82,6 +84,31 @@ const HOOKS: &[Hook] = &[
         Place::Entry,
         &["inet_twsk_hashdance_schedule", "inet_twsk_hashdance"],
     ),
+    // The one that is told of both sides comes first: whoever hears that a RST has come hears too if it was our own.
+    hook(
+        "send_reset",
+        Subject::Resets,
+        Place::Tracepoint,
+        &["tcp_send_reset"],
+    ),
+    hook(
+        "receive_reset",
+        Subject::Resets,
+        Place::Tracepoint,
+        &["tcp_receive_reset"],
+    ),
+    hook(
+        "retransmit",
+        Subject::Retransmits,
+        Place::Tracepoint,
+        &["tcp_retransmit_skb"],
+    ),
+    hook(
+        "retransmit_synack",
+        Subject::Retransmits,
+        Place::Tracepoint,
+        &["tcp_retransmit_synack"],
+    ),
 ];
 
 /// Stands for every hook.
@@ -97,20 +124,22 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
 pub(super) struct Hooks {
     pub(super) states: Vec<HookState>,
     pub(super) programs: Vec<ProgramFd>,
+    /// The programs that tell of no state.
+    pub(super) marks: Vec<ProgramFd>,
 }
 
 /// Attaches what the kernel takes, and notes why it does not take the rest. `unwanted` names functions, or [`ALL`].
 pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, unwanted: &[String]) -> Hooks {
     let mut hooks = Hooks::default();
-    // Where the kernel permits no hook at all, one refusal is enough.
+    // Where the kernel permits no hook in functions at all, one refusal is enough.
     let mut not_permitted = None;
     for hook in HOOKS {
         let attached = match &not_permitted {
             _ if hook.is_among(unwanted) => Err("turned off by --without-hooks".to_owned()),
-            Some(why) => Err(String::clone(why)),
-            None => hook.attach(ebpf, btf).map_err(|error| {
+            Some(why) if hook.place.is_in_function() => Err(String::clone(why)),
+            _ => hook.attach(ebpf, btf).map_err(|error| {
                 let why = error.in_short();
-                if matches!(error, LoadError::NotPermitted { .. }) {
+                if hook.place.is_in_function() && matches!(error, LoadError::NotPermitted { .. }) {
                     let refused = format!("{}/{}", hook.place.name(), hook.functions[0]);
                     not_permitted = Some(format!("not tried, since {refused} is not permitted"));
                 }
@@ -119,7 +148,11 @@ pub(super) fn attach(ebpf: &mut Ebpf, btf: &Btf, unwanted: &[String]) -> Hooks {
         };
         let (function, refused) = match attached {
             Ok((function, program)) => {
-                hooks.programs.push(program);
+                if hook.place.is_in_function() {
+                    hooks.programs.push(program);
+                } else {
+                    hooks.marks.push(program);
+                }
                 (function, None)
             }
             Err(why) => (hook.functions.first().copied().unwrap_or_default(), Some(why)),
@@ -167,6 +200,12 @@ impl Hook {
                 program.attach().map_err(error)?;
                 program.fd().and_then(|fd| Ok(fd.try_clone()?))
             }
+            Place::Tracepoint => {
+                let program: &mut BtfTracePoint = program(ebpf, self.program)?;
+                program.load(function, btf).map_err(error)?;
+                program.attach().map_err(error)?;
+                program.fd().and_then(|fd| Ok(fd.try_clone()?))
+            }
             Place::Exit => {
                 let program: &mut FExit = program(ebpf, self.program)?;
                 program.load(function, btf).map_err(error)?;
@@ -183,6 +222,11 @@ impl Place {
         match self {
             Self::Entry => "fentry",
             Self::Exit => "fexit",
+            Self::Tracepoint => "tp_btf",
         }
+    }
+
+    const fn is_in_function(self) -> bool {
+        matches!(self, Self::Entry | Self::Exit)
     }
 }

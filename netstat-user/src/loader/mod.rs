@@ -82,6 +82,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
             stand_in,
             tracepoint,
             hooks: hooks.programs,
+            marks: hooks.marks,
         },
         log: KernelLog(log),
         iterators: Iterators { ebpf, optional },
@@ -276,6 +277,7 @@ pub struct LossCounters {
     stand_in: PerCpuArray<MapData, u64>,
     tracepoint: ProgramFd,
     hooks: Vec<ProgramFd>,
+    marks: Vec<ProgramFd>,
 }
 
 /// What was lost since the tracer was attached.
@@ -290,6 +292,9 @@ pub struct Losses {
     pub recursion: u64,
     /// Sweeps whose end found no room.
     pub fences: u64,
+    /// Retransmissions and RSTs that found no room or came while their program was running on the same CPU. No row is
+    /// wrong for want of them.
+    pub marks: u64,
 }
 
 impl Losses {
@@ -314,7 +319,14 @@ impl LossCounters {
             news_ring_full: self.counter(lost::NEWS)?,
             recursion: self.recursion()?,
             fences,
+            marks: self.marks()?,
         })
+    }
+
+    fn marks(&self) -> io::Result<u64> {
+        let ring_full: u64 = self.counter(lost::MARK)?.iter().sum();
+        let skipped: u64 = self.marks.iter().map(recursion_misses).sum::<io::Result<_>>()?;
+        Ok(ring_full + skipped)
     }
 
     fn counter(&self, index: u32) -> io::Result<Vec<u64>> {

@@ -16,6 +16,7 @@ use crate::{
     connection::{Connection, Family, Owner, OwnerSource},
     labels::{Container, Labels},
     namespaces::Names,
+    reason::{Reason, Side},
     table::{Source, Transition},
     tcp::TcpState,
     timeline,
@@ -98,6 +99,7 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "lost": stats.lost(),
             "lost_ring_full_by_cpu": stats.lost_ring_full,
             "lost_recursion": stats.lost_recursion,
+            "lost_marks": stats.lost_marks,
             "undecodable": stats.undecodable,
             "lost_news_ring_full_by_cpu": stats.lost_news_ring_full,
             "ring_bytes": stats.ring_bytes,
@@ -149,7 +151,9 @@ pub fn history(
                 time: time(ending.time),
                 earliest: ending.earliest.map(time),
                 source: ending.source,
-                reason: ending.reason.map(|reason| reason.to_string()),
+                reason: ending.reason.map(Reason::word),
+                reason_detail: ending.reason.and_then(Reason::detail),
+                closed_by: ending.reason.and_then(Reason::closed_by),
             }),
         },
     )
@@ -332,7 +336,9 @@ struct HistoryEnd {
     time: String,
     earliest: Option<String>,
     source: Source,
-    reason: Option<String>,
+    reason: Option<&'static str>,
+    reason_detail: Option<String>,
+    closed_by: Option<Side>,
 }
 
 #[derive(Serialize)]
@@ -346,7 +352,9 @@ struct Step {
     at_least: bool,
     source: Source,
     earliest: Option<String>,
-    reason: Option<String>,
+    reason: Option<&'static str>,
+    reason_detail: Option<String>,
+    closed_by: Option<Side>,
     #[serde(flatten)]
     holder: Holder,
 }
@@ -364,7 +372,9 @@ impl Step {
             earliest: transition
                 .earliest
                 .map(|earliest| clock.timestamp(earliest).to_string()),
-            reason: transition.reason.map(|reason| reason.to_string()),
+            reason: transition.reason.map(Reason::word),
+            reason_detail: transition.reason.and_then(Reason::detail),
+            closed_by: transition.reason.and_then(Reason::closed_by),
             holder: Holder::of(transition.uid, transition.owner.as_ref(), transition.cgroup),
         }
     }

@@ -126,8 +126,12 @@ impl Lines {
             None => "-".to_owned(),
         };
         if let Some(reason) = transition.reason {
-            let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
-            let _ = write!(text, "  {alarm}{reason}{reset}");
+            let color = if reason.is_orderly() {
+                self.palette.faint()
+            } else {
+                self.palette.alarm()
+            };
+            let _ = write!(text, "  {color}{reason}{}", self.palette.reset());
         }
         if transition.source == Source::Sweep {
             text.push_str("  (seen by sweep");
@@ -203,7 +207,7 @@ mod tests {
         cli::ColorArg,
         clock::Ktime,
         connection::{Comm, Cookie, Owner},
-        reason::Reason,
+        reason::{Reason, Refusal},
         tcp::TcpState,
         view::Loss,
     };
@@ -227,7 +231,7 @@ mod tests {
             at_least: true,
             source: Source::Sweep,
             earliest: Some(Ktime(0)),
-            reason: Some(Reason::Refused),
+            reason: Some(Reason::Refused(Some(Refusal::Reset))),
             owner: Some(Owner {
                 pid: 7,
                 start: Ktime(0),
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(
             rest,
             "    SYN_SENT → CLOSE       127.0.0.1:-             127.0.0.1:81               ≥129 µs  \
-             7/a\\u{1b}[2J  refused  (seen by sweep, at most 40.0 ms late)\n"
+             7/a\\u{1b}[2J  refused: a RST answered the SYN  (seen by sweep, at most 40.0 ms late)\n"
         );
     }
 

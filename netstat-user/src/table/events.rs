@@ -6,7 +6,7 @@
 //! FIN_WAIT2 (`tcp_time_wait`).
 
 use super::{
-    Ending, Table,
+    End, Ending, Table,
     row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
@@ -15,7 +15,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Cookie},
     facts::{Form, StateEvent},
-    reason::Reason,
+    reason::{Cause, Reason, of_event},
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
 };
 
@@ -73,6 +73,14 @@ impl Table {
     /// Events of one socket come in their order; one that is older than what a sweep has shown since is
     /// reported and kept in the history, but does not turn the row back.
     pub fn apply_event(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        if self.is_to_wait(event, out) {
+            return;
+        }
+        self.fold(event, None, out);
+    }
+
+    /// Folds an event; `answered` says whether a RST was sent in answer to what caused it, if anybody can tell.
+    pub(super) fn fold(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
         if (event.from, event.to) == (Listen, SynRecv) {
             self.birth(event, out);
             return;
@@ -94,7 +102,7 @@ impl Table {
             Some(row) if event.from == Close && row.state != Close => self.begin_again(event, out),
             // The event that it was used again has been lost.
             Some(row) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
-            Some(_) => self.step(event, out),
+            Some(_) => self.step(event, answered, out),
             None => self.first(event, out),
         }
     }
@@ -163,10 +171,10 @@ impl Table {
             && let Some(old) = self.store.minisock(&tuple)
             && old != Key::Socket(connection.cookie)
         {
-            let end = Ending {
+            let end = End {
                 time,
                 source: Source::Inferred,
-                reason: Some(Reason::Reused),
+                cause: Cause::Taken,
                 earliest: None,
             };
             self.end(old, end, out);
@@ -199,7 +207,7 @@ impl Table {
         row.at_least = true;
         self.store.insert(row);
         let after = self.after(event, false);
-        self.step_with(event, after, out, |transition| Transition {
+        self.step_with(event, after, None, out, |transition| Transition {
             in_state: None,
             at_least: false,
             ..transition
@@ -217,10 +225,10 @@ impl Table {
         if left {
             self.store.leave_behind(cookie);
         } else {
-            let end = Ending {
+            let end = End {
                 time: event.time,
                 source: Source::Inferred,
-                reason: None,
+                cause: Cause::Unknown,
                 earliest: None,
             };
             self.end(cookie, end, out);
@@ -228,15 +236,16 @@ impl Table {
         self.first(event, out);
     }
 
-    fn step(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+    fn step(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
         let after = self.after(event, true);
-        self.step_with(event, after, out, |transition| transition);
+        self.step_with(event, after, answered, out, |transition| transition);
     }
 
     fn step_with(
         &mut self,
         event: &StateEvent,
         after: After,
+        answered: Option<bool>,
         out: &mut Vec<Transition>,
         adjust: impl FnOnce(Transition) -> Transition,
     ) {
@@ -247,6 +256,7 @@ impl Table {
             After::KnownMinisock(state) => (state, Source::Event, true),
             After::Gone => (Close, Source::Event, false),
         };
+        let reason = self.reason(event, to, answered);
         let transition = self.store.change(cookie, |row| {
             describe(row, event);
             // A sweep may have seen the minisock before its event came: the kernel makes it first.
@@ -271,7 +281,6 @@ impl Table {
             }
             moved.then_some(transition)
         });
-        let reason = event.error.filter(|_| to == Close).map(Reason::from_errno);
         if let Some(transition) = transition.flatten() {
             out.push(adjust(Transition { reason, ..transition }));
         }
@@ -344,6 +353,12 @@ impl Table {
         }));
     }
 
+    /// Why `event` ends the row of its socket, if it does.
+    fn reason(&self, event: &StateEvent, to: TcpState, answered: Option<bool>) -> Option<Reason> {
+        let row = self.store.get(event.connection.cookie).filter(|_| to == Close)?;
+        of_event(event, row.known(answered))
+    }
+
     fn depart(&mut self, cookie: Cookie, ending: Ending) {
         if let Some(row) = self.store.remove(cookie) {
             self.bury(row, ending);
@@ -356,6 +371,9 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
     row.uid = Some(event.uid);
     row.cgroup = event.cgroup.or(row.cgroup);
+    if let Some(standing) = event.standing {
+        row.close_with(standing.totals);
+    }
     note_owner(row, event);
 }
 

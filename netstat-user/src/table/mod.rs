@@ -11,6 +11,7 @@
 
 mod events;
 mod holders;
+mod marks;
 mod news;
 mod past;
 mod row;
@@ -21,8 +22,9 @@ mod transition;
 #[cfg(test)]
 mod simulation;
 
+pub use marks::ANSWER;
 pub use past::{Ended, Ending};
-pub use row::{HISTORY, Row, Settlement, Step};
+pub use row::{HISTORY, Mark, Row, Settlement, Step};
 pub use store::Unsettled;
 pub use sweeps::{Lost, NamespaceSweep, SETTLING};
 pub use transition::{Source, Transition};
@@ -34,6 +36,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Netns, SkAddr},
+    facts::StateEvent,
+    reason::{Cause, of_minisock},
     sources::Coverage,
     tcp::TcpState,
 };
@@ -57,6 +61,8 @@ pub struct Table {
     generation: u32,
     /// Minisocks whose full sock is not closed yet: see [`news`].
     newborn: FxHashMap<Cookie, Newborn>,
+    /// Ends whose reason depends on what follows: see [`marks`].
+    waiting: FxHashMap<Cookie, StateEvent>,
     /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
     swept: FxHashMap<Netns, Ktime>,
 }
@@ -175,12 +181,13 @@ impl Table {
     }
 
     /// Ends a row: reports its last step and forgets it.
-    fn end(&mut self, key: impl Into<Key>, step: Ending, out: &mut Vec<Transition>) {
+    fn end(&mut self, key: impl Into<Key>, step: End, out: &mut Vec<Transition>) {
         let Some(mut row) = self.store.remove(key) else {
             return;
         };
+        let reason = of_minisock(row.state, row.form, step.cause, row.closed_by());
         let transition = Transition {
-            reason: step.reason,
+            reason,
             earliest: step.earliest,
             ..transition(&row, step.time, Some(row.state), TcpState::Close, step.source)
         };
@@ -192,7 +199,13 @@ impl Table {
             source: step.source,
         };
         row.enter(last, false);
-        self.bury(row, step);
+        let ending = Ending {
+            time: step.time,
+            source: step.source,
+            earliest: step.earliest,
+            reason,
+        };
+        self.bury(row, ending);
     }
 
     /// Remembers a row that has ended: for those who ask, and while a sighting of it can still come.
@@ -202,6 +215,16 @@ impl Table {
         }
         self.past.keep(row, ending);
     }
+}
+
+/// How a row ends that no event of its own ends.
+#[derive(Clone, Copy)]
+struct End {
+    time: Ktime,
+    source: Source,
+    cause: Cause,
+    /// As [`Transition::earliest`].
+    earliest: Option<Ktime>,
 }
 
 /// A transition of `row` out of `from`, timed if `from` is the state that the row knows of.

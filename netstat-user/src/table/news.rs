@@ -2,7 +2,7 @@
 //! minisocks, which without hooks only sweeps see.
 
 use super::{
-    Ending, Table,
+    End, Table,
     row::{Key, Row, Step},
     transition::{Source, Transition},
 };
@@ -10,6 +10,7 @@ use crate::{
     clock::Ktime,
     connection::Cookie,
     facts::{Form, SocketGone, SocketNews, StateEvent},
+    reason::Cause,
     tcp::TcpState::{self, Listen, SynRecv},
 };
 
@@ -43,10 +44,14 @@ impl Table {
             return;
         }
         let Some(key) = self.that_ended(gone) else { return };
-        let end = Ending {
+        let end = End {
             time: gone.time,
             source: Source::Event,
-            reason: None,
+            cause: if gone.expired {
+                Cause::Expired
+            } else {
+                Cause::Unknown
+            },
             earliest: None,
         };
         self.end(key, end, out);

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie},
-    facts::{Form, Queues, Sighting},
+    facts::{Form, Occurrence, Queues, Sighting, Totals},
     owners::Owners,
+    reason::{Known, Side},
     sources::Coverage,
     table::transition::Source,
-    tcp::TcpState,
+    tcp::TcpState::{self, CloseWait, Closing, FinWait1, FinWait2, LastAck},
 };
 
 /// How many steps a row remembers; the oldest go first.
@@ -28,6 +29,22 @@ pub struct Step {
     pub to: TcpState,
     /// How it is known.
     pub source: Source,
+}
+
+/// How many marks a row remembers; the oldest go first.
+const MARKS: usize = 16;
+
+/// What has happened to a row without changing its state, once or several times in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What.
+    pub what: Occurrence,
+    /// When the first time.
+    pub first: Ktime,
+    /// When the last time.
+    pub last: Ktime,
+    /// How often.
+    pub count: u32,
 }
 
 /// Which row.
@@ -84,6 +101,10 @@ pub struct Row {
     pub(super) key: Key,
     history: Vec<Step>,
     forgotten: u32,
+    marks: Vec<Mark>,
+    totals: Option<Box<Totals>>,
+    /// Its end has been announced, and only its reason is not known yet.
+    pub(super) announced: bool,
     /// The latest time at which anything was known of the row.
     pub(super) last_fact: Ktime,
     /// The last sweep that passed over the row's place.
@@ -112,6 +133,9 @@ impl Row {
             key: Key::Socket(connection.cookie),
             history: Vec::new(),
             forgotten: 0,
+            marks: Vec::new(),
+            totals: None,
+            announced: false,
             last_fact: time,
             generation: 0,
             missed: 0,
@@ -173,11 +197,15 @@ impl Row {
     /// Gives back memory that is not used.
     pub(super) fn shrink(&mut self) {
         self.history.shrink_to_fit();
+        self.marks.shrink_to_fit();
     }
 
     /// Bytes that the row takes besides its own place.
     pub(super) fn heap_size(&self) -> usize {
+        let totals = self.totals.as_ref().map_or(0, |_| std::mem::size_of::<Totals>());
         self.history.capacity() * std::mem::size_of::<Step>()
+            + self.marks.capacity() * std::mem::size_of::<Mark>()
+            + totals
     }
 
     /// The row's steps, oldest first, at most [`HISTORY`].
@@ -192,10 +220,81 @@ impl Row {
         self.forgotten
     }
 
-    /// Whether the last sweep did not find the row: then it is probably gone, and the next one decides.
+    /// Adds what happened to the marks: to the last one, if that is of the same kind and state.
+    pub(super) fn mark(&mut self, what: Occurrence, time: Ktime) {
+        if let Some(last) = self.marks.last_mut()
+            && last.what == what
+            && last.last >= self.since
+        {
+            last.last = last.last.max(time);
+            last.count = last.count.saturating_add(1);
+            return;
+        }
+        if self.marks.len() == MARKS {
+            self.marks.remove(0);
+        }
+        self.marks.push(Mark {
+            what,
+            first: time,
+            last: time,
+            count: 1,
+        });
+    }
+
+    /// What has happened besides the steps, oldest first: a bounded number of the latest.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// Whether this has happened in the state that the row is in.
+    pub(super) fn has_seen(&self, what: Occurrence) -> bool {
+        let mut of_state = self.marks.iter().rev().take_while(|mark| mark.last >= self.since);
+        of_state.any(|mark| mark.what == what)
+    }
+
+    /// What adds to an event that ends the row.
+    pub(super) fn known(&self, answered: Option<bool>) -> Known {
+        Known {
+            closed_by: self.closed_by(),
+            reset_received: self.has_seen(Occurrence::ResetReceived),
+            reset_sent: self.has_seen(Occurrence::ResetSent),
+            answered,
+        }
+    }
+
+    /// Who closed first, as far as it was seen.
+    #[must_use]
+    pub fn closed_by(&self) -> Option<Side> {
+        let was_in = |states: &[TcpState]| {
+            let mut states = states.iter();
+            states.any(|state| self.state == *state || self.history.iter().any(|step| step.to == *state))
+        };
+        if was_in(&[Closing]) {
+            Some(Side::Both)
+        } else if was_in(&[CloseWait, LastAck]) {
+            Some(Side::Peer)
+        } else {
+            was_in(&[FinWait1, FinWait2]).then_some(Side::Us)
+        }
+    }
+
+    /// Notes what has come of the connection when its full sock closes.
+    pub(super) fn close_with(&mut self, totals: Totals) {
+        self.totals = Some(Box::new(totals));
+    }
+
+    /// What had come of the connection when its full sock closed; `None` before that.
+    #[must_use]
+    pub fn totals(&self) -> Option<Totals> {
+        self.totals.as_deref().copied()
+    }
+
+    /// Whether the row is probably gone: the last sweep did not find it, and the next one decides; or its end has
+    /// been announced and is told in a moment.
     #[must_use]
     pub const fn doubtful(&self) -> bool {
-        self.missed > 0
+        self.missed > 0 || self.announced
     }
 
     /// How long the row has been in its state.
@@ -231,7 +330,7 @@ impl Row {
             Form::Minisock => coverage.minisocks,
         };
         let missing = (connecting && !coverage.ports) || listening || (closing && !coverage.minisocks);
-        if missing || assumed || self.doubtful() {
+        if missing || assumed || self.missed > 0 {
             Settlement::Urgent
         } else if covered {
             Settlement::Settled

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Ending, Table,
+    End, Table,
     row::{Key, Row, Step},
     same_ends,
     transition::{Source, Transition},
@@ -14,6 +14,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     facts::{Form, Sighting},
+    reason::Cause,
     tcp::TcpState::{self, Close, Listen, SynRecv},
 };
 
@@ -84,6 +85,7 @@ impl Table {
     /// sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while full socks keep
     /// that, nobody can look, and minisocks are taken to last as long as they can.
     pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+        self.release(start, out);
         self.unborn.retain(|_, &mut born| born.plus(UNBORN) >= start);
         self.newborn
             .retain(|_, newborn| newborn.hashed.plus(NEWBORN) >= start);
@@ -104,21 +106,22 @@ impl Table {
         let missed = |row: &Row| {
             let netns = row.connection.netns;
             if let Some(walk) = walks.get(&netns) {
-                return (row.generation != walk.generation).then_some((walk.start, walk.end));
+                return (row.generation != walk.generation).then_some((walk.start, walk.end, Cause::Unknown));
             }
             let alive = *closed.get(&netns)?;
             let expired = row.since.plus(TIME_WAIT_LENGTH) <= start;
-            (row.form != Form::Full && (expired || !alive)).then_some((start, end))
+            let cause = if alive { Cause::Unknown } else { Cause::Namespace };
+            (row.form != Form::Full && (expired || !alive)).then_some((start, end, cause))
         };
         let missed: Vec<_> = self
             .store
             .rows()
             .filter_map(|row| Some((row, missed(row)?)))
-            .filter(|(row, (start, _))| row.last_fact.plus(SETTLING) < *start)
+            .filter(|(row, (start, ..))| row.last_fact.plus(SETTLING) < *start)
             .map(|(row, time)| (row.key, time))
             .collect();
-        for (key, (start, end)) in missed {
-            self.miss(key, start, end, out);
+        for (key, (start, end, cause)) in missed {
+            self.miss(key, (start, end), cause, out);
         }
         self.abandon_sweep();
     }
@@ -242,17 +245,17 @@ impl Table {
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash
     /// chain changes between two reads, and a search for namespaces can pass over one that is handed from process
     /// to process; so it takes two to end a row that may still be there.
-    fn miss(&mut self, key: Key, start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+    fn miss(&mut self, key: Key, (start, end): (Ktime, Ktime), cause: Cause, out: &mut Vec<Transition>) {
         let gone = self.store.change(key, |row| {
             row.missed = row.missed.saturating_add(1);
             let gone = row.missed > 1 || is_expected_to_end(row, start);
             gone.then_some(row.last_fact)
         });
         if let Some(last_fact) = gone.flatten() {
-            let end = Ending {
+            let end = End {
                 time: end,
                 source: Source::Sweep,
-                reason: None,
+                cause,
                 earliest: Some(last_fact),
             };
             self.end(key, end, out);

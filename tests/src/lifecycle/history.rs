@@ -32,6 +32,8 @@ pub(super) struct Step {
     pub(super) at_least: bool,
     /// Why, where the kernel said.
     pub(super) reason: Option<Box<str>>,
+    /// It is a subflow of MPTCP, which ends those in ways of its own.
+    pub(super) mptcp: bool,
 }
 
 impl fmt::Display for Step {
@@ -316,7 +318,9 @@ fn objection(life: Option<&Life>, ends: &Ends, step: &Step) -> Option<String> {
     if !life.ends.admits(ends) {
         return Some(format!("another connection than {}", life.ends));
     }
-    illegal(step).or_else(|| wrong_duration(last, step))
+    illegal(step)
+        .or_else(|| wrong_duration(last, step))
+        .or_else(|| wrong_reason(step))
 }
 
 /// What is wrong with the first step that is told of a socket which was not there before.
@@ -339,6 +343,21 @@ fn illegal(step: &Step) -> Option<String> {
         Source::Event | Source::Inferred => from.can_become(step.to),
     };
     (!possible).then(|| format!("TCP knows no step from {from} to {}", step.to))
+}
+
+/// A connection that both ends have not closed did not end in order; the kernel's own announcement of such an end says
+/// why; and nothing but an end has a reason.
+fn wrong_reason(step: &Step) -> Option<String> {
+    let from = step.from?;
+    let open = ["ESTABLISHED", "CLOSE_WAIT", "SYN_RECV", "FIN_WAIT1"].contains(&from.name());
+    match step.reason.as_deref() {
+        Some(reason) if step.to != State::CLOSE => Some(format!("{reason:?} is no reason for {}", step.to)),
+        Some("closed") if open => Some(format!("{from} does not end in order")),
+        None if step.to == State::CLOSE && open && step.source == Source::Event && !step.mptcp => {
+            Some(format!("the end of {from} has no reason"))
+        }
+        _ => None,
+    }
 }
 
 fn wrong_duration(last: &Step, step: &Step) -> Option<String> {

@@ -46,6 +46,7 @@ struct Line<'a> {
     source: Option<&'a str>,
     #[serde(borrow)]
     reason: Option<Cow<'a, str>>,
+    mptcp: Option<bool>,
     missed: Option<u64>,
     lost: Option<u64>,
     #[serde(borrow)]
@@ -193,6 +194,7 @@ fn take(line: &str, histories: &mut Histories) -> Option<()> {
         in_state: line.in_state_us,
         at_least: line.at_least?,
         reason: line.reason.map(|reason| reason.into_owned().into_boxed_str()),
+        mptcp: line.mptcp?,
     };
     histories.tell(line.cookie, ends, step);
     Some(())

@@ -32,6 +32,7 @@ mod orphan;
 mod output;
 mod overrun;
 mod owners;
+mod reasons;
 mod show;
 mod socket_file;
 mod stuck;
@@ -70,6 +71,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
     ("holders", holders::TESTS),
+    ("reasons", reasons::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),

@@ -13,7 +13,7 @@ use netstat_tests::{
     Daemon, Link, Namespace, binary,
     daemon::directory,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, socket_for, start_connecting, wait_for_fin},
+    sockets::{LOOPBACK, Pair, accept, connect, listen, socket_for, start_connecting, wait_for_fin},
     wait::{SOON, wait_for},
 };
 use rustix::fd::AsRawFd;
@@ -278,7 +278,7 @@ fn data_without_acknowledgement() -> Result<()> {
 fn fill(stream: &mut TcpStream) -> Result<()> {
     stream.set_nonblocking(true)?;
     loop {
-        match stream.write(&[1; 65_536]) {
+        match stream.write(&[1; 16_384]) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use netstat_tests::{
     Daemon, Namespace, Watch, snapshot,
     sockets::{LOOPBACK, Pair, accept, cookie, listen, socket_for, wait_for_fin},
     wait::{SOON, wait_for},
+    watch::Transition,
 };
 
 crate::tests![
@@ -67,9 +68,10 @@ fn port_pair_is_reused() -> Result<()> {
     again.bind(&address.into())?;
     again.connect(&target.into())?;
     let _accepted = accept(&listener)?;
-    watch.wait("TIME_WAIT's end", |seen| {
+    let end = watch.wait("TIME_WAIT's end", |seen| {
         seen.cookie == closed && seen.from.as_deref() == Some("TIME_WAIT")
     })?;
+    in_order(&end)?;
     let rows = daemon.agrees(&namespace)?;
     ensure!(
         rows.iter().all(|row| row.cookie != closed),
@@ -110,9 +112,10 @@ fn port_pair_is_reused_by_its_owner() -> Result<()> {
         }
     })?;
     let _accepted = accept(&listener)?;
-    watch.wait("TIME_WAIT's end", |seen| {
+    let end = watch.wait("TIME_WAIT's end", |seen| {
         seen.cookie == closed && seen.from.as_deref() == Some("TIME_WAIT")
     })?;
+    in_order(&end)?;
     let rows = daemon.agrees(&namespace)?;
     ensure!(rows.len() == 3, "a listener and two ends, but {rows:?}");
     drop(again);
@@ -148,9 +151,15 @@ fn namespace_goes() -> Result<()> {
     drop(listener);
     drop(namespace);
     // Only looks at all namespaces can tell that one is gone, and they are the rarest.
-    watch.wait_within(Duration::from_secs(90), "TIME_WAIT's end", |seen| {
+    let end = watch.wait_within(Duration::from_secs(90), "TIME_WAIT's end", |seen| {
         seen.cookie == closed && seen.from.as_deref() == Some("TIME_WAIT")
     })?;
+    in_order(&end)
+}
+
+/// The connection was over before its minisock was, whatever has ended that.
+fn in_order(end: &Transition) -> Result<()> {
+    ensure!(end.reason.as_deref() == Some("closed"), "{end:?}");
     Ok(())
 }
 

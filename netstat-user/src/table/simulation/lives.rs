@@ -2,8 +2,10 @@
 
 use super::world::{SERVER, Socket, World};
 use crate::{
+    clock::Ktime,
     connection::{Cookie, Endpoint},
-    facts::{Form, StateEvent},
+    facts::{Form, Occurrence, Standing, StateEvent},
+    reason::{Abort, Reason},
     tcp::TcpState::{
         self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
         TimeWait,
@@ -40,6 +42,35 @@ impl World {
             }
         }
         self.announce(full, Close, more);
+    }
+
+    /// A RST comes, or if the process has closed, just as well data, which is answered with one: only the RST that goes
+    /// out afterwards tells them apart.
+    pub(super) fn reset(&mut self, socket: Socket) {
+        let closed = matches!(socket.state, FinWait1 | FinWait2);
+        let ours = closed && self.now.is_multiple_of(2);
+        self.mark(socket, Occurrence::ResetReceived);
+        let reason = if ours {
+            Reason::ResetByUs(Abort::DataAfterClose)
+        } else {
+            Reason::ResetByPeer
+        };
+        self.resets.insert(Ktime(self.now + 1), reason);
+        self.end(socket, None, |event| {
+            event.error = Some(104);
+            event.orphan = closed;
+            event.standing = Some(Standing {
+                receive_shutdown: closed,
+                send_shutdown: closed,
+                ..Standing::default()
+            });
+        });
+        if ours {
+            // Another processor may read the ring, or a sweep come by.
+            self.walk(1);
+            let state = Close;
+            self.mark(Socket { state, ..socket }, Occurrence::ResetAnswered);
+        }
     }
 
     pub(super) fn connect(&mut self) {
@@ -104,7 +135,7 @@ impl World {
                 self.put(socket);
                 self.tell(socket, false);
             }
-            (_, state, 3) if state != Listen => self.end(socket, None, |event| event.error = Some(104)),
+            (_, state, 3) if state != Listen => self.reset(socket),
             (_, SynSent, _) => self.go(socket, Established),
             (_, Established, 0) => self.go(socket, CloseWait),
             (_, Established, _) => self.go(socket, FinWait1),

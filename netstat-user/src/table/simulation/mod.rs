@@ -4,5 +4,6 @@
 mod holders;
 mod lives;
 mod properties;
+mod reasons;
 mod stories;
 mod world;

@@ -24,6 +24,15 @@ fn assert_joined(transitions: &[Transition]) {
     }
 }
 
+/// A RST is told as what it was.
+fn assert_resets(world: &World) {
+    for step in world.transitions.iter().filter(|step| step.to == Close) {
+        if let Some(reason) = world.resets.get(&step.time) {
+            assert_eq!(step.reason, Some(*reason), "{step:?}");
+        }
+    }
+}
+
 fn ops() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
     prop::collection::vec((0..14_u8, any::<u8>(), any::<u8>()), 0..300)
 }
@@ -40,6 +49,7 @@ proptest! {
         let (table, kernel) = world.both();
         prop_assert_eq!(table, kernel);
         assert_joined(&world.transitions);
+        assert_resets(&world);
         prop_assert!(world.table.departed.is_empty());
     }
 
@@ -55,6 +65,7 @@ proptest! {
         let (table, kernel) = world.both();
         prop_assert_eq!(table, kernel);
         assert_joined(&world.transitions);
+        assert_resets(&world);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::world::{NETNS, World};
 use crate::{
     connection::{Cookie, Endpoint},
     facts::Form,
-    reason::Reason,
+    reason::{Closing, Reason, Side},
     table::{Lost, Source, Table},
     tcp::TcpState::{Close, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
 };
@@ -118,11 +118,12 @@ fn a_reset_leaves_no_minisock() {
             world.advance(socket, choice);
         }
         world.read(usize::MAX);
+        let later = world.tick(1_000_000_000);
+        world.table.release(later, &mut world.transitions);
         assert!(world.table.is_empty(), "{:?}", world.transitions);
-        assert_eq!(
-            world.transitions.last().unwrap().reason,
-            Some(Reason::ResetByPeer)
-        );
+        let last = world.transitions.last().unwrap();
+        assert_eq!(last.reason.as_ref(), world.resets.get(&last.time));
+        assert!(last.reason.is_some_and(|reason| !reason.is_orderly()));
     }
 }
 
@@ -215,8 +216,13 @@ fn the_same_ends_on_another_device_are_another_connection() {
     let reused = world
         .transitions
         .iter()
-        .filter(|step| step.reason == Some(Reason::Reused));
-    assert_eq!(reused.count(), 1);
+        .filter(|step| step.to == Close)
+        .map(|step| step.reason);
+    let taken = Reason::Closed {
+        by: Some(Side::Us),
+        how: Some(Closing::PortsTaken),
+    };
+    assert_eq!(reused.collect::<Vec<_>>(), [Some(taken)]);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Form, Queues, Sighting, SocketGone, SocketNews, StateEvent},
+    facts::{Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
+    reason::Reason,
     sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState,
@@ -29,6 +30,7 @@ pub(super) enum Record {
     Event(StateEvent),
     News(SocketNews),
     Gone(SocketGone),
+    Mark(SocketMark),
     Fence,
 }
 
@@ -52,6 +54,8 @@ pub(super) struct World {
     pub(super) walked: Option<NamespaceSweep>,
     pub(super) table: Table,
     pub(super) transitions: Vec<Transition>,
+    /// Why connections were reset, by the time of their events.
+    pub(super) resets: BTreeMap<Ktime, Reason>,
     /// The ring is full: events are lost.
     pub(super) deaf: bool,
     /// The kernel has hooks, and tells of minisocks, request socks and ports.
@@ -101,8 +105,20 @@ impl World {
                 time,
                 cookie: socket.connection.cookie,
                 form: socket.form,
+                expired: false,
             }));
         }
+    }
+
+    pub(super) fn mark(&mut self, socket: Socket, what: Occurrence) {
+        let time = self.tick(1);
+        self.push(Record::Mark(SocketMark {
+            time,
+            cookie: socket.connection.cookie,
+            form: socket.form,
+            closed: socket.state == TcpState::Close,
+            what,
+        }));
     }
 
     pub(super) fn tick(&mut self, nanoseconds: u64) -> Ktime {
@@ -122,6 +138,7 @@ impl World {
             peer_fin: false,
             orphan: false,
             no_linger2: false,
+            standing: None,
             owner: None,
             uid: 0,
             cgroup: None,
@@ -232,6 +249,7 @@ impl World {
                 Some(Record::Event(event)) => self.table.apply_event(&event, &mut self.transitions),
                 Some(Record::News(news)) => self.table.apply_news(&news, &mut self.transitions),
                 Some(Record::Gone(gone)) => self.table.apply_gone(&gone, &mut self.transitions),
+                Some(Record::Mark(mark)) => self.table.apply_mark(&mark, &mut self.transitions),
                 Some(Record::Fence) => {
                     let Some(sweep) = self.walked.take() else { continue };
                     self.table.apply_sweep(&sweep, &mut self.transitions);
@@ -290,9 +308,10 @@ impl World {
         }
     }
 
-    /// The table's rows and the kernel's sockets, to be compared.
+    /// The table's rows and the kernel's sockets, to be compared. An end that waits for its reason is one.
     pub(super) fn both(&self) -> (Facts, Facts) {
-        let table = self.table.rows().map(|row| (row.connection, row.state, row.form));
+        let rows = self.table.rows().filter(|row| !row.announced);
+        let table = rows.map(|row| (row.connection, row.state, row.form));
         let kernel = self
             .sockets
             .values()

@@ -1,0 +1,112 @@
+//! Folding what happens to sockets without changing their state: retransmissions, and RSTs.
+//!
+//! One kind of end cannot be told by its event: a socket that its process has closed goes to CLOSE with `ECONNRESET` when
+//! the peer's RST comes, and likewise when data comes, which it answers with a RST of its own
+//! (`tcp_rcv_state_process`). That RST is announced right after the event, by the same CPU in the same run. So such an end
+//! waits for it, [`ANSWER`] long.
+
+use std::time::Duration;
+
+use super::{
+    End, SETTLING, Table,
+    transition::{Source, Transition},
+};
+use crate::{
+    clock::Ktime,
+    connection::Cookie,
+    facts::{Form, Occurrence, SocketMark, StateEvent},
+    reason::{Cause, may_be_ours},
+    tcp::TcpState::{Close, FinWait2},
+};
+
+/// How long an end waits for what says whose it was. The kernel takes microseconds; nothing takes the processor from it
+/// in between but interrupts, unless a process works off what came in while it had the socket locked.
+pub const ANSWER: Duration = SETTLING;
+
+impl Table {
+    /// Folds what has happened to a socket.
+    pub fn apply_mark(&mut self, mark: &SocketMark, out: &mut Vec<Transition>) {
+        let answer = mark.what == Occurrence::ResetAnswered;
+        if answer
+            && mark.closed
+            && let Some(event) = self.waiting.remove(&mark.cookie)
+        {
+            self.fold(&event, Some(true), out);
+        } else if answer && self.is_ended_by(mark) {
+            let end = End {
+                time: mark.time,
+                source: Source::Event,
+                cause: Cause::Answered,
+                earliest: None,
+            };
+            self.end(mark.cookie, end, out);
+        } else {
+            self.store.change(mark.cookie, |row| {
+                if row.form == mark.form {
+                    row.mark(mark.what, mark.time);
+                }
+            });
+        }
+    }
+
+    /// Whether a RST that answers a segment shows that a row has ended: a minisock in FIN_WAIT2 got data
+    /// (`TCP_TW_RST`, told by 6.12 and not by 6.1); or it was only assumed, and its full sock got data right when its own FIN was
+    /// acknowledged (`tcp_rcv_state_process`).
+    fn is_ended_by(&self, mark: &SocketMark) -> bool {
+        let Some(row) = self.store.get(mark.cookie) else {
+            return false;
+        };
+        let minisock = row.form == Form::Minisock && row.state == FinWait2 && row.last_fact <= mark.time;
+        minisock && (mark.form == Form::Minisock || (mark.closed && !row.confirmed))
+    }
+
+    /// Whether some end waits for its reason.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Tells of the ends that have waited for [`ANSWER`]: no RST was sent, so one had come.
+    pub fn release(&mut self, now: Ktime, out: &mut Vec<Transition>) {
+        let due: Vec<StateEvent> = self
+            .waiting
+            .extract_if(|_, event| event.time.plus(ANSWER) <= now)
+            .map(|(_, event)| event)
+            .collect();
+        for event in due {
+            self.fold(&event, Some(false), out);
+        }
+    }
+
+    /// Whether `event` is an end that has to wait. An end of the same socket that waits already is told first: its
+    /// answer would have come.
+    pub(super) fn is_to_wait(&mut self, event: &StateEvent, out: &mut Vec<Transition>) -> bool {
+        let cookie = event.connection.cookie;
+        self.tell_waiting(cookie, out);
+        if event.to != Close || !may_be_ours(event) {
+            return false;
+        }
+        // Without the mark of what came, that of the answer may not come either: they are attached in this order.
+        let waits = self.store.change(cookie, |row| {
+            let waits = row.last_fact <= event.time && row.has_seen(Occurrence::ResetReceived);
+            if waits {
+                row.announced = true;
+                row.last_fact = event.time;
+            }
+            waits
+        });
+        if waits != Some(true) {
+            return false;
+        }
+        self.waiting.insert(cookie, *event);
+        true
+    }
+
+    fn tell_waiting(&mut self, cookie: Cookie, out: &mut Vec<Transition>) {
+        if !self.waiting.is_empty()
+            && let Some(event) = self.waiting.remove(&cookie)
+        {
+            self.fold(&event, Some(false), out);
+        }
+    }
+}
