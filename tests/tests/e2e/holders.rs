@@ -17,9 +17,14 @@ use netstat_tests::{
     wait::{SOON, wait_for},
 };
 
+/// Those that fill the host with processes and descriptors, which everybody else would have to search.
+pub(crate) mod crowds {
+    use super::{thousands_of_holders, twenty_thousand_sockets_of_fifty_processes};
+
+    crate::tests![twenty_thousand_sockets_of_fifty_processes, thousands_of_holders];
+}
+
 crate::tests![
-    twenty_thousand_sockets_of_fifty_processes,
-    thousands_of_holders,
     shared_by_fork,
     passed_on,
     renamed_and_replaced,

@@ -100,7 +100,7 @@ const GROUPS: &[(&str, &[Test])] = &[
 ];
 
 /// Those that count what the whole host does, so that nothing else may be under way: they run one by one, last.
-const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS)];
+const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS), ("crowds", holders::crowds::TESTS)];
 
 /// Those that do what only the owner of a machine may do: run one by one too.
 const OWN_MACHINE: &[(&str, &[Test])] = &[("machine", machine::TESTS)];
