@@ -40,6 +40,7 @@ crate::tests![
     data_after_close,
     data_after_close_of_a_full_sock,
     data_after_shutdown,
+    data_with_the_last_ack,
     reset_after_close,
     reset_after_shutdown,
     no_answer_but_a_minisocks,
@@ -439,6 +440,27 @@ fn data_after_shutdown() -> Result<()> {
     let end = scene.ended(client.cookie, "reset by us", "data came after it was closed")?;
     ensure!(end.from.as_deref() == Some("FIN_WAIT2"), "{end:#?}");
     scene.ended(server.cookie, "reset by peer", "")?;
+    Ok(())
+}
+
+/// What acknowledges the FIN brings the data along: the kernel goes to FIN_WAIT2 and on to CLOSE without an error, as if it
+/// kept a minisock. If the two come one after the other, there is one.
+fn data_with_the_last_ack() -> Result<()> {
+    let wire = Wire::new()?;
+    let (_listener, client, mut server) = wire.pair()?;
+    wire.link.lose(Way::ToLeft)?;
+    drop(client.stream);
+    wait_for_fin(&server.stream)?;
+    server.stream.write_all(b"too late")?;
+    wire.link.restore(Way::ToLeft)?;
+    ended(&wire.right, server.cookie, "reset by peer", "")?;
+    let end = wire.left.wait("the end", |seen| {
+        seen.cookie == client.cookie && seen.to == "CLOSE"
+    })?;
+    match end.reason.as_deref() {
+        Some("reset by us") => ensure!(end.source == "event", "{end:#?}"),
+        told => ensure!(told.is_none(), "not certain, and told all the same: {end:#?}"),
+    }
     Ok(())
 }
 

@@ -113,6 +113,24 @@ fn a_minisock_that_answers_with_a_reset_has_ended() {
     assert!(world.table.is_empty());
 }
 
+/// The data came with the acknowledgement of the FIN (`tcp_rcv_state_process`): what looked like the beginning of a minisock
+/// was the end.
+#[test]
+fn a_minisock_that_was_only_assumed_was_not_there() {
+    let (mut world, socket) = client(&[1, 1, 1]);
+    assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
+    world.end(socket, None, |event| event.orphan = true);
+    world.read(usize::MAX);
+    assert_eq!(world.table.get(Cookie(1)).unwrap().state, FinWait2);
+    let state = Close;
+    world.mark(Socket { state, ..socket }, Occurrence::ResetAnswered);
+    world.read(usize::MAX);
+    assert_eq!(
+        last_reason(&world),
+        Some(Reason::ResetByUs(Abort::DataAfterClose))
+    );
+}
+
 #[test]
 fn retransmissions_are_counted_by_state() {
     let (mut world, socket) = client(&[]);
