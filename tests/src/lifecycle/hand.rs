@@ -39,6 +39,8 @@ pub(super) struct Hand<'a> {
     pub(super) arena: Option<&'a Arena>,
     /// The thread's own namespace.
     pub(super) home: Side,
+    /// Cookies of sockets that the kernel closed without a sign of why: see `TCP_REPAIR`.
+    pub(super) silent: Vec<u64>,
     at: Side,
     destroyer: Option<Destroyer>,
 }
@@ -78,6 +80,7 @@ impl<'a> Hand<'a> {
             kernel,
             arena,
             home,
+            silent: Vec::new(),
             at: home,
             destroyer,
         }

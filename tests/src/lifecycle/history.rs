@@ -145,6 +145,16 @@ pub(super) struct Violation {
     until: i64,
 }
 
+impl Violation {
+    /// Whether it is only that nothing was said of why a connection ended.
+    pub(super) fn is_silence(&self) -> bool {
+        self.what.ends_with(NO_REASON)
+    }
+}
+
+/// What is wrong with an end that says nothing of why it came.
+const NO_REASON: &str = "has no reason";
+
 /// A time of which not everything was told, and the stream said so.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
@@ -354,7 +364,7 @@ fn wrong_reason(step: &Step) -> Option<String> {
         Some(reason) if step.to != State::CLOSE => Some(format!("{reason:?} is no reason for {}", step.to)),
         Some("closed") if open => Some(format!("{from} does not end in order")),
         None if step.to == State::CLOSE && open && step.source == Source::Event && !step.mptcp => {
-            Some(format!("the end of {from} has no reason"))
+            Some(format!("the end of {from} {NO_REASON}"))
         }
         _ => None,
     }

@@ -60,7 +60,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let ran_for = started.elapsed();
     done.absorb(std::mem::take(&mut vanished.done));
     let gone = (vanished.namespaces.len(), vanished.kept.len());
-    let mut trial = Trial::new(daemon.socket(), places, &vanished);
+    let silent = std::mem::take(&mut done.silent);
+    let mut trial = Trial::new(daemon.socket(), places, &vanished, silent);
     let open = std::mem::take(&mut done.bag);
     let unasked = trial.unasked(&stream)?;
     let verified = watcher.finish()?;

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use super::{
     arena::Arena,
-    history::Histories,
+    history::{Histories, Violation},
     judge::{self, Difference, Place, Unasked, Verdict},
     kernel::Kernel,
     report,
@@ -49,6 +49,8 @@ pub(super) struct Ghost {
 pub(super) struct Trial<'a> {
     socket: &'a Path,
     places: Vec<Place>,
+    /// Cookies of sockets whose end nobody can explain.
+    silent: BTreeSet<u64>,
     /// Every namespace that the run made, by inode number.
     namespaces: Vec<u32>,
     /// Whether nothing can keep a namespace of the run when its sockets are closed.
@@ -59,10 +61,11 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(socket: &'a Path, places: Vec<Place>, vanished: &Vanished) -> Self {
+    pub(super) fn new(socket: &'a Path, places: Vec<Place>, vanished: &Vanished, silent: Vec<u64>) -> Self {
         let alive = places.iter().map(|place| place.inode);
         Self {
             socket,
+            silent: silent.into_iter().collect(),
             namespaces: alive.chain(vanished.namespaces.iter().copied()).collect(),
             places,
             clean: true,
@@ -202,8 +205,10 @@ impl<'a> Trial<'a> {
         }
         if complete {
             let violations = histories.violations(&self.namespaces);
+            let explicable = |one: &&&Violation| !one.is_silence() || !self.silent.contains(&one.cookie);
             let violated = violations
                 .iter()
+                .filter(explicable)
                 .map(|one| format!("cookie {}: {}{}", one.cookie, one.what, told(one.cookie)));
             add("stream", violated.collect());
         }

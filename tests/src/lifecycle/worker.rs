@@ -49,6 +49,8 @@ pub(super) struct Yield {
     pub(super) tallies: BTreeMap<&'static str, Tally>,
     /// How often it did something to a socket of the bag.
     pub(super) touches: u64,
+    /// Cookies of sockets whose end nobody can explain.
+    pub(super) silent: Vec<u64>,
 }
 
 impl Yield {
@@ -56,6 +58,7 @@ impl Yield {
     pub(super) fn absorb(&mut self, other: Self) {
         self.bag.extend(other.bag);
         self.touches += other.touches;
+        self.silent.extend(other.silent);
         for (name, tally) in other.tallies {
             let sum = self.tallies.entry(name).or_default();
             sum.made += tally.made;
@@ -103,6 +106,7 @@ pub(super) fn work(
         }
     }
     done.bag = hand.bag;
+    done.silent = hand.silent;
     done
 }
 

@@ -68,7 +68,6 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("stuck", stuck::TESTS),
-    ("lifecycle", lifecycle::TESTS),
     ("hooks", hooks::TESTS),
     ("holders", holders::TESTS),
     ("reasons", reasons::TESTS),
@@ -99,8 +98,13 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("verify", verify::TESTS),
 ];
 
-/// Those that count what the whole host does, so that nothing else may be under way: they run one by one, last.
-const ALONE: &[(&str, &[Test])] = &[("overrun", overrun::TESTS), ("crowds", holders::crowds::TESTS)];
+/// Those that count what the whole host does, or load it so that others would have to wait for it: they run one by one,
+/// last.
+const ALONE: &[(&str, &[Test])] = &[
+    ("lifecycle", lifecycle::TESTS),
+    ("overrun", overrun::TESTS),
+    ("crowds", holders::crowds::TESTS),
+];
 
 /// Those that do what only the owner of a machine may do: run one by one too.
 const OWN_MACHINE: &[(&str, &[Test])] = &[("machine", machine::TESTS)];

@@ -20,6 +20,7 @@ use crate::lifecycle::{
 pub(super) fn repair(hand: &mut Hand<'_>) -> io::Result<()> {
     let (first, second) = hand.pair()?.ends(&mut hand.dice);
     sys::set_tcp(&first, libc::TCP_REPAIR, 1)?;
+    hand.silent.push(first.cookie()?);
     drop(first);
     hand.say(&second);
     hand.keep_or_close(second);
