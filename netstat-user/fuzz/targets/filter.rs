@@ -5,7 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use netstate::{
-    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
+    clock::Ktime,
+    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource},
     filter::{Filter, Names, Op, StateSet, Subject, parse},
     protocol::{LONGEST_QUESTION, Question, decode, encode},
     tcp::TcpState,
@@ -54,13 +55,18 @@ fn check(filter: &Filter) {
             let comm = Comm(*b"nginx\0\0\0\0\0\0\0\0\0\0\0");
             let owner = Owner {
                 pid: 1,
+                start: Ktime(1),
                 fd: None,
+                more_fds: 0,
                 comm,
+                seen: Ktime(1),
+                source: OwnerSource::Event,
             };
             let subject = Subject {
                 connection: &connection,
                 states: StateSet::from(state),
                 owner: (state != TcpState::Listen).then_some(owner),
+                owners: None,
                 uid: Some(0),
             };
             assert_eq!(
