@@ -10,6 +10,9 @@ mod kind;
 mod ports;
 mod rules;
 
+#[cfg(test)]
+mod tests;
+
 pub use finding::{Finding, Findings, Group, Service, diagnose, symptoms};
 pub use kind::{Kind, Severity};
 pub use rules::{Case, Symptom};

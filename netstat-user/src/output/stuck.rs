@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Short, color::Palette, json, line::End};
 use crate::{
+    connection::OwnerSource,
     diagnosis::{Finding, Findings, Service, Severity},
     namespaces::Names,
 };
@@ -41,7 +42,7 @@ fn one(out: &mut impl Write, finding: &Finding, names: &mut Names, palette: Pale
     );
     writeln!(
         out,
-        "{color}{:<8}{reset}  {} × {} {}, held by {}, {}",
+        "{color}{:<8}{reset}  {} × {} {}, {}, {}",
         finding.severity.name().to_uppercase(),
         finding.count,
         finding.group.state,
@@ -85,15 +86,20 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Who holds them.
+/// Who holds them, or has.
 struct Holder<'a>(&'a Finding);
 
 impl fmt::Display for Holder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(owner) = self.0.example.owners.first() else {
-            return f.write_str("-");
+            return f.write_str("held by -");
         };
-        write!(f, "{}/{}", owner.pid, owner.comm)?;
+        let held = match owner.source {
+            OwnerSource::Event | OwnerSource::Scan => "held by",
+            OwnerSource::Inherited => "on a listener of",
+            OwnerSource::Last => "last held by",
+        };
+        write!(f, "{held} {}/{}", owner.pid, owner.comm)?;
         match owner.fd {
             Some(fd) if self.0.count == 1 => write!(f, " fd {fd}"),
             Some(fd) => write!(f, " (fd {fd} and others)"),
@@ -175,6 +181,7 @@ struct FindingLine<'a> {
     pid: Option<u32>,
     comm: Option<String>,
     fd: Option<u32>,
+    owner_source: Option<OwnerSource>,
     peer_pid: Option<u32>,
     peer_comm: Option<String>,
     cause: &'static str,
@@ -232,6 +239,7 @@ fn finding_line<'a>(finding: &'a Finding, names: &mut Names) -> FindingLine<'a> 
         pid: owner.map(|owner| owner.pid),
         comm: owner.map(|owner| owner.comm.to_string()),
         fd: owner.and_then(|owner| owner.fd),
+        owner_source: owner.map(|owner| owner.source),
         peer_pid: finding.peer.map(|owner| owner.pid),
         peer_comm: finding.peer.map(|owner| owner.comm.to_string()),
         cause: finding.group.kind.cause(),
