@@ -1,8 +1,8 @@
 //! What makes no progress, why, on what evidence, and what to do about it: a pure judgement of rows and their
 //! figures, seen twice with a moment in between.
 //!
-//! [`rules`] judges sockets one by one, [`ports`] what they take together, [`finding`] puts those that are alike
-//! together, and [`advice`] says what to do.
+//! `rules` judges sockets one by one, `ports` what they take together, `finding` puts those that are alike
+//! together, and `advice` says what to do.
 
 mod advice;
 mod finding;

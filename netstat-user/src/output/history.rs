@@ -1,7 +1,7 @@
 //! The life of a connection, for people: who and where, then each state with its time, length and bar.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, Write},
     time::Duration,
 };
@@ -11,8 +11,9 @@ use jiff::tz::TimeZone;
 use super::{Short, color::Palette, line::End};
 use crate::{
     clock::{Ktime, WallClock},
+    facts::Occurrence,
     namespaces::Names,
-    table::{Ending, Source},
+    table::{Ending, Mark, Source},
     timeline::{self, Stay},
     view::HistoryView,
 };
@@ -76,13 +77,37 @@ impl Histories {
                 "", history.forgotten
             )?;
         }
-        for stay in &stays {
+        let mut marks = history.marks().iter().peekable();
+        for (place, stay) in stays.iter().enumerate() {
             self.stay(out, stay, whole)?;
+            let until = stays.get(place + 1).and_then(|next| next.since);
+            while let Some(mark) = marks.next_if(|mark| until.is_none_or(|until| mark.first < until)) {
+                self.mark(out, mark)?;
+            }
         }
         if let Some(ending) = &history.ending {
             self.end(out, ending)?;
         }
-        Ok(())
+        match Traffic::of(history) {
+            Some(traffic) => writeln!(out, "  {:>15}  {traffic}", ""),
+            None => Ok(()),
+        }
+    }
+
+    /// What happened in a state, and how often.
+    fn mark(&self, out: &mut impl Write, mark: &Mark) -> io::Result<()> {
+        let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
+        let what = match mark.what {
+            Occurrence::Retransmit => "sent again",
+            Occurrence::ResetSent => "RST sent",
+            Occurrence::ResetAnswered => "answered with a RST",
+            Occurrence::ResetReceived => "RST received",
+        };
+        let mut line = format!("  {:>15}  {alarm}{what}{reset}", self.time(mark.first));
+        if mark.count > 1 {
+            let _ = write!(line, ", {} times until {}", mark.count, self.time(mark.last));
+        }
+        writeln!(out, "{line}")
     }
 
     fn head(&mut self, out: &mut impl Write, history: &HistoryView) -> io::Result<()> {
@@ -172,6 +197,51 @@ impl Histories {
     fn time(&self, time: Ktime) -> String {
         let time = self.clock.timestamp(time).to_zoned(self.zone.clone());
         time.strftime("%H:%M:%S%.6f").to_string()
+    }
+}
+
+/// What went over a connection, and how well: at its end, or now.
+struct Traffic {
+    acked: Option<u64>,
+    received: Option<u64>,
+    sent_again: Option<u32>,
+    rtt: Option<Duration>,
+}
+
+impl Traffic {
+    /// `None` when nothing is known.
+    fn of(history: &HistoryView) -> Option<Self> {
+        if let Some(totals) = &history.totals {
+            return Some(Self {
+                acked: Some(totals.bytes_acked),
+                received: Some(totals.bytes_received),
+                sent_again: Some(totals.retransmits),
+                rtt: totals.srtt_us.map(|micros| Duration::from_micros(micros.into())),
+            });
+        }
+        let figures = history.row.figures.as_deref()?;
+        figures.sent.bytes_acked?;
+        Some(Self {
+            acked: figures.sent.bytes_acked,
+            received: figures.received.bytes,
+            sent_again: figures.attempts.total_retransmits,
+            rtt: figures.path.rtt,
+        })
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.acked.map(|bytes| format!("{bytes} bytes acknowledged")),
+            self.received.map(|bytes| format!("{bytes} received")),
+            self.sent_again
+                .filter(|times| *times > 0)
+                .map(|times| format!("{times} segments sent again")),
+            self.rtt.map(|rtt| format!("round trip {}", Short(rtt))),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
     }
 }
 

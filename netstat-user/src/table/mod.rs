@@ -1,9 +1,9 @@
 //! The table: a pure fold of facts into rows and transitions, without I/O, clock or lock.
 //!
 //! Three kinds of facts come in. Events tell of each change of a full sock, in the order in which they happen
-//! to that socket, and are exact in time ([`events`]). Where the kernel has hooks for it, news tell of minisocks
-//! and request socks likewise ([`news`]). Sweeps tell of every socket that there is, at one moment each
-//! ([`sweeps`]).
+//! to that socket, and are exact in time (`events`). Where the kernel has hooks for it, news tell of minisocks
+//! and request socks likewise (`news`). Sweeps tell of every socket that there is, at one moment each
+//! (`sweeps`).
 //!
 //! A sweep is folded only after every event of its time: the caller holds it back until the sweep's fence
 //! has come out of the event ring. So a sighting that is later than a row's last fact, and differs from it,
