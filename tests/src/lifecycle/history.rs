@@ -275,9 +275,13 @@ impl Histories {
     }
 
     /// What is wrong in these namespaces, and no gap explains.
-    pub(super) fn violations(&self, namespaces: &[u32]) -> Vec<&Violation> {
+    /// Sockets with cookies below `first` are older than the run: orphans of others, whose namespace's number is given
+    /// again.
+    pub(super) fn violations(&self, namespaces: &[u32], first: u64) -> Vec<&Violation> {
         let told = |violation: &&Violation| {
-            namespaces.contains(&violation.netns) && !self.gaps.iter().any(|gap| gap.explains(violation))
+            namespaces.contains(&violation.netns)
+                && violation.cookie >= first
+                && !self.gaps.iter().any(|gap| gap.explains(violation))
         };
         self.violations.iter().filter(told).collect()
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use libc::{c_char, c_int, c_short};
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 /// `IPPROTO_MPTCP`, `include/uapi/linux/in.h`.
 pub(super) const IPPROTO_MPTCP: i32 = 262;
@@ -103,4 +103,16 @@ pub(super) fn raise_descriptor_limit() -> io::Result<usize> {
         .maximum
         .and_then(|most| usize::try_from(most).ok())
         .unwrap_or(usize::MAX))
+}
+
+/// A cookie that no socket made from now on is below: each CPU deals them out of a batch of 4096 of its own
+/// (`gen_cookie_next`).
+///
+/// # Errors
+/// When no socket can be made.
+pub(super) fn lowest_cookie() -> io::Result<u64> {
+    const BATCH: u64 = 4096;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let processors = std::thread::available_parallelism()?.get() as u64;
+    Ok(socket.cookie()?.saturating_sub(BATCH * processors))
 }

@@ -49,6 +49,8 @@ pub(super) struct Ghost {
 pub(super) struct Trial<'a> {
     socket: &'a Path,
     places: Vec<Place>,
+    /// No socket of the run has a cookie below this.
+    first: u64,
     /// Cookies of sockets whose end nobody can explain.
     silent: BTreeSet<u64>,
     /// Every namespace that the run made, by inode number.
@@ -61,10 +63,17 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(socket: &'a Path, places: Vec<Place>, vanished: &Vanished, silent: Vec<u64>) -> Self {
+    pub(super) fn new(
+        socket: &'a Path,
+        places: Vec<Place>,
+        vanished: &Vanished,
+        first: u64,
+        silent: Vec<u64>,
+    ) -> Self {
         let alive = places.iter().map(|place| place.inode);
         Self {
             socket,
+            first,
             silent: silent.into_iter().collect(),
             namespaces: alive.chain(vanished.namespaces.iter().copied()).collect(),
             places,
@@ -204,7 +213,7 @@ impl<'a> Trial<'a> {
             add(name, unexplained.map(different).collect());
         }
         if complete {
-            let violations = histories.violations(&self.namespaces);
+            let violations = histories.violations(&self.namespaces, self.first);
             let explicable = |one: &&&Violation| !one.is_silence() || !self.silent.contains(&one.cookie);
             let violated = violations
                 .iter()
