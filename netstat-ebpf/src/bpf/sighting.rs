@@ -52,7 +52,7 @@ pub unsafe fn see(sk: *const c_void, kind: u32, out: *mut SocketSeen) -> Option<
         (*out).reserved2 = 0;
         match load::<u8>(sk, at!(skc_state)) {
             TCP_TIME_WAIT => see_minisock(sk, out),
-            TCP_NEW_SYN_RECV => see_request(sk, out),
+            TCP_NEW_SYN_RECV => Some(see_request(sk, out)),
             state => see_full(sk, state, out),
         }
     }
@@ -78,14 +78,14 @@ unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> Option<Sock> 
 }
 
 #[inline(always)]
-unsafe fn see_request(sk: *const c_void, out: *mut SocketSeen) -> Option<Sock> {
+unsafe fn see_request(sk: *const c_void, out: *mut SocketSeen) -> Sock {
     // SAFETY: as for `see`.
     unsafe {
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::REQUEST;
         (*out).state = TCP_SYN_RECV;
     }
-    Some(Sock::Request)
+    Sock::Request
 }
 
 #[inline(always)]
