@@ -275,7 +275,7 @@ impl Histories {
     }
 
     /// What is wrong in these namespaces, and no gap explains.
-    /// Sockets with cookies below `first` are older than the run: orphans of others, whose namespace's number is given
+    /// Sockets with cookies below `first` may be older than the run: orphans of others, whose namespace's number is given
     /// again.
     pub(super) fn violations(&self, namespaces: &[u32], first: u64) -> Vec<&Violation> {
         let told = |violation: &&Violation| {

@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<Report> {
     } else {
         &[]
     };
-    let first = sys::lowest_cookie()?;
+    let first = sys::next_cookies()?;
     let daemon = Daemon::start_with(flags)?;
     let stream = Stream::start(daemon.socket())?;
     let places = places(&arenas)?;

@@ -105,14 +105,14 @@ pub(super) fn raise_descriptor_limit() -> io::Result<usize> {
         .unwrap_or(usize::MAX))
 }
 
-/// A cookie that no socket made from now on is below: each CPU deals them out of a batch of 4096 of its own
-/// (`gen_cookie_next`).
+/// A cookie that no socket has yet, and that those made from now on soon pass: each CPU deals them out of a batch of 4096
+/// of its own (`gen_cookie_next`).
 ///
 /// # Errors
 /// When no socket can be made.
-pub(super) fn lowest_cookie() -> io::Result<u64> {
+pub(super) fn next_cookies() -> io::Result<u64> {
     const BATCH: u64 = 4096;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     let processors = std::thread::available_parallelism()?.get() as u64;
-    Ok(socket.cookie()?.saturating_sub(BATCH * processors))
+    Ok(socket.cookie()? + BATCH * processors)
 }

@@ -49,7 +49,7 @@ pub(super) struct Ghost {
 pub(super) struct Trial<'a> {
     socket: &'a Path,
     places: Vec<Place>,
-    /// No socket of the run has a cookie below this.
+    /// Whatever has a cookie below this may be older than the run.
     first: u64,
     /// Cookies of sockets whose end nobody can explain.
     silent: BTreeSet<u64>,
