@@ -18,7 +18,7 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
     let form = if args.quiet {
         None
     } else {
-        Some(Form::new(&args.stream, None)?)
+        Some(Form::new(&args.output, None)?)
     };
     let running = Running::start(&args.tracer, stop.clone())?;
     let stream = form.map(|form| (form, running.handle.subscribe()));

@@ -10,7 +10,7 @@ use tokio::{runtime, task::spawn_blocking, time::timeout};
 
 use super::{selection, tracing::Stop};
 use crate::{
-    cli::StreamArgs,
+    cli::OutputArgs,
     client::Client,
     clock::WallClock,
     connection::Netns,
@@ -55,7 +55,7 @@ pub(super) struct Form {
 }
 
 impl Form {
-    pub(super) fn new(args: &StreamArgs, filter: Option<Filter>) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &OutputArgs, filter: Option<Filter>) -> anyhow::Result<Self> {
         let own = selection::own()?;
         let netns = selection::netns(&args.netns)?;
         Ok(Self {

@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     let query = HistoryQuery {
         rows: RowQuery {
-            netns: selection::netns(&args.netns)?,
+            netns: selection::netns(&args.output.netns)?,
             filter: filtering::filter("show", &words(&args.which))?,
             holders: true,
             figures: true,
@@ -27,7 +27,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     let (clock, now, histories) = client.histories(query).await?;
     let mut out = output::stdout();
-    if args.json {
+    if args.output.json {
         let (mut names, mut labels) = (Names::read(), Labels::new());
         for history in &histories.found {
             output::written(json::history(
@@ -40,7 +40,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
             ))?;
         }
     } else {
-        let mut printer = Printer::new(Palette::new(args.color), clock, now);
+        let mut printer = Printer::new(Palette::new(args.output.color), clock, now);
         output::written(printer.write_all(&mut out, &histories.found))?;
     }
     output::written(std::io::Write::flush(&mut out))?;

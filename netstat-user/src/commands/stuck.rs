@@ -31,15 +31,14 @@ const ROUND: Duration = Duration::from_secs(5);
 pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitCode> {
     let filter = filtering::filter("stuck", &args.filter)?;
     let query = RowQuery {
-        netns: selection::netns(&args.netns)?,
+        netns: selection::netns(&args.output.netns)?,
         // What matches is judged by all others too.
         filter: None,
         holders: true,
         figures: true,
         as_is: false,
     };
-    let stop = Stop::on_signals()?;
-    let mut stopped = std::pin::pin!(stop.requested());
+    let mut stopped = std::pin::pin!(Stop::of_rounds(args.rounds)?.requested());
     let mut source = Source::find(socket, args.alone).await?;
     if matches!(source, Source::Kernel) {
         eprintln!(
@@ -49,12 +48,14 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
     }
     let (mut rounds, mut found) = (0, false);
     loop {
-        let findings = examine(&mut source, &query, args.older, filter.as_ref()).await?;
+        let findings = tokio::select! {
+            findings = examine(&mut source, &query, args.older, filter.as_ref()) => findings?,
+            () = &mut stopped => break,
+        };
         found |= !findings.found.is_empty();
         report(&findings, args)?;
         rounds += 1;
-        let over = !args.watch || args.count.is_some_and(|count| rounds >= count);
-        if over || timeout(ROUND, &mut stopped).await.is_ok() {
+        if args.rounds.are_over(rounds) || timeout(ROUND, &mut stopped).await.is_ok() {
             break;
         }
     }
@@ -90,10 +91,10 @@ async fn examine(
 fn report(findings: &Findings, args: &StuckArgs) -> anyhow::Result<()> {
     let mut out = output::stdout();
     let mut names = Names::read();
-    output::written(if args.json {
+    output::written(if args.output.json {
         print::json(&mut out, findings, &mut names)
     } else {
-        print::text(&mut out, findings, &mut names, Palette::new(args.color))
+        print::text(&mut out, findings, &mut names, Palette::new(args.output.color))
     })?;
     output::written(std::io::Write::flush(&mut out))
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::TracerArgs,
+    cli::{RoundsArgs, TracerArgs},
     engine::{Engine, EngineError, Handle},
     loader,
 };
@@ -49,6 +49,15 @@ impl Running {
 pub(super) struct Stop(watch::Sender<bool>);
 
 impl Stop {
+    /// For a command that repeats, as [`Stop::on_signals`]; else signals end the process as they always do.
+    pub(super) fn of_rounds(rounds: RoundsArgs) -> anyhow::Result<Self> {
+        if rounds.watch {
+            Self::on_signals()
+        } else {
+            Ok(Self(watch::Sender::new(false)))
+        }
+    }
+
     /// Comes with SIGINT, SIGTERM or SIGHUP.
     pub(super) fn on_signals() -> anyhow::Result<Self> {
         let stop = Self(watch::Sender::new(false));

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{selection, tracing::Stop};
 use crate::{
-    cli::VerifyArgs,
+    cli::{RoundsArgs, VerifyArgs},
     client::Client,
     clock::WallClock,
     connection::{Cookie, Netns},
@@ -33,7 +33,6 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Runs the command: with `--fail`, 1 when table and kernel differ.
 pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let stop = Stop::on_signals()?;
     let mut verifier = Verifier {
         socket: socket.to_owned(),
         netns: selection::netns(&args.netns)?,
@@ -42,8 +41,8 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
         json: args.json,
         total: 0,
     };
-    if args.watch {
-        verifier.watch(args.count, stop).await?;
+    if args.rounds.watch {
+        verifier.watch(args.rounds).await?;
     } else {
         verifier.once().await?;
     }
@@ -95,16 +94,18 @@ impl Verifier {
         }
     }
 
-    async fn watch(&mut self, count: Option<u64>, stop: Stop) -> anyhow::Result<()> {
-        let mut stopped = std::pin::pin!(stop.requested());
+    async fn watch(&mut self, args: RoundsArgs) -> anyhow::Result<()> {
+        let mut stopped = std::pin::pin!(Stop::of_rounds(args)?.requested());
         let mut rounds = 0;
         loop {
-            let round = self.look().await?;
+            let round = tokio::select! {
+                round = self.look() => round?,
+                () = &mut stopped => return Ok(()),
+            };
             self.report(&round).await?;
             self.verdict(&round)?;
             rounds += 1;
-            let over = count.is_some_and(|count| rounds >= count);
-            if over || timeout(ROUND, &mut stopped).await.is_ok() {
+            if args.are_over(rounds) || timeout(ROUND, &mut stopped).await.is_ok() {
                 return Ok(());
             }
         }

@@ -14,7 +14,7 @@ use crate::{cli::WatchArgs, client::Client};
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
-    let form = Form::new(&args.stream, filtering::filter("watch", &args.filter)?)?;
+    let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
     if !args.alone {
         match Client::connect(socket).await {
             Ok(client) => return from_daemon(client, form, socket, stop).await,

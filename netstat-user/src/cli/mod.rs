@@ -1,13 +1,15 @@
 //! The command line.
 
+mod values;
+
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
-use jiff::SignedDuration;
+use clap::{Args, Parser, Subcommand};
 
-use crate::loader;
+pub use values::{ColorArg, NetnsArg};
 
-use crate::filter::HELP;
+use crate::{filter::HELP, loader};
+use values::{hooks_parser, parse_duration, parse_ring_size, parse_size};
 
 /// TCP state transitions as they happen, and a netstat table with a memory.
 #[derive(Debug, Parser)]
@@ -48,9 +50,9 @@ pub enum Command {
     Doctor(DoctorArgs),
 }
 
-/// How transitions are printed.
+/// What of the host is shown, and how.
 #[derive(Debug, Clone, Args)]
-pub struct StreamArgs {
+pub struct OutputArgs {
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -61,6 +63,25 @@ pub struct StreamArgs {
     /// When to colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorArg,
+}
+
+/// How often it is looked.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RoundsArgs {
+    /// Repeat until interrupted: `stuck` every five seconds, `verify` every second
+    #[arg(long)]
+    pub watch: bool,
+    /// With --watch: end after so many rounds
+    #[arg(long, value_name = "ROUNDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+impl RoundsArgs {
+    /// Whether so many rounds are enough.
+    #[must_use]
+    pub fn are_over(&self, rounds: u64) -> bool {
+        !self.watch || self.count.is_some_and(|count| rounds >= count)
+    }
 }
 
 /// How the tracer is set up.
@@ -93,7 +114,7 @@ pub struct TracerArgs {
 pub struct WatchArgs {
     /// How to print
     #[command(flatten)]
-    pub stream: StreamArgs,
+    pub output: OutputArgs,
     /// How to trace, when there is no daemon
     #[command(flatten)]
     pub tracer: TracerArgs,
@@ -113,7 +134,7 @@ pub struct DaemonArgs {
     pub quiet: bool,
     /// How to print
     #[command(flatten)]
-    pub stream: StreamArgs,
+    pub output: OutputArgs,
     /// How to trace
     #[command(flatten)]
     pub tracer: TracerArgs,
@@ -180,21 +201,14 @@ pub struct ShowArgs {
     /// Show so many connections, those first of which something was heard last
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub most: u32,
-    /// One JSON object per connection
-    #[arg(long)]
-    pub json: bool,
-    /// Only connections of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a path
-    #[arg(long, value_name = "NETNS", default_value = "all")]
-    pub netns: NetnsArg,
-    /// When to colour
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub color: ColorArg,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `netstate stuck`
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = HELP)]
-#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct StuckArgs {
     /// Only what has been stuck for so long, such as 2s or 10m, whatever the state; without it, for as long as each
     /// state can be normal
@@ -203,21 +217,12 @@ pub struct StuckArgs {
     /// Exit with status 1 when something is stuck
     #[arg(long)]
     pub fail: bool,
-    /// Repeat every five seconds
-    #[arg(long)]
-    pub watch: bool,
-    /// With --watch: end after so many rounds
-    #[arg(long, value_name = "ROUNDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// One JSON object per finding, and one for the summary
-    #[arg(long)]
-    pub json: bool,
-    /// Only the sockets of this network namespace: `all`, `own`, a name of `ip netns`, an inode number, or a path
-    #[arg(long, value_name = "NETNS", default_value = "all")]
-    pub netns: NetnsArg,
-    /// When to colour
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub color: ColorArg,
+    /// How often
+    #[command(flatten)]
+    pub rounds: RoundsArgs,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Ask the kernel here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
@@ -240,12 +245,9 @@ pub struct VerifyArgs {
     /// Exit with status 1 when there is a difference
     #[arg(long)]
     pub fail: bool,
-    /// Repeat every second
-    #[arg(long)]
-    pub watch: bool,
-    /// With --watch: end after so many rounds
-    #[arg(long, value_name = "ROUNDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    /// How often
+    #[command(flatten)]
+    pub rounds: RoundsArgs,
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -262,99 +264,6 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// Which network namespaces are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NetnsArg {
-    /// All of them.
-    All,
-    /// The caller's.
-    Own,
-    /// The one with this inode number.
-    Inode(u32),
-    /// The one that `ip netns` calls so.
-    Name(String),
-    /// The one that this file stands for.
-    Path(PathBuf),
-}
-
-impl std::str::FromStr for NetnsArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => Ok(Self::All),
-            "own" | "self" => Ok(Self::Own),
-            "" | "." | ".." => Err("a namespace has a name or a number".to_owned()),
-            path if path.contains('/') => Ok(Self::Path(path.into())),
-            number_or_name => Ok(number_or_name
-                .parse()
-                .map_or_else(|_| Self::Name(number_or_name.to_owned()), Self::Inode)),
-        }
-    }
-}
-
-/// When to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorArg {
-    /// On a terminal, unless `NO_COLOR` is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-fn hooks_parser() -> PossibleValuesParser {
-    std::iter::once(loader::ALL_HOOKS)
-        .chain(loader::hooked_functions())
-        .collect::<Vec<_>>()
-        .into()
-}
-
-/// A ring's size: a power of two, from a page up to what one map can have.
-fn parse_ring_size(text: &str) -> Result<u32, String> {
-    const SMALLEST: u32 = 4096;
-    const LARGEST: u32 = 1 << 30;
-    match u32::try_from(parse_size(text)?) {
-        Ok(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
-        _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),
-    }
-}
-
-/// A duration with its unit.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| "a duration has a unit: 500ms, 2s, 10m, 1h".to_owned())?;
-    duration
-        .try_into()
-        .map_err(|_| "a duration is not negative".to_owned())
-}
-
-/// A number of bytes, in units of K, M or G if it says so.
-fn parse_size(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.to_ascii_uppercase().strip_suffix(['K', 'M', 'G']) {
-        Some(digits) => (
-            digits.to_owned(),
-            text.as_bytes().last().map_or(b' ', u8::to_ascii_uppercase),
-        ),
-        None => (text.to_owned(), b' '),
-    };
-    let shift = match unit {
-        b'K' => 10,
-        b'M' => 20,
-        b'G' => 30,
-        _ => 0,
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "not a number of bytes, such as 16M".to_owned())?;
-    let bytes = number.checked_mul(1 << shift);
-    bytes
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| "more bytes than there can be".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -364,47 +273,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_ring_is_a_power_of_two() {
-        assert_eq!(parse_ring_size("8M"), Ok(8 << 20));
-        assert_eq!(parse_ring_size("4096"), Ok(4096));
-        assert_eq!(parse_ring_size("1g"), Ok(1 << 30));
-        for bad in ["", "M", "5M", "2048", "2G", "-1", "8MM", "99999999999999999999G"] {
-            assert!(parse_ring_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_duration_has_a_unit() {
-        assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(parse_duration("10m"), Ok(Duration::from_mins(10)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "2", "s", "-2s", "2 parsecs"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_size_has_a_unit_or_none() {
-        assert_eq!(parse_size("0"), Ok(0));
-        assert_eq!(parse_size("3m"), Ok(3 << 20));
-        assert_eq!(parse_size("1000"), Ok(1000));
-        for bad in ["", "G", "1T", "-1", "1.5M", "18446744073709551615K"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_namespace_is_a_word_a_number_a_name_or_a_path() {
-        assert_eq!("all".parse(), Ok(NetnsArg::All));
-        assert_eq!("4026531840".parse(), Ok(NetnsArg::Inode(4_026_531_840)));
-        assert_eq!("blue".parse(), Ok(NetnsArg::Name("blue".to_owned())));
-        assert_eq!(
-            "/proc/1/ns/net".parse(),
-            Ok(NetnsArg::Path("/proc/1/ns/net".into()))
-        );
-        assert!("..".parse::<NetnsArg>().is_err());
     }
 }
