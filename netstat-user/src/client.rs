@@ -12,7 +12,7 @@ use tokio::{net::UnixStream, time::timeout};
 use crate::{
     clock::{Ktime, WallClock},
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
-    view::{Histories, HistoryQuery, RowQuery, Snapshot, SnapshotEnd, Stats, StreamItem, WatchQuery},
+    view::{Histories, HistoryQuery, RowQuery, Snapshot, Stats, StreamItem, WatchQuery},
 };
 
 /// A daemon that lives greets within this time.
@@ -142,20 +142,7 @@ impl Client {
         loop {
             match self.answer_in_time().await? {
                 Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock, end) => {
-                    let SnapshotEnd {
-                        unswept,
-                        unseen,
-                        settings,
-                    } = end;
-                    let snapshot = Snapshot {
-                        rows,
-                        unswept,
-                        unseen,
-                        settings,
-                    };
-                    return Ok((clock, snapshot));
-                }
+                Answer::End(clock, about) => return Ok((clock, Snapshot { rows, about })),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }

@@ -16,7 +16,7 @@ use tokio::net::{
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::clock::{Ktime, WallClock};
-use crate::view::{Histories, HistoryQuery, RowQuery, RowView, SnapshotEnd, Stats, StreamItem, WatchQuery};
+use crate::view::{About, Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
 pub const VERSION: u16 = 4;
@@ -61,7 +61,7 @@ pub enum Answer {
     /// What was found, the time of day that its times stand for, and the time now.
     Histories(WallClock, Ktime, Histories),
     /// No more rows; the time of day that their times stand for; and what belongs to them.
-    End(WallClock, SnapshotEnd),
+    End(WallClock, About),
     /// The question cannot be answered, and why.
     Failed(String),
 }

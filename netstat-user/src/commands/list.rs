@@ -35,7 +35,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let mut source = Source::find(socket, args.alone).await?;
     let (clock, snapshot) = source.rows(&query).await?;
     let mut names = Names::read();
-    tell_missing(&snapshot, &mut names);
+    tell_missing(&snapshot.about, &mut names);
     let mut rows = snapshot.rows;
     rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
     netstat::sort(&mut rows);

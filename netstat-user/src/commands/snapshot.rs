@@ -15,7 +15,7 @@ use crate::{
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
-    view::{RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
+    view::{About, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
 
 /// Where rows come from.
@@ -90,9 +90,11 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         rows: wanted
             .map(|row| RowView::new(row, now).with_figures(&figures))
             .collect(),
-        unseen,
-        settings: figures.settings().collect(),
-        unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+        about: About {
+            unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+            unseen,
+            settings: figures.settings().collect(),
+        },
     })
 }
 
@@ -117,11 +119,11 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
 }
 
 /// Tells the reader what may be missing: of namespaces that could not be looked into, and of holders.
-pub(super) fn tell_missing(snapshot: &Snapshot, names: &mut Names) {
-    if let Some(note) = note(&snapshot.unswept, names) {
+pub(super) fn tell_missing(about: &About, names: &mut Names) {
+    if let Some(note) = note(&about.unswept, names) {
         eprintln!("netstate: {note}");
     }
-    if let Some(unseen) = &snapshot.unseen {
+    if let Some(unseen) = &about.unseen {
         eprintln!("netstate: {unseen}");
     }
 }

@@ -77,7 +77,7 @@ async fn examine(
     let began = Instant::now();
     sleep(BETWEEN).await;
     let (_, second) = source.rows(query).await?;
-    tell_missing(&second, &mut Names::read());
+    tell_missing(&second.about, &mut Names::read());
     let (before, now) = (Look::from(first), Look::from(second));
     Ok(diagnose(&Looks {
         before: &before,

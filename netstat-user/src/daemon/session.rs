@@ -13,7 +13,7 @@ use crate::{
         self, Answer, BadGreeting, FIGURED_ROWS_PER_FRAME, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER,
         LONGEST_QUESTION, Question, ROWS_PER_FRAME,
     },
-    view::{HistoryQuery, RowQuery, Snapshot, SnapshotEnd, WatchQuery},
+    view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -113,12 +113,7 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     let figures = query.figures;
     match handle.rows(query).await? {
-        Ok(Snapshot {
-            rows,
-            unswept,
-            unseen,
-            settings,
-        }) => {
+        Ok(Snapshot { rows, about }) => {
             let part = if figures {
                 FIGURED_ROWS_PER_FRAME
             } else {
@@ -127,12 +122,7 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
             for part in rows.chunks(part) {
                 in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
             }
-            let end = SnapshotEnd {
-                unswept,
-                unseen,
-                settings,
-            };
-            in_time(answer(frames, &Answer::End(handle.clock(), end))).await
+            in_time(answer(frames, &Answer::End(handle.clock(), about))).await
         }
         Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }

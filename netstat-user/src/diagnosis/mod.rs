@@ -62,7 +62,7 @@ impl From<Snapshot> for Look {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             rows: snapshot.rows,
-            settings: snapshot.settings.into_iter().collect(),
+            settings: snapshot.about.settings.into_iter().collect(),
         }
     }
 }

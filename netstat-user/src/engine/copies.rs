@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::sweeps::Reply;
+use super::questions::Reply;
 use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
-    view::{RowQuery, RowView, Snapshot, Unseen, Unswept},
+    view::{About, RowQuery, RowView, Snapshot},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -36,21 +36,17 @@ impl Copies {
     pub(super) fn add(
         &mut self,
         query: RowQuery,
-        unswept: Vec<Unswept>,
-        unseen: Option<Unseen>,
+        about: About,
         figures: Arc<FigureSet>,
         reply: Reply<Snapshot>,
     ) {
-        let settings = figures.settings().collect();
         self.0.push(Copy {
             query,
             figures,
             at: 0,
             snapshot: Snapshot {
                 rows: Vec::new(),
-                unswept,
-                unseen,
-                settings,
+                about,
             },
             reply,
         });

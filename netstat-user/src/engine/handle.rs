@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    questions::Question,
     stream::{Readers, Subscription},
-    sweeps::Question,
 };
 use crate::{
     clock::{SteadyClock, WallClock},

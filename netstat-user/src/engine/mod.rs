@@ -9,6 +9,7 @@ mod counters;
 mod handle;
 mod losses;
 mod places;
+mod questions;
 mod scans;
 mod searches;
 mod stream;
@@ -34,17 +35,18 @@ use crate::{
     sources,
     sweeper::{self, Job, Outcome},
     table::{ANSWER, Table, Transition},
-    view::{Loss, StreamItem},
+    view::{About, Loss, StreamItem},
 };
 use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
 use places::Places;
+use questions::Question;
 use scans::Scans;
 use searches::Searches;
 use stream::Publisher;
-use sweeps::{Question, Sweeps};
+use sweeps::Sweeps;
 
 /// Records folded before the engine looks at anything else.
 const BATCH: usize = 4096;
@@ -245,7 +247,7 @@ impl Core {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query, Vec::new(), None, Arc::default(), reply);
+                self.copies.add(query, About::default(), Arc::default(), reply);
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
                 self.searches.add(query, Arc::default(), reply);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sweeps::Reply;
+use super::questions::Reply;
 use crate::{
     clock::Ktime,
     facts::FigureSet,

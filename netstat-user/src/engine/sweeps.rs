@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Core, EngineError};
+use super::{
+    Core, EngineError,
+    questions::{Question, figuring},
+};
 use crate::{
     clock::Ktime,
     connection::Netns,
@@ -19,7 +22,7 @@ use crate::{
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone},
     table::{NamespaceSweep, Unsettled},
-    view::{Histories, HistoryQuery, RowQuery, Snapshot, Trouble, Unswept},
+    view::{About, Trouble, Unswept},
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
@@ -28,68 +31,6 @@ type Mark = (u64, Ktime);
 
 fn mark(fence: Fence) -> Mark {
     (fence.session, fence.time)
-}
-
-/// Where an answer goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, String>>;
-
-/// A question that waits for a sweep which starts after it was asked.
-#[derive(Debug)]
-pub(super) enum Question {
-    /// The rows.
-    Rows(RowQuery, Reply<Snapshot>),
-    /// Histories.
-    Histories(HistoryQuery, Reply<Histories>),
-    /// Whether there is such a namespace.
-    Exists(Netns, Reply<()>),
-}
-
-impl Question {
-    fn netns(&self) -> Option<Netns> {
-        match self {
-            Self::Rows(query, _) => query.netns,
-            Self::Histories(query, _) => query.rows.netns,
-            Self::Exists(netns, _) => Some(*netns),
-        }
-    }
-
-    /// The rows that it is about.
-    fn rows(&self) -> Option<&RowQuery> {
-        match self {
-            Self::Rows(query, _) => Some(query),
-            Self::Histories(query, _) => Some(&query.rows),
-            Self::Exists(..) => None,
-        }
-    }
-
-    fn wants_holders(&self) -> bool {
-        self.rows().is_some_and(|query| query.holders)
-    }
-
-    fn wants_figures(&self) -> bool {
-        self.rows().is_some_and(|query| query.figures)
-    }
-
-    fn refuse(self, why: String) {
-        // Whoever asked may have gone since.
-        let _ = match self {
-            Self::Rows(_, reply) => reply.send(Err(why)).map_err(drop),
-            Self::Histories(_, reply) => reply.send(Err(why)).map_err(drop),
-            Self::Exists(_, reply) => reply.send(Err(why)).map_err(drop),
-        };
-    }
-}
-
-/// Where `questions` want figures.
-fn figuring(questions: &[Question]) -> Figuring {
-    let mut these = Vec::new();
-    for question in questions.iter().filter(|question| question.wants_figures()) {
-        match question.netns() {
-            Some(netns) => these.push(netns),
-            None => return Figuring::Everywhere,
-        }
-    }
-    Figuring::In(these)
 }
 
 /// A sweep under way.
@@ -284,31 +225,26 @@ impl Core {
         for (_, sweep) in ready {
             self.table.apply_sweep(&sweep, &mut self.fresh);
         }
-        if over
-            && let Some(Running {
-                done: Some(done),
-                questions,
-                figures,
-                void,
-                due,
-                ..
-            }) = self.sweeps.running.take()
-        {
-            self.finish_sweep(&done, questions, figures, void, due);
+        if over && let Some(running) = self.sweeps.running.take() {
+            self.finish_sweep(running);
         }
         self.publish();
     }
 
-    fn finish_sweep(
-        &mut self,
-        done: &SweepDone,
-        questions: Vec<Question>,
-        figures: FigureSet,
-        void: bool,
-        due: bool,
-    ) {
+    fn finish_sweep(&mut self, running: Running) {
+        let Running {
+            done: Some(done),
+            questions,
+            figures,
+            void,
+            due,
+            ..
+        } = running
+        else {
+            return;
+        };
         let now = Instant::now();
-        if let Some(why) = self.places.swept(done, now) {
+        if let Some(why) = self.places.swept(&done, now) {
             log::warn!(
                 "the rows of some network namespaces may be wrong or missing, see `netstate stats`: {why}"
             );
@@ -324,7 +260,7 @@ impl Core {
         if void {
             self.table.abandon_sweep();
         } else {
-            let lost = self.places.lost(done);
+            let lost = self.places.lost(&done);
             self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
         }
         self.fold_held_back();
@@ -332,7 +268,7 @@ impl Core {
         self.sweeps.passed.clear();
         self.counters
             .swept(done.cost + done.search.unwrap_or_default(), void);
-        self.plan_next(now, done, due);
+        self.plan_next(now, &done, due);
         if void {
             self.sweeps.schedule.damaged(now);
             self.sweeps.waiting.extend(questions);
@@ -346,7 +282,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &Arc::new(figures), done);
+        self.answer(questions, &Arc::new(figures), &done);
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -395,9 +331,13 @@ impl Core {
                         trouble: Trouble::Closed(error.to_string()),
                     }));
                     unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
-                    let unseen = query.holders.then(|| self.unseen()).flatten();
                     let figures = figures_for(query.figures);
-                    self.copies.add(query, unswept, unseen, figures, reply);
+                    let about = About {
+                        unswept,
+                        unseen: query.holders.then(|| self.unseen()).flatten(),
+                        settings: figures.settings().collect(),
+                    };
+                    self.copies.add(query, about, figures, reply);
                 }
                 (None, Question::Histories(query, reply)) => {
                     let figures = figures_for(query.rows.figures);

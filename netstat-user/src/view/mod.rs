@@ -1,0 +1,11 @@
+//! What leaves the engine: rows, histories, stream items and statistics, as values that can be sent and printed.
+
+mod history;
+mod rows;
+mod stats;
+mod stream;
+
+pub use history::{Histories, HistoryQuery, HistoryView};
+pub use rows::{About, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept};
+pub use stats::{Population, Stats};
+pub use stream::{Loss, StreamItem, WatchQuery};

@@ -1,0 +1,171 @@
+//! Rows of the table, and what belongs to an answer that has them.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Ktime,
+    connection::{Connection, Netns},
+    facts::{FigureSet, Figures, Form, Queues},
+    filter::Filter,
+    owners::Owners,
+    settings::Settings,
+    table::Row,
+    tcp::TcpState,
+};
+
+/// A row of the table at the moment of the question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowView {
+    /// Which connection.
+    pub connection: Connection,
+    /// Its state.
+    pub state: TcpState,
+    /// The kernel's structure for it.
+    pub form: Form,
+    /// Since when.
+    pub since: Ktime,
+    /// How long that is.
+    pub in_state: Duration,
+    /// Both are bounds: the state is older than that.
+    pub at_least: bool,
+    /// Its queues, read from the kernel for this answer.
+    pub queues: Option<Queues>,
+    /// The socket's user.
+    pub uid: Option<u32>,
+    /// Who holds it, or held it last.
+    pub owners: Owners,
+    /// The socket's control group.
+    pub cgroup: Option<u64>,
+    /// The inode of the file behind it.
+    pub inode: Option<u64>,
+    /// Its figures, read from the kernel for this answer, if it was asked for them. A socket that has become
+    /// something else since has none.
+    pub figures: Option<Box<Figures>>,
+}
+
+impl RowView {
+    /// `row` as it is at `now`.
+    #[must_use]
+    pub fn new(row: &Row, now: Ktime) -> Self {
+        Self {
+            connection: row.connection,
+            state: row.state,
+            form: row.form,
+            since: row.since,
+            in_state: row.in_state(now),
+            at_least: row.at_least,
+            queues: row.queues,
+            uid: row.uid,
+            owners: row.owners.clone(),
+            cgroup: row.cgroup,
+            inode: row.inode,
+            figures: None,
+        }
+    }
+
+    /// The same with its figures out of `set`.
+    #[must_use]
+    pub fn with_figures(self, set: &FigureSet) -> Self {
+        let figures = set.of(&self.connection, self.form);
+        Self { figures, ..self }
+    }
+}
+
+/// Which rows a question is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowQuery {
+    /// One namespace; `None` for all.
+    pub netns: Option<Netns>,
+    /// Those that this matches; `None` for all.
+    pub filter: Option<Filter>,
+    /// Look for the holders of the sockets first.
+    pub holders: bool,
+    /// Read the figures of the sockets too: timers, windows, round-trip times and the like.
+    pub figures: bool,
+    /// As the table has them now, without asking the kernel first; then there are no figures.
+    pub as_is: bool,
+}
+
+impl RowQuery {
+    /// Whether `row` is a part of the answer.
+    #[must_use]
+    pub fn wants(&self, row: &Row) -> bool {
+        self.netns.is_none_or(|netns| netns == row.connection.netns)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&row.into()))
+    }
+}
+
+/// The rows that answer a [`RowQuery`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The rows.
+    pub rows: Vec<RowView>,
+    /// What there is to know besides.
+    pub about: About,
+}
+
+/// What there is to know of a snapshot besides its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Namespaces of which the rows may be wrong or missing.
+    pub unswept: Vec<Unswept>,
+    /// Why owners may be missing.
+    pub unseen: Option<Unseen>,
+    /// What the namespaces are set to, if figures were asked for.
+    pub settings: Vec<(Netns, Settings)>,
+}
+
+/// Why nobody can tell who holds some sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unseen {
+    /// Open files cannot be scanned: what the system said.
+    Files(String),
+    /// The scan goes through one PID namespace, which is not the root's.
+    Processes,
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(why) => write!(f, "cannot tell who holds the sockets, but for those who were seen to act: {why}"),
+            Self::Processes => f.write_str(
+                "cannot see the processes outside of this PID namespace, so the owners of their sockets are missing: \
+                 run netstate in the host's, such as with `nsenter -t 1 -p`, or `docker run --pid=host`",
+            ),
+        }
+    }
+}
+
+/// A network namespace whose sockets cannot be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unswept {
+    /// Which.
+    pub netns: Netns,
+    /// Why.
+    pub trouble: Trouble,
+}
+
+/// Why the sockets of a namespace cannot be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trouble {
+    /// It could not be entered: what the system said.
+    Closed(String),
+    /// Nothing leads into it: sockets alone keep it alive. Its rows are what events have told.
+    Unreachable,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(why) => f.write_str(why),
+            Self::Unreachable => f.write_str(
+                "nothing but sockets keeps it, so nobody can look into it: what is shown is what events have told",
+            ),
+        }
+    }
+}
