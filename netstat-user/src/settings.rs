@@ -18,13 +18,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Nothing is known.
-    pub const UNKNOWN: Self = Self {
-        orphan_retries: None,
-        ports: None,
-        max_tw_buckets: None,
-    };
-
     /// Reads those of the calling thread's network namespace.
     #[must_use]
     pub fn read() -> Self {

@@ -21,6 +21,7 @@ pub mod rows;
 pub mod snapshot;
 pub mod sockets;
 pub mod stats;
+mod talker;
 pub mod traffic;
 pub mod wait;
 pub mod watch;

@@ -3,20 +3,15 @@
 //! The test binary starts itself again as the peer: no other program is needed.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
-    process::{Child, ChildStdin, Command, ExitCode, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
+    process::{Child, Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{
-    Namespace, process,
-    wait::{SOON, patient},
-};
+use crate::{Namespace, talker::Talker};
 
 /// First argument of the test binary in the role of a peer.
 const ROLE: &str = "act-as-peer";
@@ -24,10 +19,8 @@ const ROLE: &str = "act-as-peer";
 /// A process that listens or connects, and holds its sockets until it is dropped.
 #[derive(Debug)]
 pub struct Peer {
-    child: Child,
-    /// Its end of file tells the peer to close its sockets and end.
-    stdin: Option<ChildStdin>,
-    said: Receiver<String>,
+    /// The end of its input tells the peer to close its sockets and end.
+    talker: Talker,
     name: String,
 }
 
@@ -78,17 +71,9 @@ impl Peer {
         Self::follow(namespace.spawn(&mut command)?, name)
     }
 
-    fn follow(mut child: Child, name: &str) -> Result<Self> {
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().context("no stdout")?);
-        let (tell, said) = channel();
-        thread::spawn(move || {
-            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.all(|line| tell.send(line).is_ok())
-        });
+    fn follow(child: Child, name: &str) -> Result<Self> {
         Ok(Self {
-            child,
-            stdin,
-            said,
+            talker: Talker::follow(child, name)?,
             name: name.to_owned(),
         })
     }
@@ -102,8 +87,7 @@ impl Peer {
     }
 
     fn next_address(&self) -> Result<SocketAddr> {
-        let line = self.said.recv_timeout(patient(SOON));
-        let line = line.with_context(|| format!("waited for {} to say its address", self.name))?;
+        let line = self.talker.says("say its address")?;
         line.parse()
             .with_context(|| format!("{} said {line:?}", self.name))
     }
@@ -111,7 +95,7 @@ impl Peer {
     /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.talker.pid()
     }
 
     /// Tells it to close its sockets and end, and waits for that.
@@ -119,14 +103,8 @@ impl Peer {
     /// # Errors
     /// When it does not end.
     pub fn finish(mut self) -> Result<()> {
-        drop(self.stdin.take());
-        process::wait_for_end(&mut self.child, &self.name, SOON).map(drop)
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        process::end(&mut self.child, &self.name);
+        self.talker.hang_up();
+        self.talker.wait()
     }
 }
 

@@ -81,6 +81,23 @@ impl Listed {
         pids
     }
 
+    /// Checks that the descriptor which the row names is the socket which the row names.
+    ///
+    /// # Errors
+    /// When it is not, or the row names none.
+    pub fn descriptor_is_right(&self) -> Result<()> {
+        let named = self.pid.zip(self.fd);
+        let (pid, fd) = named.with_context(|| format!("no descriptor: {self:?}"))?;
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
+        let expected = self.inode.map(|inode| format!("socket:[{inode}]"));
+        ensure!(
+            target.to_str() == expected.as_deref(),
+            "descriptor {fd} is {}: {self:?}",
+            target.display()
+        );
+        Ok(())
+    }
+
     /// The local end.
     #[must_use]
     pub fn local(&self) -> End {

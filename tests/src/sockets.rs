@@ -1,7 +1,7 @@
 //! Sockets in the states that a test needs.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     time::Duration,
@@ -171,5 +171,20 @@ pub fn set_tcp_option(socket: impl AsFd, option: i32, value: i32) -> io::Result<
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Writes until the kernel takes no more: from then on `stream` does not wait.
+///
+/// # Errors
+/// When writing fails.
+pub fn fill(stream: &mut TcpStream) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    loop {
+        match stream.write(&[1; 16_384]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }

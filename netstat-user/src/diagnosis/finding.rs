@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     connection::{Cookie, Netns, Owner, Tuple},
-    facts::Figures,
-    settings::Settings,
+    facts::{Figures, Form},
     tcp::TcpState::{self, CloseWait, Established, Listen},
     view::RowView,
 };
@@ -116,12 +115,6 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     }
 }
 
-/// The sockets that are stuck, one by one.
-#[must_use]
-pub fn symptoms<'a>(looks: &'a Looks<'a>) -> Vec<(&'a RowView, Symptom)> {
-    Context::new(looks).symptoms().collect()
-}
-
 struct Gathered {
     finding: Finding,
     peers: FxHashSet<IpAddr>,
@@ -149,7 +142,12 @@ impl<'a> Context<'a> {
             waiting: FxHashMap::default(),
         };
         for row in &looks.before.rows {
-            if let Some(figures) = &row.figures {
+            // A socket that is used again shares its cookie with its minisocks.
+            if let Some(figures) = row
+                .figures
+                .as_deref()
+                .filter(|figures| figures.form == Form::Full)
+            {
                 context.before.insert(row.connection.cookie, figures);
             }
         }
@@ -168,7 +166,10 @@ impl<'a> Context<'a> {
             self.listeners.insert(row.connection.cookie, figures);
             let full = self.ports.entry(place).or_default();
             *full = full.or_else(|| is_full(&figures.queues).then_some(figures));
-        } else if matches!(row.state, Established | CloseWait) && figures.inode.is_none() {
+        } else if matches!(row.state, Established | CloseWait)
+            && figures.inode.is_none()
+            && !row.connection.mptcp
+        {
             let waiting = self.waiting.entry(place).or_default();
             // The handshake's last packet is an acknowledgement.
             let since = figures.sent.last_ack.unwrap_or_default().max(row.in_state);
@@ -197,7 +198,7 @@ impl<'a> Context<'a> {
                 .copied(),
             full: self.full_listener(row),
             waiting: waiting.copied(),
-            settings: self.looks.now.settings.get(&netns).unwrap_or(&Settings::UNKNOWN),
+            settings: self.looks.now.settings.get(&netns).copied().unwrap_or_default(),
             older: self.looks.older,
         };
         case.judge()

@@ -61,24 +61,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::SynUnanswered,
-        Self::SynAckUnanswered,
-        Self::HeldByAcceptQueue,
-        Self::AcceptQueueFull,
-        Self::AcceptQueueFilling,
-        Self::DataUnacknowledged,
-        Self::ZeroWindow,
-        Self::DataUnread,
-        Self::NotClosed,
-        Self::FinUnacknowledged,
-        Self::HalfClosed,
-        Self::PeerNotClosing,
-        Self::PortsRunningOut,
-        Self::TimeWaitFull,
-    ];
-
     /// What is the matter, in plain words.
     #[must_use]
     pub const fn cause(self) -> &'static str {

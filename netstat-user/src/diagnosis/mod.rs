@@ -13,7 +13,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use finding::{Finding, Findings, Group, Service, diagnose, symptoms};
+pub use finding::{Finding, Findings, Group, Service, diagnose};
 pub use kind::{Kind, Severity};
 pub use rules::{Case, Symptom};
 

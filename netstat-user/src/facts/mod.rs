@@ -113,6 +113,7 @@ pub struct SocketMark {
 
 /// What can happen to a socket without changing its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Occurrence {
     /// A segment, or a SYN-ACK, was sent again.
     Retransmit,

@@ -7,6 +7,7 @@ use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
     owners::Owners,
     table::{Row, Transition},
+    tcp::TcpState,
     view::RowView,
 };
 
@@ -111,27 +112,27 @@ impl Subject<'_> {
     }
 }
 
+impl<'a> Subject<'a> {
+    fn of_row(connection: &'a Connection, state: TcpState, owners: &'a Owners, uid: Option<u32>) -> Self {
+        Self {
+            connection,
+            states: state.into(),
+            owner: None,
+            owners: Some(owners),
+            uid,
+        }
+    }
+}
+
 impl<'a> From<&'a Row> for Subject<'a> {
     fn from(row: &'a Row) -> Self {
-        Self {
-            connection: &row.connection,
-            states: row.state.into(),
-            owner: None,
-            owners: Some(&row.owners),
-            uid: row.uid,
-        }
+        Self::of_row(&row.connection, row.state, &row.owners, row.uid)
     }
 }
 
 impl<'a> From<&'a RowView> for Subject<'a> {
     fn from(row: &'a RowView) -> Self {
-        Self {
-            connection: &row.connection,
-            states: row.state.into(),
-            owner: None,
-            owners: Some(&row.owners),
-            uid: row.uid,
-        }
+        Self::of_row(&row.connection, row.state, &row.owners, row.uid)
     }
 }
 

@@ -5,28 +5,20 @@
 mod role;
 
 use std::{
-    io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Command, Stdio},
     str::FromStr,
-    sync::mpsc::{Receiver, channel},
-    thread,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    Namespace, process,
-    wait::{SOON, patient},
-};
+use crate::{Namespace, talker::Talker};
 pub use role::act_if_asked;
 
 /// A process that does what it is told, and has done it when the call returns.
 #[derive(Debug)]
 pub struct Holder {
-    child: Child,
-    stdin: ChildStdin,
-    said: Receiver<String>,
+    talker: Talker,
     name: String,
 }
 
@@ -54,17 +46,8 @@ impl Holder {
 
     fn follow(namespace: &Namespace, mut command: Command, name: &str) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = namespace.spawn(&mut command)?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().context("no stdout")?);
-        let (tell, said) = channel();
-        thread::spawn(move || {
-            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.all(|line| tell.send(line).is_ok())
-        });
         Ok(Self {
-            child,
-            stdin: stdin.context("no stdin")?,
-            said,
+            talker: Talker::follow(namespace.spawn(&mut command)?, name)?,
             name: name.to_owned(),
         })
     }
@@ -72,7 +55,7 @@ impl Holder {
     /// Process id of what was started.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.talker.pid()
     }
 
     /// Tells it to do `order`; returns what it says about that.
@@ -89,7 +72,7 @@ impl Holder {
     /// # Errors
     /// When it is gone.
     pub fn tell(&mut self, order: &str) -> Result<()> {
-        Ok(writeln!(self.stdin, "{order}")?)
+        self.talker.tell(order)
     }
 
     /// What it says next.
@@ -97,8 +80,7 @@ impl Holder {
     /// # Errors
     /// When it says nothing in time, or that it has failed.
     pub fn said(&self, order: &str) -> Result<String> {
-        let line = self.said.recv_timeout(patient(SOON));
-        let line = line.with_context(|| format!("waited for {} to {order}", self.name))?;
+        let line = self.talker.says(order)?;
         ensure!(
             !line.starts_with("failed"),
             "{} was to {order}: {line}",
@@ -145,7 +127,7 @@ impl Holder {
     /// When it does not end.
     pub fn finish(mut self) -> Result<()> {
         self.tell("end")?;
-        process::wait_for_end(&mut self.child, &self.name, SOON).map(drop)
+        self.talker.wait()
     }
 }
 
@@ -153,7 +135,6 @@ impl Drop for Holder {
     fn drop(&mut self) {
         // `unshare` does not end on SIGTERM, but with its child. A holder that executes something else does not listen.
         let _ = self.tell("end");
-        process::end(&mut self.child, &self.name);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Timers, windows, round-trip times and the like, as `ss -i` shows them.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    io::{Read, Write},
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use netstat_tests::{
     link::Way,
     snapshot::Listed,
     sockets::{
-        LOOPBACK, Pair, accept, connect, cookie, listen, set_tcp_option, socket_for, start_connecting,
+        LOOPBACK, Pair, accept, connect, cookie, fill, listen, set_tcp_option, socket_for, start_connecting,
         wait_for_fin,
     },
     wait::{SOON, wait_for},
@@ -111,18 +110,6 @@ fn data_that_nobody_acknowledges() -> Result<()> {
     );
     drop(server);
     Ok(())
-}
-
-/// Writes until the kernel takes no more.
-fn fill(stream: &mut TcpStream) -> Result<()> {
-    stream.set_nonblocking(true)?;
-    loop {
-        match stream.write(&[1; 16_000]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn a_closed_window() -> Result<()> {

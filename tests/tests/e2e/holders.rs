@@ -260,14 +260,7 @@ fn passed_on() -> Result<()> {
     scene.client.told("close")?;
     let row = scene.connected("of the other", |row| row.held_by() == [other.pid()])?;
     ensure!(row.comm.as_deref() == Some("e2e-other"), "{row:?}");
-    let (pid, fd) = row.pid.zip(row.fd).context("no descriptor")?;
-    let target = fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
-    let expected = row.inode.map(|inode| format!("socket:[{inode}]"));
-    ensure!(
-        target.to_str() == expected.as_deref(),
-        "descriptor {fd} is {}: {row:?}",
-        target.display()
-    );
+    row.descriptor_is_right()?;
     Ok(())
 }
 

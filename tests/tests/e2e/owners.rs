@@ -1,14 +1,10 @@
 //! Which process holds a socket.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, Peer,
-    binary::run_in,
-    daemon::directory,
-    snapshot::{self, Listed},
-    sockets::LOOPBACK,
+    Daemon, Namespace, Peer, binary::run_in, daemon::directory, snapshot, sockets::LOOPBACK,
 };
 
 crate::tests![
@@ -61,7 +57,7 @@ impl Scene {
                 row.comm.as_deref() == Some(name),
                 "{name} has another name: {row:?}"
             );
-            fd_is_right(row)?;
+            row.descriptor_is_right()?;
         }
         let text = run_in(&self.namespace, socket, "list -tanp")?;
         for (name, peer, count) in [("e2e-server", &self.server, 2), ("e2e-client", &self.client, 1)] {
@@ -74,22 +70,6 @@ impl Scene {
         }
         Ok(())
     }
-}
-
-/// Whether the descriptor that the row names is the socket that the row names.
-fn fd_is_right(row: &Listed) -> Result<()> {
-    let (pid, fd) = row
-        .pid
-        .zip(row.fd)
-        .with_context(|| format!("no descriptor: {row:?}"))?;
-    let target = fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
-    let expected = row.inode.map(|inode| format!("socket:[{inode}]"));
-    ensure!(
-        target.to_str() == expected.as_deref(),
-        "descriptor {fd} is {}: {row:?}",
-        target.display()
-    );
-    Ok(())
 }
 
 fn owners_of_new_sockets() -> Result<()> {

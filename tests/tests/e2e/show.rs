@@ -1,16 +1,21 @@
 //! `netstate show`: the life of a connection, while it lasts and afterwards.
 
+use std::io::{Read, Write};
+
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, binary,
+    Daemon, Link, Namespace, binary,
     daemon::directory,
-    sockets::{LOOPBACK, Pair, cookie, reset, wait_for_fin},
+    link::Way,
+    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, reset, wait_for_fin},
     traffic::come_and_go,
+    wait::{SOON, wait_for},
 };
 use serde_json::Value;
 
 crate::tests![
     a_life_with_its_end,
+    what_was_sent_again,
     by_cookie_and_by_address,
     the_latest_first,
     only_what_there_is_room_for,
@@ -78,6 +83,58 @@ fn a_life_with_its_end() -> Result<()> {
         .collect();
     ensure!(places.is_sorted() && places[0].is_some(), "{text}");
     ensure!(text.contains("ended") && text.contains('█'), "{text}");
+    Ok(())
+}
+
+/// Data is lost and sent again: that is a part of its life, and what went over it is told at the end.
+fn what_was_sent_again() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&link.left)?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let mut client = connect(&link.left, listener.local_addr()?)?;
+    let mut server = accept(&listener)?;
+    let near = cookie(&client)?;
+    link.lose(Way::ToRight)?;
+    client.write_all(&[1; 5000])?;
+    let history = wait_for("the data to be sent again", SOON, || {
+        let found = show(&daemon, &near.to_string())?;
+        let marks = found[0]["marks"].as_array().map_or(0, Vec::len);
+        Ok((marks > 0).then(|| found[0].clone()))
+    })?;
+    ensure!(history["marks"][0]["what"] == "retransmit", "{history}");
+    link.restore(Way::ToRight)?;
+    server.read_exact(&mut [0; 5000])?;
+    reset(client)?;
+    watch.wait("the end", |seen| seen.cookie == near && seen.to == "CLOSE")?;
+    let history = show(&daemon, &near.to_string())?.swap_remove(0);
+    ensure!(history["ended"]["reason"] == "reset by us", "{history}");
+    let totals = &history["totals"];
+    // The SYN counts as one.
+    ensure!(
+        totals["bytes_acked"] == 5001 && totals["bytes_received"] == 0,
+        "{history}"
+    );
+    let told: u64 = history["marks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|mark| mark["what"] == "retransmit")
+        .filter_map(|mark| mark["count"].as_u64())
+        .sum();
+    ensure!(
+        totals["retransmits"].as_u64() >= Some(told) && told > 0,
+        "{history}"
+    );
+    let text = String::from_utf8(binary::run(daemon.socket(), &format!("show {near}"))?.stdout)?;
+    for part in [
+        "sent again",
+        "5001 bytes acknowledged",
+        "round trip",
+        "reset by us",
+    ] {
+        ensure!(text.contains(part), "no {part:?}: {text}");
+    }
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! `netstate stuck`: finds each kind of connection that makes no progress, and says who, why and what to do.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use netstat_tests::{
     Daemon, Link, Namespace, binary,
     daemon::directory,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, connect, listen, socket_for, start_connecting, wait_for_fin},
+    sockets::{LOOPBACK, Pair, accept, connect, fill, listen, socket_for, start_connecting, wait_for_fin},
     wait::{SOON, wait_for},
 };
 use rustix::fd::AsRawFd;
@@ -151,6 +151,7 @@ fn talk(namespace: &Namespace, target: SocketAddr, end: Instant) -> Result<()> {
         for _ in 0..20 {
             stream.write_all(&[1; 2000])?;
             stream.read_exact(&mut [0; 2000])?;
+            // So much at a time, and no more: the host is to be healthy, not busy.
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -272,18 +273,6 @@ fn data_without_acknowledgement() -> Result<()> {
         let (findings, _) = stuck(daemon.socket(), &format!("--netns {}", link.left.inode()))?;
         Ok(findings.is_empty().then_some(()))
     })
-}
-
-/// Writes until the kernel takes no more.
-fn fill(stream: &mut TcpStream) -> Result<()> {
-    stream.set_nonblocking(true)?;
-    loop {
-        match stream.write(&[1; 16_384]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Both ends of a connection that one side does not read from: the writer knows of the window, the reader of the data.

@@ -121,7 +121,7 @@ impl Case<'_> {
                 short(timeout)
             ));
         }
-        if self.is_held() {
+        if self.now.orphan != Some(true) {
             let retries = self.now.limits.retries?;
             return Some(format!(
                 "the kernel gives up after some {}",

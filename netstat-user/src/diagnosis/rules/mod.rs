@@ -37,7 +37,7 @@ pub struct Case<'a> {
     /// How long the oldest connection has waited in a listener's accept queue.
     pub waiting: Option<Duration>,
     /// The settings of its namespace.
-    pub settings: &'a Settings,
+    pub settings: Settings,
     /// As [`Looks::older`](super::Looks::older).
     pub older: Option<Duration>,
 }
@@ -117,7 +117,8 @@ impl Case<'_> {
         self.row.in_state.max(shown.unwrap_or_default())
     }
 
-    /// A process holds it; a connection that waits to be accepted is its listener's business.
+    /// A process holds it, by a descriptor of its own. A connection that waits to be accepted is its listener's
+    /// business, and an MPTCP subflow that of the socket above it.
     fn is_held(&self) -> bool {
         self.now.inode.is_some()
     }

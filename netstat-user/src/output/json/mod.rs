@@ -1,5 +1,6 @@
 //! JSON, one object a line. The keys are a contract: they stay, and more may come.
 
+mod history;
 mod tcp;
 
 use std::{
@@ -7,20 +8,20 @@ use std::{
     time::Duration,
 };
 
+pub use history::history;
 use serde::Serialize;
 use serde_json::json;
 use tcp::Tcp;
 
 use crate::{
-    clock::{Ktime, WallClock},
+    clock::WallClock,
     connection::{Connection, Family, Owner, OwnerSource},
     labels::{Container, Labels},
     namespaces::Names,
     reason::{Reason, Side},
     table::{Source, Transition},
     tcp::TcpState,
-    timeline,
-    view::{HistoryView, RowView, Stats, StreamItem},
+    view::{RowView, Stats, StreamItem},
 };
 
 /// Writes one row.
@@ -115,47 +116,6 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "ended_bytes": stats.ended_bytes,
             "subscribers": stats.subscribers,
         }),
-    )
-}
-
-/// Writes a connection's history: its row, what it has gone through, and how it ended.
-///
-/// # Errors
-///
-/// What `out` returns.
-pub fn history(
-    out: &mut impl Write,
-    history: &HistoryView,
-    names: &mut Names,
-    labels: &mut Labels,
-    clock: WallClock,
-    now: Ktime,
-) -> io::Result<()> {
-    let time = |time: Ktime| clock.timestamp(time).to_string();
-    let stays = timeline::stays(history, now);
-    let stays = stays.iter().map(|stay| HistoryStay {
-        state: stay.state.name(),
-        since: stay.since.map(time),
-        lasted_us: stay.lasted.map(micros),
-        at_least: stay.at_least,
-        source: stay.source,
-        after_gap: stay.after_gap,
-    });
-    line(
-        out,
-        &History {
-            row: Row::of(&history.row, names, labels, clock),
-            stays: stays.collect(),
-            forgotten: history.forgotten,
-            ended: history.ending.map(|ending| HistoryEnd {
-                time: time(ending.time),
-                earliest: ending.earliest.map(time),
-                source: ending.source,
-                reason: ending.reason.map(Reason::word),
-                reason_detail: ending.reason.and_then(Reason::detail),
-                closed_by: ending.reason.and_then(Reason::closed_by),
-            }),
-        },
     )
 }
 
@@ -310,35 +270,6 @@ impl Row {
             tcp: row.figures.as_deref().map(Tcp::of),
         }
     }
-}
-
-#[derive(Serialize)]
-struct History {
-    #[serde(flatten)]
-    row: Row,
-    stays: Vec<HistoryStay>,
-    forgotten: u32,
-    ended: Option<HistoryEnd>,
-}
-
-#[derive(Serialize)]
-struct HistoryStay {
-    state: &'static str,
-    since: Option<String>,
-    lasted_us: Option<u64>,
-    at_least: bool,
-    source: Option<Source>,
-    after_gap: bool,
-}
-
-#[derive(Serialize)]
-struct HistoryEnd {
-    time: String,
-    earliest: Option<String>,
-    source: Source,
-    reason: Option<&'static str>,
-    reason_detail: Option<String>,
-    closed_by: Option<Side>,
 }
 
 #[derive(Serialize)]
