@@ -230,7 +230,7 @@ async fn daemon(socket: &Path) -> Finding {
         Err(ClientError::Absent(path)) => Finding::good(
             "daemon",
             format!(
-                "none at {}; `watch` and `list` work without, `netstate daemon` starts one",
+                "none at {}; `watch`, `list` and `stuck` work without, `netstate daemon` starts one",
                 path.display()
             ),
         ),

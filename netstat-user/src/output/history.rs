@@ -241,7 +241,8 @@ impl fmt::Display for Traffic {
             self.rtt.map(|rtt| format!("round trip {}", Short(rtt))),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        f.write_str(&parts.join(", "))
+        // As the kernel counts them (`tcp_ack`, `tcp_fin`).
+        write!(f, "{} (SYN and FIN count as bytes)", parts.join(", "))
     }
 }
 
