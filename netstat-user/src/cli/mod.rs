@@ -94,8 +94,9 @@ pub struct TracerArgs {
     /// megabyte
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,
-    /// Leave these functions of the kernel alone, or all of them, and let sweeps find what hooks there would
-    /// tell: for a host where hooks cost too much, or to find out which one does
+    /// Leave these functions and tracepoints of the kernel alone, or all of them: for a host where they cost too much,
+    /// or to find out which one does. Sweeps find what hooks in functions would tell; retransmissions and RSTs are not
+    /// told then
     #[arg(
         long,
         value_name = "FUNCTION",

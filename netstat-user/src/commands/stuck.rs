@@ -40,12 +40,6 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
     };
     let mut stopped = std::pin::pin!(Stop::of_rounds(args.rounds)?.requested());
     let mut source = Source::find(socket, args.alone).await?;
-    if matches!(source, Source::Kernel) {
-        eprintln!(
-            "netstate: no daemon has watched these connections, so how long they have been stuck is known only as far \
-             as the kernel's own figures tell"
-        );
-    }
     let (mut rounds, mut found) = (0, false);
     loop {
         let findings = tokio::select! {
@@ -53,6 +47,12 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
             () = &mut stopped => break,
         };
         found |= !findings.found.is_empty();
+        if rounds == 0 && matches!(source, Source::Kernel) {
+            eprintln!(
+                "netstate: no daemon has watched these connections, so how long they have been stuck is known only as far \
+                 as the kernel's own figures tell; `netstate daemon` watches from now on"
+            );
+        }
         report(&findings, args)?;
         rounds += 1;
         if args.rounds.are_over(rounds) || timeout(ROUND, &mut stopped).await.is_ok() {
