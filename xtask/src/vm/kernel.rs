@@ -1,7 +1,6 @@
 //! Debian's kernels: which there are, and getting one without installing it.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -72,35 +71,10 @@ impl Kernel {
         let image = folder.join("boot").join(format!("vmlinuz-{release}"));
         if !image.exists() {
             println!("downloading {package}");
-            download(package, &folder).with_context(|| format!("cannot get {package}"))?;
+            packages::unpack(&[package], &folder).with_context(|| format!("cannot get {package}"))?;
         }
         Self::at(&image)
     }
-}
-
-/// Everything is done in a folder beside `folder`, which takes its place when all is there.
-fn download(package: &str, folder: &Path) -> Result<()> {
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    fs::create_dir_all(&partial)?;
-    process::output(
-        Command::new("apt-get")
-            .args(["download", "--quiet", package])
-            .current_dir(&partial),
-    )?;
-    let archive = fs::read_dir(&partial)?
-        .next()
-        .context("nothing was downloaded")??;
-    process::output(
-        Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(archive.path())
-            .arg(&partial),
-    )?;
-    fs::remove_file(archive.path())?;
-    Ok(fs::rename(&partial, folder)?)
 }
 
 /// All kernels in the lists of packages.

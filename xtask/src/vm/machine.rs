@@ -15,11 +15,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernel::Kernel;
-use crate::{packages, process};
-
-const QEMU: &str = "qemu-system-x86_64";
-const QEMU_PACKAGE: &str = "qemu-system-x86";
+use super::{kernel::Kernel, qemu::Qemu};
+use crate::process;
 
 /// What the image's first process makes of its argument; see `tests/guest`.
 const RUN: &str = "run";
@@ -68,6 +65,7 @@ impl Acceleration {
 
 /// A machine that can be started.
 pub(crate) struct Machine<'a> {
+    pub(crate) qemu: &'a Qemu,
     pub(crate) kernel: &'a Kernel,
     pub(crate) image: &'a Path,
     /// Where its logs go; made if need be.
@@ -85,7 +83,6 @@ pub(crate) struct Ended {
 impl Machine<'_> {
     /// Runs it, and calls `line` with each line that its command prints.
     pub(crate) fn run(&self, limit: Duration, mut line: impl FnMut(&str)) -> Result<Ended> {
-        install_qemu()?;
         let acceleration = self.acceleration();
         self.boot(acceleration, RUN, limit, &mut line)
             .with_context(|| self.advice())?;
@@ -113,7 +110,7 @@ impl Machine<'_> {
         for log in [self.console(), self.outcome()] {
             fs::write(&log, "").with_context(|| format!("cannot make {}", log.display()))?;
         }
-        let mut qemu = self.qemu(acceleration, mode);
+        let mut qemu = self.command(acceleration, mode);
         qemu.arg("-serial").arg(serial_file(&self.console()));
         qemu.args(["-serial", "stdio"]);
         qemu.arg("-serial").arg(serial_file(&self.outcome()));
@@ -156,15 +153,14 @@ impl Machine<'_> {
 
     /// Runs it with its console on this terminal.
     pub(crate) fn interactive(&self) -> Result<()> {
-        install_qemu()?;
-        let mut qemu = self.qemu(self.acceleration(), SHELL);
+        let mut qemu = self.command(self.acceleration(), SHELL);
         qemu.args(["-serial", "mon:stdio", "-serial", "null", "-serial", "null"]);
         process::run(&mut qemu)
     }
 
     /// QEMU's command line but for the serial ports; `mode` is for the machine's first process.
-    fn qemu(&self, acceleration: Acceleration, mode: &str) -> Command {
-        let mut qemu = Command::new(QEMU);
+    fn command(&self, acceleration: Acceleration, mode: &str) -> Command {
+        let mut qemu = self.qemu.command();
         qemu.args(acceleration.arguments());
         qemu.args(["-smp", PROCESSORS, "-m", MEMORY]);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
@@ -223,13 +219,6 @@ fn pass_on(child: &mut Child, limit: Duration, line: &mut dyn FnMut(&str)) -> Re
             Err(RecvTimeoutError::Timeout) => bail!("the machine still runs after {limit:?}"),
         }
     }
-}
-
-fn install_qemu() -> Result<()> {
-    if process::find(QEMU).is_some() {
-        return Ok(());
-    }
-    packages::install(&[QEMU_PACKAGE], "running virtual machines")
 }
 
 fn serial_file(path: &Path) -> String {

@@ -5,6 +5,7 @@ mod image;
 mod kernel;
 mod machine;
 mod modules;
+mod qemu;
 
 use std::{
     ffi::OsString,
@@ -18,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{image::Contents, kernel::Kernel, machine::Machine};
+use self::{image::Contents, kernel::Kernel, machine::Machine, qemu::Qemu};
 use crate::{
     process,
     report::{Outcome, Report},
@@ -43,7 +44,7 @@ const LIMIT: Duration = Duration::from_mins(30);
 
 /// Boots Debian's kernels in virtual machines, and runs the end-to-end tests in each.
 ///
-/// Nothing is installed but QEMU, and no root is needed.
+/// Nothing is installed, and no root is needed: kernels are unpacked under `target`, and so is QEMU if it is not here.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The kernels: a series that Debian has, such as 6.12, or the path of a vmlinuz-RELEASE with its modules in
@@ -201,6 +202,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 
 /// A kernel and an image for it.
 struct Guest {
+    qemu: Qemu,
     kernel: Kernel,
     folder: PathBuf,
     image: PathBuf,
@@ -216,6 +218,7 @@ impl Guest {
         command: &[OsString],
         require_all: bool,
     ) -> Result<Self> {
+        let qemu = Qemu::find(workspace)?;
         let kernel = Kernel::find(workspace, kernel)?;
         println!("Linux {}", kernel.release);
         let folder = workspace.target.join("vm").join(&kernel.release);
@@ -244,6 +247,7 @@ impl Guest {
             },
         )?;
         Ok(Self {
+            qemu,
             kernel,
             folder,
             image,
@@ -253,6 +257,7 @@ impl Guest {
 
     fn machine(&self) -> Machine<'_> {
         Machine {
+            qemu: &self.qemu,
             kernel: &self.kernel,
             image: &self.image,
             folder: &self.folder,
