@@ -46,14 +46,16 @@ impl Table {
                 row.owners.scanned(scan.start, holders, scan.complete);
             });
         }
-        for key in keys {
+        let requests = self.store.rows().filter(|row| row.form == Form::Request);
+        let requests: Vec<Key> = requests.map(|row| row.key).collect();
+        for key in keys.into_iter().chain(requests) {
             self.inherit(key);
         }
     }
 
     /// Gives a connection that nobody holds yet to the holders of its listener.
     pub(super) fn inherit(&mut self, key: Key) {
-        let waits = |row: &&Row| row.form == Form::Full && row.is_unaccepted();
+        let waits = |row: &&Row| row.form != Form::Minisock && row.is_unaccepted();
         let Some(row) = self.store.at(key).filter(waits) else {
             return;
         };

@@ -103,6 +103,7 @@ impl Table {
         let mut row = Row::begun(news.connection, Listen, news.time);
         row.form = Form::Request;
         row.confirmed = true;
+        row.owners = self.owners_by_listener(&news.connection);
         let transition = super::transition(&row, news.time, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long this has.
         out.push(Transition {

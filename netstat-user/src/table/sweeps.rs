@@ -200,6 +200,9 @@ impl Table {
             return self.recognise(seen, born, out);
         }
         let mut row = Row::found(seen, self.generation);
+        if seen.form == Form::Request {
+            row.owners = self.owners_by_listener(&seen.connection);
+        }
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
             let from = (seen.form == Form::Request).then_some(Listen);

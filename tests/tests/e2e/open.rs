@@ -97,6 +97,13 @@ fn half_open() -> Result<()> {
         row.remote_port == Some(port),
         "not the connection from port {port}: {row:?}"
     );
+    let owned = daemon.wait_for_row(&link.right, "SYN_RECV with its listener's owner", |row| {
+        row.state == "SYN_RECV" && row.pid == Some(std::process::id())
+    })?;
+    ensure!(
+        owned.owner_source.as_deref() == Some("inherited"),
+        "nobody has accepted it: {owned:?}"
+    );
     let rows = daemon.agrees(&link.right)?;
     ensure!(rows.len() == 2, "a listener and a request sock, but {rows:?}");
     link.restore(Way::ToLeft)?;

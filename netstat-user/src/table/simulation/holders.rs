@@ -112,6 +112,22 @@ fn a_connection_that_was_there_before_is_its_listeners_too() {
 }
 
 #[test]
+fn a_half_open_connection_is_its_listeners() {
+    let mut world = World::default();
+    let listener = world.new_socket(Listen, Form::Full, 80, 0);
+    let early = world.new_socket(SynRecv, Form::Request, 80, CLIENT);
+    world.sweep_that_sees(&[listener, early]);
+    world.scan(&[(listener.connection.cookie, 1)]);
+    let inherited = [(1, OwnerSource::Inherited)];
+    assert_eq!(world.owners(early.connection.cookie), inherited);
+    let late = world.new_socket(SynRecv, Form::Request, 80, CLIENT + 1);
+    world.sweep_that_sees(&[listener, early, late]);
+    assert_eq!(world.owners(late.connection.cookie), inherited);
+    assert_eq!(world.owners(early.connection.cookie), inherited);
+    assert_eq!(world.table.ownerless(), 0, "nobody has to be looked for");
+}
+
+#[test]
 fn a_subflow_is_whoevers_that_holds_the_mptcp_socket() {
     const ABOVE: Cookie = Cookie(1000);
     let mut world = World::default();

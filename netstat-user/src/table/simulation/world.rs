@@ -350,7 +350,8 @@ pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
         form: socket.form,
         uid: None,
         cgroup: None,
-        inode: None,
+        // A listener always has a file.
+        inode: (socket.state == TcpState::Listen).then_some(1),
         mptcp: None,
         queues: Queues::default(),
     }
