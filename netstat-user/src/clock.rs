@@ -35,6 +35,15 @@ impl Ktime {
         i128::from(self.0) + namespace_offset()
     }
 
+    /// So much before this time; the beginning if that is before it.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// This time and `later`.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {

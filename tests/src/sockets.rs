@@ -174,16 +174,17 @@ pub fn set_tcp_option(socket: impl AsFd, option: i32, value: i32) -> io::Result<
     }
 }
 
-/// Writes until the kernel takes no more: from then on `stream` does not wait.
+/// Writes until the kernel takes no more: from then on `stream` does not wait. Returns how many bytes it took.
 ///
 /// # Errors
 /// When writing fails.
-pub fn fill(stream: &mut TcpStream) -> Result<()> {
+pub fn fill(stream: &mut TcpStream) -> Result<usize> {
     stream.set_nonblocking(true)?;
+    let mut written = 0;
     loop {
         match stream.write(&[1; 16_384]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(written),
             Err(error) => return Err(error.into()),
         }
     }

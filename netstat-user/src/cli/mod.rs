@@ -119,6 +119,14 @@ pub struct WatchArgs {
     /// How to trace, when there is no daemon
     #[command(flatten)]
     pub tracer: TracerArgs,
+    /// Instead of transitions, print when a connection becomes stuck, and when it recovers or ends: `netstate stuck`
+    /// says more of each
+    #[arg(long)]
+    pub stuck: bool,
+    /// With --stuck: only what has been stuck for so long, such as 2s or 10m, whatever the state; without it, for as
+    /// long as each state can be normal
+    #[arg(long, value_name = "DURATION", requires = "stuck", value_parser = parse_duration)]
+    pub older: Option<Duration>,
     /// Trace here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,

@@ -12,6 +12,7 @@ mod stats;
 mod stuck;
 mod tracing;
 mod verify;
+mod vigil;
 mod watch;
 
 use std::{io::Write, process::ExitCode};

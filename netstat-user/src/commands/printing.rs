@@ -73,13 +73,21 @@ impl Form {
 }
 
 /// Prints what comes from `source` until that ends, or `stop`.
+pub(super) async fn print(source: Source, form: Form, stop: Stop) -> anyhow::Result<()> {
+    let heard = stop.clone();
+    apart(stop, move || run(source, Printer::new(form), heard)).await
+}
+
+/// Does what prints, until it is done or `stop` comes.
 ///
 /// Writing waits for whoever reads the output, for ever if need be. So it has a thread of its own, which is left
 /// behind when the command is to stop.
-pub(super) async fn print(source: Source, form: Form, stop: Stop) -> anyhow::Result<()> {
+pub(super) async fn apart<F>(stop: Stop, work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let runtime = runtime::Handle::current();
-    let heard = stop.clone();
-    let mut printing = spawn_blocking(move || runtime.block_on(run(source, Printer::new(form), heard)));
+    let mut printing = spawn_blocking(move || runtime.block_on(work()));
     let ended = tokio::select! {
         ended = &mut printing => Ok(ended),
         () = stop.requested() => timeout(GRACE, printing).await,

@@ -8,6 +8,7 @@ use crate::{
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
     connection::Netns,
+    engine::Handle,
     facts::FigureSet,
     loader,
     namespaces::Names,
@@ -15,7 +16,7 @@ use crate::{
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
-    view::{About, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
+    view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
 
 /// Where rows come from.
@@ -23,6 +24,8 @@ use crate::{
 pub(super) enum Source {
     /// The daemon, which knows since when.
     Daemon(Box<Client>),
+    /// The engine of this process.
+    Engine(Handle),
     /// The kernel: nothing is attached, and nothing is known but the present.
     Kernel,
 }
@@ -44,7 +47,20 @@ impl Source {
     pub(super) async fn rows(&mut self, query: &RowQuery) -> anyhow::Result<(WallClock, Snapshot)> {
         match self {
             Self::Daemon(client) => Ok(client.rows(query.clone()).await?),
+            Self::Engine(handle) => {
+                let snapshot = handle.rows(query.clone()).await?.map_err(anyhow::Error::msg)?;
+                Ok((handle.clock(), snapshot))
+            }
             Self::Kernel => Ok((WallClock::read(), ask_kernel(query.clone()).await?)),
+        }
+    }
+
+    /// What is remembered of connections; without anybody who has watched, nothing is.
+    pub(super) async fn histories(&mut self, query: &HistoryQuery) -> anyhow::Result<Histories> {
+        match self {
+            Self::Daemon(client) => Ok(client.histories(query.clone()).await?.2),
+            Self::Engine(handle) => handle.histories(query.clone()).await?.map_err(anyhow::Error::msg),
+            Self::Kernel => Ok(Histories::default()),
         }
     }
 }

@@ -8,11 +8,15 @@ use super::{
     filtering,
     printing::{self, Form, Source},
     tracing::{Running, Stop},
+    vigil,
 };
 use crate::{cli::WatchArgs, client::Client};
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
+    if args.stuck {
+        return vigil::run(socket, args).await;
+    }
     let stop = Stop::on_signals()?;
     let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
     if !args.alone {

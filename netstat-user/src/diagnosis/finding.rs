@@ -1,19 +1,13 @@
 //! From symptoms of single sockets to findings: what is alike is told once, with a count and the oldest.
 
-use std::{collections::hash_map::Entry, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    Kind, Looks, Severity,
-    advice::advice,
-    ports,
-    rules::{Case, Symptom, is_full},
-};
+use super::{Kind, Looks, Severity, advice::advice, context::Context, rules::Symptom};
 use crate::{
     connection::{Cookie, Netns, Owner, Tuple},
-    facts::{Figures, Form},
-    tcp::TcpState::{self, CloseWait, Established, Listen},
+    tcp::TcpState,
     view::RowView,
 };
 
@@ -90,15 +84,20 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     let context = Context::new(looks);
     let mut findings: FxHashMap<Group, Gathered> = FxHashMap::default();
     for (row, symptom) in context.symptoms() {
-        context.gather(&mut findings, row, symptom);
-    }
-    for (row, symptom) in ports::judge(looks.now, |row| context.service(row)) {
-        if looks.wants(row) {
-            context.gather(&mut findings, row, symptom);
-        }
+        let group = Group {
+            kind: symptom.kind,
+            netns: row.connection.netns,
+            state: row.state,
+            pid: row.owners.first().map(|owner| owner.pid),
+            service: context.service(row),
+        };
+        findings
+            .entry(group)
+            .or_insert_with_key(|group| Gathered::new(group, row, &symptom))
+            .add(row, symptom);
     }
     let mut found: Vec<_> = findings.into_values().map(|gathered| gathered.finding).collect();
-    context.name_peers(&mut found);
+    name_peers(&looks.now.rows, &mut found);
     for finding in &mut found {
         finding.advice = advice(finding);
     }
@@ -115,168 +114,46 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     }
 }
 
+/// Says who holds the other ends that are on this host.
+fn name_peers(rows: &[RowView], found: &mut [Finding]) {
+    let mirrored = |finding: &Finding| finding.example.connection.tuple().map(Tuple::mirrored);
+    let wanted: FxHashMap<Tuple, usize> = (found.iter().enumerate())
+        .filter_map(|(place, finding)| Some((mirrored(finding)?, place)))
+        .collect();
+    for row in rows {
+        let place = row.connection.tuple().and_then(|tuple| wanted.get(&tuple));
+        if let Some(finding) = place.and_then(|place| found.get_mut(*place)) {
+            finding.peer = row.owners.first().copied();
+        }
+    }
+}
+
 struct Gathered {
     finding: Finding,
     peers: FxHashSet<IpAddr>,
 }
 
-/// What judging one socket takes of all others.
-struct Context<'a> {
-    looks: &'a Looks<'a>,
-    before: FxHashMap<Cookie, &'a Figures>,
-    /// Listeners, by cookie.
-    listeners: FxHashMap<Cookie, &'a Figures>,
-    /// Ports that are listened on, and by which of those with a full accept queue.
-    ports: FxHashMap<(Netns, u16), Option<&'a Figures>>,
-    /// How long the oldest connection has waited to be accepted, by port.
-    waiting: FxHashMap<(Netns, u16), Duration>,
-}
-
-impl<'a> Context<'a> {
-    fn new(looks: &'a Looks<'a>) -> Self {
-        let mut context = Self {
-            looks,
-            before: FxHashMap::default(),
-            listeners: FxHashMap::default(),
-            ports: FxHashMap::default(),
-            waiting: FxHashMap::default(),
-        };
-        for row in &looks.before.rows {
-            // A socket that is used again shares its cookie with its minisocks.
-            if let Some(figures) = row
-                .figures
-                .as_deref()
-                .filter(|figures| figures.form == Form::Full)
-            {
-                context.before.insert(row.connection.cookie, figures);
-            }
-        }
-        for row in &looks.now.rows {
-            context.learn(row);
-        }
-        context
-    }
-
-    fn learn(&mut self, row: &'a RowView) {
-        let (Some(figures), Some(port)) = (&row.figures, row.connection.local.port()) else {
-            return;
-        };
-        let place = (row.connection.netns, port);
-        if row.state == Listen {
-            self.listeners.insert(row.connection.cookie, figures);
-            let full = self.ports.entry(place).or_default();
-            *full = full.or_else(|| is_full(&figures.queues).then_some(figures));
-        } else if matches!(row.state, Established | CloseWait)
-            && figures.inode.is_none()
-            && !row.connection.mptcp
-        {
-            let waiting = self.waiting.entry(place).or_default();
-            // The handshake's last packet is an acknowledgement.
-            let since = figures.sent.last_ack.unwrap_or_default().max(row.in_state);
-            *waiting = since.max(*waiting);
-        }
-    }
-
-    fn symptoms(&self) -> impl Iterator<Item = (&'a RowView, Symptom)> {
-        let wanted = self.looks.now.rows.iter().filter(|row| self.looks.wants(row));
-        wanted.filter_map(|row| Some((row, self.judge(row)?)))
-    }
-
-    fn judge(&self, row: &RowView) -> Option<Symptom> {
-        let figures = row.figures.as_deref()?;
-        let netns = row.connection.netns;
-        let port = row.connection.local.port();
-        let waiting = port.and_then(|port| self.waiting.get(&(netns, port)));
-        let case = Case {
-            row,
-            now: figures,
-            before: self.before.get(&row.connection.cookie).copied(),
-            between: self.looks.between,
-            listener: figures
-                .listener
-                .and_then(|cookie| self.listeners.get(&cookie))
-                .copied(),
-            full: self.full_listener(row),
-            waiting: waiting.copied(),
-            settings: self.looks.now.settings.get(&netns).copied().unwrap_or_default(),
-            older: self.looks.older,
-        };
-        case.judge()
-    }
-
-    /// The listener of this host that `row` begins to connect to, if its accept queue is full.
-    fn full_listener(&self, row: &RowView) -> Option<&'a Figures> {
-        let connection = &row.connection;
-        let remote = connection.remote.addr(connection.family).to_canonical();
-        let local = connection.local.addr(connection.family).to_canonical();
-        if remote != local && !remote.is_loopback() {
-            return None;
-        }
-        *self.ports.get(&(connection.netns, connection.remote.port()?))?
-    }
-
-    /// Adds a socket's symptom to those that are alike.
-    fn gather(&self, findings: &mut FxHashMap<Group, Gathered>, row: &RowView, symptom: Symptom) {
-        let group = Group {
-            kind: symptom.kind,
-            netns: row.connection.netns,
-            state: row.state,
-            pid: row.owners.first().map(|owner| owner.pid),
-            service: self.service(row),
-        };
-        let gathered = match findings.entry(group) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let finding = Finding {
-                    group: entry.key().clone(),
-                    severity: symptom.severity,
-                    count: 0,
-                    recent: 0,
-                    peers: 0,
-                    oldest: symptom.age,
-                    evidence: symptom.evidence.clone(),
-                    example: row.clone(),
-                    peer: None,
-                    cookies: Vec::new(),
-                    advice: String::new(),
-                };
-                entry.insert(Gathered {
-                    finding,
-                    peers: FxHashSet::default(),
-                })
-            }
-        };
-        gathered.add(row, symptom);
-    }
-
-    /// What `row` is a connection to: its own port, if somebody listens there.
-    fn service(&self, row: &RowView) -> Service {
-        let connection = &row.connection;
-        let local = connection.local.port().unwrap_or(0);
-        match connection.remote.port() {
-            Some(remote) if !self.ports.contains_key(&(connection.netns, local)) => {
-                Service::There(connection.remote.addr(connection.family).to_canonical(), remote)
-            }
-            _ => Service::Here(local),
-        }
-    }
-
-    /// Says who holds the other ends that are on this host.
-    fn name_peers(&self, found: &mut [Finding]) {
-        let mirrored = |finding: &Finding| finding.example.connection.tuple().map(Tuple::mirrored);
-        let wanted: FxHashMap<Tuple, usize> = (found.iter().enumerate())
-            .filter_map(|(place, finding)| Some((mirrored(finding)?, place)))
-            .collect();
-        for row in &self.looks.now.rows {
-            let place = row.connection.tuple().and_then(|tuple| wanted.get(&tuple));
-            if let Some(finding) = place.and_then(|place| found.get_mut(*place)) {
-                finding.peer = row.owners.first().copied();
-            }
-        }
-    }
-}
-
 impl Gathered {
+    fn new(group: &Group, row: &RowView, symptom: &Symptom) -> Self {
+        let finding = Finding {
+            group: group.clone(),
+            severity: symptom.severity,
+            count: 0,
+            recent: 0,
+            peers: 0,
+            oldest: symptom.age,
+            evidence: symptom.evidence.clone(),
+            example: row.clone(),
+            peer: None,
+            cookies: Vec::new(),
+            advice: String::new(),
+        };
+        Self {
+            finding,
+            peers: FxHashSet::default(),
+        }
+    }
+
     fn add(&mut self, row: &RowView, symptom: Symptom) {
         let finding = &mut self.finding;
         finding.count += 1;

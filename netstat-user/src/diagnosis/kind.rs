@@ -61,6 +61,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it is about what several sockets take together, so that any of them may stand for it.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::PortsRunningOut | Self::TimeWaitFull)
+    }
+
     /// What is the matter, in plain words.
     #[must_use]
     pub const fn cause(self) -> &'static str {

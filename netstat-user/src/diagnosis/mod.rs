@@ -1,14 +1,17 @@
 //! What makes no progress, why, on what evidence, and what to do about it: a pure judgement of rows and their
 //! figures, seen twice with a moment in between.
 //!
-//! `rules` judges sockets one by one, `ports` what they take together, `finding` puts those that are alike
-//! together, and `advice` says what to do.
+//! `rules` judges sockets one by one, `ports` what they take together, `context` each of them with what the others have
+//! to do with it; `finding` puts those that are alike together, and `advice` says what to do; `vigil` compares one look
+//! with the next.
 
 mod advice;
+mod context;
 mod finding;
 mod kind;
 mod ports;
 mod rules;
+mod vigil;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,7 @@ mod tests;
 pub use finding::{Finding, Findings, Group, Service, diagnose};
 pub use kind::{Kind, Severity};
 pub use rules::{Case, Symptom};
+pub use vigil::{Changes, Outcome, Stuck, Vigil, outcome};
 
 use std::time::Duration;
 

@@ -1,14 +1,19 @@
 //! The life of a connection, for people: who and where, then each state with its time, length and bar.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt::Write as _,
     io::{self, Write},
     time::Duration,
 };
 
 use jiff::tz::TimeZone;
 
-use super::{Short, color::Palette, line::End};
+use super::{
+    Short,
+    color::Palette,
+    line::{End, Who},
+    present::{Present, Traffic},
+};
 use crate::{
     clock::{Ktime, WallClock},
     facts::Occurrence,
@@ -88,6 +93,9 @@ impl Histories {
         if let Some(ending) = &history.ending {
             self.end(out, ending)?;
         }
+        if let Some(now) = Present::of(history) {
+            writeln!(out, "  {:>15}  {now}", "now")?;
+        }
         match Traffic::of(history) {
             Some(traffic) => writeln!(out, "  {:>15}  {traffic}", ""),
             None => Ok(()),
@@ -123,7 +131,7 @@ impl Histories {
         )?;
         let mut about = format!("cookie {}", connection.cookie.0);
         if let Some(owner) = row.owners.first() {
-            let _ = write!(about, ", {}/{}", owner.pid, owner.comm);
+            let _ = write!(about, ", {}", Who(Some(owner)));
             if let Some(fd) = owner.fd {
                 let _ = write!(about, " fd {fd}");
             }
@@ -197,52 +205,6 @@ impl Histories {
     fn time(&self, time: Ktime) -> String {
         let time = self.clock.timestamp(time).to_zoned(self.zone.clone());
         time.strftime("%H:%M:%S%.6f").to_string()
-    }
-}
-
-/// What went over a connection, and how well: at its end, or now.
-struct Traffic {
-    acked: Option<u64>,
-    received: Option<u64>,
-    sent_again: Option<u32>,
-    rtt: Option<Duration>,
-}
-
-impl Traffic {
-    /// `None` when nothing is known.
-    fn of(history: &HistoryView) -> Option<Self> {
-        if let Some(totals) = &history.totals {
-            return Some(Self {
-                acked: Some(totals.bytes_acked),
-                received: Some(totals.bytes_received),
-                sent_again: Some(totals.retransmits),
-                rtt: totals.srtt_us.map(|micros| Duration::from_micros(micros.into())),
-            });
-        }
-        let figures = history.row.figures.as_deref()?;
-        figures.sent.bytes_acked?;
-        Some(Self {
-            acked: figures.sent.bytes_acked,
-            received: figures.received.bytes,
-            sent_again: figures.attempts.total_retransmits,
-            rtt: figures.path.rtt,
-        })
-    }
-}
-
-impl fmt::Display for Traffic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            self.acked.map(|bytes| format!("{bytes} bytes acknowledged")),
-            self.received.map(|bytes| format!("{bytes} received")),
-            self.sent_again
-                .filter(|times| *times > 0)
-                .map(|times| format!("{times} segments sent again")),
-            self.rtt.map(|rtt| format!("round trip {}", Short(rtt))),
-        ];
-        let parts: Vec<_> = parts.into_iter().flatten().collect();
-        // As the kernel counts them (`tcp_ack`, `tcp_fin`).
-        write!(f, "{} (SYN and FIN count as bytes)", parts.join(", "))
     }
 }
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::{Short, color::Palette};
 use crate::{
     clock::WallClock,
-    connection::{Connection, Endpoint, Family, Netns, OwnerSource},
+    connection::{Connection, Endpoint, Family, Netns, Owner, OwnerSource},
     namespaces::Names,
     table::{Source, Transition},
     view::StreamItem,
@@ -120,11 +120,7 @@ impl Lines {
     }
 
     fn remarks(&self, transition: &Transition) -> String {
-        let mut text = match &transition.owner {
-            Some(owner) if owner.source == OwnerSource::Inherited => format!("{}/{}?", owner.pid, owner.comm),
-            Some(owner) => format!("{}/{}", owner.pid, owner.comm),
-            None => "-".to_owned(),
-        };
+        let mut text = Who(transition.owner.as_ref()).to_string();
         if let Some(reason) = transition.reason {
             let color = if reason.is_orderly() {
                 self.palette.faint()
@@ -198,6 +194,21 @@ impl fmt::Display for End<'_> {
     }
 }
 
+/// A process that holds a socket, with a question mark if it may not have accepted it yet.
+pub(super) struct Who<'a>(pub(super) Option<&'a Owner>);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(owner) if owner.source == OwnerSource::Inherited => {
+                write!(f, "{}/{}?", owner.pid, owner.comm)
+            }
+            Some(owner) => write!(f, "{}/{}", owner.pid, owner.comm),
+            None => f.write_str("-"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -206,7 +217,7 @@ mod tests {
     use crate::{
         cli::ColorArg,
         clock::Ktime,
-        connection::{Comm, Cookie, Owner},
+        connection::{Comm, Cookie},
         reason::{Reason, Refusal},
         tcp::TcpState,
         view::Loss,

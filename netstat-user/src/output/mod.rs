@@ -6,8 +6,10 @@ pub mod json;
 pub mod line;
 pub mod names;
 pub mod netstat;
+mod present;
 pub mod stuck;
 pub mod verify;
+pub mod vigil;
 
 use std::{
     fmt,

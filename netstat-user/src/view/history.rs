@@ -54,6 +54,19 @@ impl HistoryView {
         }
     }
 
+    /// One that is made up, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_steps(row: RowView, steps: Vec<Step>, ending: Option<Ending>) -> Self {
+        Self {
+            row,
+            steps,
+            marks: Vec::new(),
+            totals: None,
+            forgotten: 0,
+            ending,
+        }
+    }
+
     /// The steps, oldest first.
     #[must_use]
     pub fn steps(&self) -> &[Step] {

@@ -1,18 +1,14 @@
 //! `netstate verify --watch` over all namespaces, beside everything that is done to them.
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, ChildStdout, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{binary, process, wait::wait_for};
+use crate::{objects::Objects, wait::wait_for};
 
 /// How long a round may take on a slow machine.
 const ROUND: Duration = Duration::from_mins(1);
@@ -35,8 +31,7 @@ pub(super) struct Rounds {
 /// A running `netstate verify`.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    child: Child,
-    lines: Receiver<Value>,
+    verify: Objects,
     rounds: Rounds,
 }
 
@@ -46,14 +41,8 @@ impl Verifier {
     /// # Errors
     /// When it does not start.
     pub(super) fn start(socket: &Path) -> Result<Self> {
-        let mut command = binary::netstate(socket)?;
-        command.args(["verify", "--watch", "--fail", "--json"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot start netstate verify")?;
-        let lines = read(child.stdout.take().context("no stdout")?);
         Ok(Self {
-            child,
-            lines,
+            verify: Objects::start(socket, "verify --watch --fail --json")?,
             rounds: Rounds::default(),
         })
     }
@@ -75,13 +64,9 @@ impl Verifier {
             let over = called.elapsed() > settling && self.rounds.count > before;
             Ok(over.then_some(()))
         })?;
-        process::signal(&self.child, rustix::process::Signal::INT)?;
-        let status = process::wait_for_end(&mut self.child, "netstate verify", ROUND)?;
-        // What it printed last is read to the end.
-        while let Ok(line) = self.lines.recv() {
-            self.rounds.enter(line)?;
-        }
-        let rounds = std::mem::take(&mut self.rounds);
+        let Self { verify, mut rounds } = self;
+        let (status, last) = verify.finish(ROUND)?;
+        last.into_iter().try_for_each(|line| rounds.enter(line))?;
         ensure!(
             status.success() == rounds.lasting.is_empty(),
             "netstate verify --fail ended with {status} after {} differences",
@@ -91,19 +76,8 @@ impl Verifier {
     }
 
     fn take(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("netstate verify --watch has ended by itself: {status}");
-        }
-        while let Ok(line) = self.lines.try_recv() {
-            self.rounds.enter(line)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Verifier {
-    fn drop(&mut self) {
-        process::end(&mut self.child, "netstate verify");
+        let lines = self.verify.take()?;
+        lines.into_iter().try_for_each(|line| self.rounds.enter(line))
     }
 }
 
@@ -123,18 +97,4 @@ impl Rounds {
         self.settling = self.settling.max(Duration::from_millis(number("settling_ms")?));
         Ok(())
     }
-}
-
-/// The lines of `output` as they come; what is no JSON comes as a string.
-fn read(output: ChildStdout) -> Receiver<Value> {
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-            if sender.send(value).is_err() {
-                return;
-            }
-        }
-    });
-    lines
 }

@@ -39,6 +39,7 @@ mod stuck;
 mod time_wait;
 mod timers;
 mod verify;
+mod vigil;
 
 use std::process::ExitCode;
 
@@ -96,6 +97,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("socket_file", socket_file::TESTS),
     ("timers", timers::TESTS),
     ("verify", verify::TESTS),
+    ("vigil", vigil::TESTS),
 ];
 
 /// Those that count what the whole host does, or load it so that others would have to wait for it: they run one by one,

@@ -16,6 +16,7 @@ use serde_json::Value;
 crate::tests![
     a_life_with_its_end,
     what_was_sent_again,
+    how_it_stands,
     by_cookie_and_by_address,
     the_latest_first,
     only_what_there_is_room_for,
@@ -83,6 +84,31 @@ fn a_life_with_its_end() -> Result<()> {
         .collect();
     ensure!(places.is_sorted() && places[0].is_some(), "{text}");
     ensure!(text.contains("ended") && text.contains('█'), "{text}");
+    Ok(())
+}
+
+/// What the kernel says of a live connection at that moment, for people.
+fn how_it_stands() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let mut pair = Pair::new(&namespace, LOOPBACK)?;
+    pair.client.write_all(b"to be read")?;
+    let text = |cookie: u64| -> Result<String> {
+        let output = binary::run(daemon.socket(), &format!("show {cookie}"))?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let server = text(cookie(&pair.server)?)?;
+    for part in [
+        "now  10 bytes not read, 0 not acknowledged",
+        "congestion window",
+        "peer's window",
+    ] {
+        ensure!(server.contains(part), "no {part}: {server}");
+    }
+    // Somebody waits to be accepted.
+    let _other = connect(&namespace, pair.listener.local_addr()?)?;
+    let listener = text(cookie(&pair.listener)?)?;
+    ensure!(listener.contains("now  accept queue 1 of"), "{listener}");
     Ok(())
 }
 

@@ -74,7 +74,8 @@ impl Case<'_> {
         let closed = self.now.received.window == Some(0);
         let age = self.now.received.last?;
         // What still comes is recent; then only a closed window tells that it is not read for long.
-        if !idle || !(closed || self.counts(age, fits::UNREAD)) {
+        let long = self.counts(age, fits::UNREAD) || closed && self.older.is_none();
+        if !idle || !long {
             return None;
         }
         let mut evidence = vec![format!("{unread} bytes unread")];

@@ -1,5 +1,7 @@
 //! Connections that do not come about.
 
+use std::time::Duration;
+
 use super::{Case, Symptom, accept_queue, by_retransmissions, fits, is_full, short};
 use crate::{
     diagnosis::{Kind, Severity},
@@ -78,7 +80,8 @@ impl Case<'_> {
                 .map(|waiting| format!("the oldest has waited {}", short(waiting))),
         );
         let waiting = self.waiting.unwrap_or_default();
-        let (kind, severity) = if is_full(&queue) {
+        // Full is bad at once, unless it is asked what has lasted.
+        let (kind, severity) = if is_full(&queue) && self.counts(waiting, Duration::ZERO) {
             (Kind::AcceptQueueFull, Severity::Critical)
         } else if queue.recv > 0 && self.counts(waiting, fits::NOT_ACCEPTED) {
             (Kind::AcceptQueueFilling, Severity::Warning)

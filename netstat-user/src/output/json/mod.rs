@@ -134,7 +134,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 #[derive(Serialize)]
-struct Identity {
+pub(super) struct Identity {
     cookie: u64,
     netns: u32,
     netns_name: Option<String>,
@@ -148,7 +148,7 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(connection: &Connection, names: &mut Names) -> Self {
+    pub(super) fn of(connection: &Connection, names: &mut Names) -> Self {
         Self {
             cookie: connection.cookie.0,
             netns: connection.netns.0,
@@ -165,7 +165,7 @@ impl Identity {
 }
 
 #[derive(Serialize)]
-struct Holder {
+pub(super) struct Holder {
     uid: Option<u32>,
     pid: Option<u32>,
     comm: Option<String>,
@@ -175,7 +175,7 @@ struct Holder {
 }
 
 impl Holder {
-    fn of(uid: Option<u32>, owner: Option<&Owner>, cgroup: Option<u64>) -> Self {
+    pub(super) fn of(uid: Option<u32>, owner: Option<&Owner>, cgroup: Option<u64>) -> Self {
         Self {
             uid,
             pid: owner.map(|owner| owner.pid),
