@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
 };
 
 use netstat_ebpf::wire::COMM_LEN;
@@ -92,7 +93,7 @@ pub struct Connection {
     /// The other end; without a port for a listener.
     pub remote: Endpoint,
     /// Index of the device that the socket is bound to. Link-local connections always are, and with VRF all.
-    pub device: Option<u32>,
+    pub device: Option<NonZeroU32>,
     /// It is a subflow of an MPTCP connection, as far as anybody has seen: a minisock does not say.
     pub mptcp: bool,
 }
@@ -133,7 +134,7 @@ pub struct Tuple {
     netns: Netns,
     local: Endpoint,
     remote: Endpoint,
-    device: Option<u32>,
+    device: Option<NonZeroU32>,
 }
 
 impl Tuple {

@@ -33,3 +33,7 @@ pub mod tcp;
 pub mod timeline;
 pub mod verify;
 pub mod view;
+
+// Benchmarks need these.
+#[cfg(test)]
+use stats_alloc as _;
