@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
 };
@@ -129,12 +130,23 @@ impl Connection {
 }
 
 /// A connection's namespace and both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple {
     netns: Netns,
     local: Endpoint,
     remote: Endpoint,
     device: Option<NonZeroU32>,
+}
+
+impl Hash for Tuple {
+    /// Few words rather than many bytes: it is done for every event.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u32::from(self.local.port) << 16 | u32::from(self.remote.port);
+        state.write_u128(u128::from_ne_bytes(self.local.addr));
+        state.write_u128(u128::from_ne_bytes(self.remote.addr));
+        state.write_u64(u64::from(ports) << 32 | u64::from(self.netns.0));
+        state.write_u32(self.device.map_or(0, NonZeroU32::get));
+    }
 }
 
 impl Tuple {

@@ -60,25 +60,21 @@ pub enum Settlement {
 }
 
 /// A connection as the table knows it.
+///
+/// In the order in which most events need it: who it is, where it stands, who holds it, and the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct Row {
     /// Which connection.
     pub connection: Connection,
-    /// Since when it is in its state.
-    pub since: Ktime,
     /// The latest time at which anything was known of the row.
     pub(super) last_fact: Ktime,
-    /// The numbers of inodes begin at 1, and so do those of control groups.
-    cgroup: Option<NonZeroU64>,
-    inode: Option<NonZeroU64>,
-    owners: PackedOwners,
+    /// Since when it is in its state.
+    pub since: Ktime,
     steps: Steps,
-    totals: PackedTotals,
-    rare: Option<Box<Rare>>,
-    queues: Queues,
+    /// The numbers of control groups begin at 1, and so do those of inodes.
+    cgroup: Option<NonZeroU64>,
     uid: u32,
-    /// The last sweep that passed over the row's place.
-    pub(super) generation: u32,
     /// Its state.
     pub state: TcpState,
     /// The kernel's structure for it.
@@ -86,6 +82,13 @@ pub struct Row {
     /// How many sweeps in a row did not find it.
     pub(super) missed: u8,
     flags: u8,
+    owners: PackedOwners,
+    inode: Option<NonZeroU64>,
+    totals: PackedTotals,
+    rare: Option<Box<Rare>>,
+    queues: Queues,
+    /// The last sweep that passed over the row's place.
+    pub(super) generation: u32,
 }
 
 /// Rows fill the lines of the cache.
