@@ -203,7 +203,7 @@ impl Table {
         }
         let mut row = Row::found(seen, self.generation);
         if seen.form == Form::Request {
-            row.owners = self.owners_by_listener(&seen.connection);
+            row.inherit(self.owners_by_listener(&seen.connection));
         }
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
