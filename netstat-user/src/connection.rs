@@ -22,7 +22,7 @@ pub struct Cookie(pub u64);
 pub struct Netns(pub u32);
 
 /// Address of the kernel's structure for a socket: names it only while it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SkAddr(pub u64);
 
 /// The address family of a socket. A dual-stack socket is `Inet6`, whatever it carries.

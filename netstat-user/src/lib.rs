@@ -23,6 +23,7 @@ pub mod owners;
 pub mod processes;
 pub mod protocol;
 pub mod reason;
+pub mod recording;
 pub mod scan_schedule;
 pub mod schedule;
 pub mod settings;

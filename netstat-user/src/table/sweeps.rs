@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::{
     End, Table,
@@ -48,7 +49,7 @@ pub struct NamespaceSweep {
 }
 
 /// A namespace that was looked for in vain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Which.
     pub netns: Netns,
