@@ -73,7 +73,11 @@ async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
 }
 
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
-    let mut walker = Walker::new(loader::iterators()?);
+    let needs = loader::Needs {
+        figures: query.figures,
+        files: query.holders,
+    };
+    let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
     let mut fold = |outcome| match outcome {
