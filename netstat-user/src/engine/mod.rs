@@ -25,7 +25,7 @@ use std::{
 
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
-pub use handle::{EngineGone, Handle};
+pub use handle::{EngineGone, Handle, RowParts};
 pub use stream::Subscription;
 
 use crate::{
