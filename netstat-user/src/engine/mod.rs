@@ -280,6 +280,9 @@ impl Core {
             _ => {}
         }
         self.blind = blind;
+        if self.table.is_expecting(Ktime::now()) {
+            self.sweeps.missing(Instant::now());
+        }
     }
 
     /// Tells of the ends that have waited long enough for what says whose they were.
