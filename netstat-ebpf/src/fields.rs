@@ -287,6 +287,8 @@ kernel_fields! {
     request_retrans = "request_sock", "num_retrans", optional;
     /// How often its timer has run out.
     request_timeouts = "request_sock", "num_timeout", bits;
+    /// Whether its client has answered, which then waits for data or for room in the accept queue.
+    request_acked = "inet_request_sock", "acked", bits;
     /// The listener of a request sock; pointer to `sock`.
     request_listener = "sock_common", "skc_listener", optional;
     /// `PF_KTHREAD` and the other process flags; u32.

@@ -12,7 +12,7 @@ use tokio::{net::UnixStream, time::timeout};
 use crate::{
     clock::{Ktime, WallClock},
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
-    view::{Histories, HistoryQuery, RowQuery, Snapshot, Stats, StreamItem, WatchQuery},
+    view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Stats, StreamItem, WatchQuery},
 };
 
 /// A daemon that lives greets within this time.
@@ -137,12 +137,26 @@ impl Client {
     ///
     /// [`ClientError`].
     pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Snapshot), ClientError> {
-        self.ask(&Question::Rows(query)).await?;
         let mut rows = Vec::new();
+        let (clock, about) = self.rows_in_parts(query, |part| rows.extend(part)).await?;
+        Ok((clock, Snapshot { rows, about }))
+    }
+
+    /// The same, but for the rows, of which each part is given to `take` as it comes.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn rows_in_parts(
+        &mut self,
+        query: RowQuery,
+        mut take: impl FnMut(Vec<RowView>),
+    ) -> Result<(WallClock, About), ClientError> {
+        self.ask(&Question::Rows(query)).await?;
         loop {
             match self.answer_in_time().await? {
-                Answer::Rows(part) => rows.extend(part),
-                Answer::End(clock, about) => return Ok((clock, Snapshot { rows, about })),
+                Answer::Rows(part) => take(part),
+                Answer::End(clock, about) => return Ok((clock, about)),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
         }

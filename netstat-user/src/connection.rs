@@ -114,6 +114,12 @@ impl Connection {
         })
     }
 
+    /// Both ports, this host's first; 0 stands for none.
+    #[must_use]
+    pub const fn ports(&self) -> (u16, u16) {
+        (self.local.port, self.remote.port)
+    }
+
     /// Takes from `newer` the ends that are still missing here. Returns whether anything changed.
     pub fn complete(&mut self, newer: &Self) -> bool {
         let before = *self;

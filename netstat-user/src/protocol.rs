@@ -66,6 +66,24 @@ pub enum Answer {
     Failed(String),
 }
 
+/// [`Answer::Rows`] of rows that are only lent.
+#[derive(Debug, Serialize)]
+enum LentAnswer<'a> {
+    Rows(&'a [RowView]),
+}
+
+/// A frame of [`Answer::Rows`].
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_rows(rows: &[RowView]) -> Result<Bytes, postcard::Error> {
+    /// More than most rows take.
+    const ROW: usize = 96;
+    let frame = Vec::with_capacity(rows.len() * ROW);
+    postcard::to_extend(&LentAnswer::Rows(rows), frame).map(Bytes::from)
+}
+
 /// A connection, cut into frames.
 #[derive(Debug)]
 pub struct Frames {
@@ -179,6 +197,12 @@ mod tests {
         assert_eq!(check_greeting(b"netstate\x01\x00"), Err(BadGreeting::Version(1)));
         assert_eq!(check_greeting(b"GET / HTTP/1.1"), Err(BadGreeting::Foreign));
         assert_eq!(check_greeting(b"netstate\x01\x00\x00"), Err(BadGreeting::Foreign));
+    }
+
+    #[test]
+    fn lent_rows_are_rows() {
+        let frame = encode_rows(&[]).unwrap();
+        assert_eq!(decode::<Answer>(&frame).unwrap(), Answer::Rows(Vec::new()));
     }
 
     #[test]

@@ -91,11 +91,12 @@ impl Schedule {
     /// repaired where something is.
     #[must_use]
     pub fn settling(&self, coverage: Coverage) -> Duration {
+        // A row that is not where it was takes two sweeps to go.
+        let known = self.partial_cost * BUDGET * 2;
         if coverage.is_complete() {
-            REPAIR * 2
+            // Children of TCP Fast Open that older kernels announce under their listener's cookie, and what was lost.
+            REPAIR.max(known) + REPAIR
         } else {
-            // A row that is not where it was takes two sweeps to go.
-            let known = self.partial_cost * BUDGET * 2;
             FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR
         }
     }

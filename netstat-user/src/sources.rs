@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What the kernel announces besides the state changes of full socks. The rest is found by sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Coverage {
-    /// The port that `connect` chooses.
+    /// The ports that `connect` and `listen` choose.
     pub ports: bool,
     /// Request socks, from beginning to end.
     pub requests: bool,
@@ -27,7 +27,7 @@ impl Coverage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// The port that `connect` chooses.
+    /// The ports that `connect` and `listen` choose.
     Ports,
     /// Request socks: connections that are half open.
     Requests,
@@ -59,7 +59,7 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Ports => "ports of SYN_SENT",
+            Self::Ports => "ports of SYN_SENT and LISTEN",
             Self::Requests => "half-open connections",
             Self::Minisocks => "minisocks",
             Self::Resets => "resets",
@@ -144,7 +144,7 @@ mod tests {
             describe(&hooks)[0],
             "minisocks by sweep (fentry/f: not permitted)"
         );
-        assert_eq!(describe(&hooks)[2], "ports of SYN_SENT by hooks");
+        assert_eq!(describe(&hooks)[2], "ports of SYN_SENT and LISTEN by hooks");
         let hooks = [hook(Subject::Resets, Some("no such function"))];
         assert_eq!(
             describe(&hooks)[3],

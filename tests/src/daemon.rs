@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -176,12 +176,11 @@ impl Daemon {
     /// # Errors
     /// When the daemon does not tell.
     pub fn source_of(&self, subject: &str) -> Result<&'static str> {
-        let stats = self.stats()?;
-        let hooks = stats["hooks"].as_array().context("no hooks in stats")?;
-        let mut hooks = hooks.iter().filter(|hook| hook["subject"] == subject).peekable();
-        ensure!(hooks.peek().is_some(), "no hooks for {subject} in {stats}");
-        let all = hooks.all(|hook| hook["refused"].is_null());
-        Ok(if all { "event" } else { "sweep" })
+        Ok(if stats::announces(&self.socket, subject)? {
+            "event"
+        } else {
+            "sweep"
+        })
     }
 
     /// Subscribes with `netstate watch`, for `namespace` alone: what all others do at the same time would take

@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod bpf;
+pub mod crowd;
 pub mod daemon;
 pub mod figures;
 pub mod holder;

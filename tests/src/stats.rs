@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::binary;
@@ -73,4 +73,16 @@ pub fn read(socket: &Path) -> Result<(Counts, Sweeping)> {
         settling: Duration::from_millis(number("settling_ms")?),
     };
     Ok((counts, sweeping))
+}
+
+/// Whether the kernel has taken all hooks for a `subject`, so that what happens to it is announced.
+///
+/// # Errors
+/// When the daemon does not tell.
+pub fn announces(socket: &Path, subject: &str) -> Result<bool> {
+    let stats = json(socket)?;
+    let hooks = stats["hooks"].as_array().context("no hooks in stats")?;
+    let mut hooks = hooks.iter().filter(|hook| hook["subject"] == subject).peekable();
+    ensure!(hooks.peek().is_some(), "no hooks for {subject} in {stats}");
+    Ok(hooks.all(|hook| hook["refused"].is_null()))
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting, and clippy with every warning an error.
+//! `cargo xtask lint`: formatting, clippy and rustdoc, with every warning an error.
 
 use std::process::ExitCode;
 
@@ -32,16 +32,28 @@ const CLIPPY_BPF: &[&str] = &[
     "-Dwarnings",
 ];
 
-/// Checks formatting and runs clippy with warnings as errors.
+/// Every link must lead somewhere, to private items too: readers of the code follow them.
+const DOCUMENTATION: &[&str] = &[
+    "doc",
+    "--workspace",
+    "--no-deps",
+    "--document-private-items",
+    "--locked",
+];
+const DOCUMENTATION_FLAGS: &str = "-Dwarnings -Arustdoc::private-intra-doc-links";
+
+/// Checks formatting, and runs clippy and rustdoc with warnings as errors.
 pub(crate) fn main(workspace: &Workspace) -> ExitCode {
     let mut report = Report::new(true);
     for (name, args) in [
         ("format", FORMAT),
         ("clippy", CLIPPY),
         ("clippy, BPF programs", CLIPPY_BPF),
+        ("documentation", DOCUMENTATION),
     ] {
         report.step(name, || {
-            process::run(workspace.cargo().args(args))?;
+            let mut cargo = workspace.cargo();
+            process::run(cargo.args(args).env("RUSTDOCFLAGS", DOCUMENTATION_FLAGS))?;
             Ok(Outcome::Done("clean".to_owned()))
         });
     }

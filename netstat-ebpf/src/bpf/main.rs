@@ -12,8 +12,6 @@
     clippy::inline_always,
     clippy::needless_pass_by_value
 )]
-
-mod connect;
 mod end;
 mod figures_iter;
 mod file_iter;
@@ -22,6 +20,7 @@ mod kernel;
 mod mark;
 mod minisock;
 mod news;
+mod port;
 mod request;
 mod ring;
 mod seq;

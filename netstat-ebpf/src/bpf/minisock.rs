@@ -4,7 +4,6 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::bpf_probe_read_kernel,
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
@@ -12,7 +11,7 @@ use netstat_ebpf::wire::{cause, change, form};
 
 use crate::{
     kernel::{at, load},
-    news::{self, News},
+    news::{self, End, News},
     socket::{TCP_TIME_WAIT, describe_common},
 };
 
@@ -62,21 +61,24 @@ pub fn minisock_segment(ctx: FExitContext) -> i32 {
 #[fentry(function = "tw_timer_handler")]
 pub fn minisock_expired(ctx: FEntryContext) -> i32 {
     let timer: *const u8 = ctx.arg(0);
+    // The timer is a member of the minisock.
     let tw = timer.wrapping_sub(at!(tw_timer) as usize);
-    let cookie = tw.wrapping_add(at!(skc_cookie) as usize).cast::<u64>();
-    // SAFETY: the helper checks the address, which the verifier cannot: the timer is a member of the minisock.
-    if let Ok(cookie) = unsafe { bpf_probe_read_kernel(cookie) } {
-        news::tell_gone(form::MINISOCK, cookie, cause::EXPIRED);
-    }
-    0
+    ended(tw.cast(), cause::EXPIRED)
 }
 
 /// Somebody ends it early: a SYN or a `connect` that takes its ends over, a RST, the end of its namespace.
 #[fentry(function = "inet_twsk_deschedule_put")]
 pub fn minisock_descheduled(ctx: FEntryContext) -> i32 {
-    let tw: *const c_void = ctx.arg(0);
-    // SAFETY: the first argument is an `inet_timewait_sock`.
-    let cookie = unsafe { load::<u64>(tw, at!(skc_cookie)) };
-    news::tell_gone(form::MINISOCK, cookie, cause::UNKNOWN);
+    ended(ctx.arg(0), cause::UNKNOWN)
+}
+
+#[inline(always)]
+fn ended(tw: *const c_void, cause: u8) -> i32 {
+    let end = End {
+        form: form::MINISOCK,
+        cause,
+        tries: 0,
+    };
+    news::tell_gone(tw, end);
     0
 }

@@ -5,7 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use netstat_ebpf::wire::{Socket, SocketGone, SocketNews, kind, lost};
 
-use crate::ring;
+use crate::{
+    kernel::{at, probe},
+    ring,
+};
 
 /// What is to be told of a sock.
 #[derive(Clone, Copy)]
@@ -39,23 +42,36 @@ pub unsafe fn tell(sk: *const c_void, news: News, describe: unsafe fn(*const c_v
     entry.submit(0);
 }
 
-/// Reports that the `form` with this cookie ends, and of what `cause`; without a cookie nobody has ever heard of it.
+/// What ends, and of what.
+#[derive(Clone, Copy)]
+pub struct End {
+    pub form: u8,
+    pub cause: u8,
+    pub tries: u8,
+}
+
+/// Reports the `end` of the sock `sk`; without a cookie nobody has ever heard of it. Goes through helpers, since the
+/// verifier does not know every such pointer.
 #[inline(always)]
-pub fn tell_gone(form: u8, cookie: u64, cause: u8) {
-    if cookie == 0 {
+pub fn tell_gone(sk: *const c_void, end: End) {
+    let Some(cookie) = probe::<u64>(sk, at!(skc_cookie)).filter(|cookie| *cookie != 0) else {
         return;
-    }
+    };
     let Some(mut entry) = ring::reserve::<SocketGone>(lost::NEWS) else {
         return;
     };
     entry.write(SocketGone {
         kind: kind::SOCKET_GONE,
-        form,
-        cause,
-        reserved: [0; 2],
+        form: end.form,
+        cause: end.cause,
+        tries: end.tries,
+        reserved: 0,
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_boot_ns() },
         cookie,
+        local_port: probe(sk, at!(skc_num)).unwrap_or(0),
+        remote_port: u16::from_be(probe(sk, at!(skc_dport)).unwrap_or(0)),
+        padding: 0,
     });
     entry.submit(0);
 }

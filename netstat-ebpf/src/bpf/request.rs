@@ -2,13 +2,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{macros::fentry, programs::FEntryContext};
-use netstat_ebpf::wire::{cause, change, form};
+use aya_ebpf::{helpers::generated::bpf_jiffies64, macros::fentry, programs::FEntryContext};
+use netstat_ebpf::{
+    fields::ABSENT,
+    wire::{cause, change, form},
+};
 
 use crate::{
-    kernel::{at, load, load_optional},
-    news::{self, News},
-    socket::{IPPROTO_TCP, TCP_SYN_RECV, describe_common},
+    kernel::{at, load, load_optional, probe, probe_bits},
+    news::{self, End, News},
+    socket::{IPPROTO_TCP, TCP_LISTEN, TCP_SYN_RECV, describe_common},
 };
 
 /// A SYN has come, and the handshake is to be remembered: before anybody can find it and complete it.
@@ -51,8 +54,38 @@ fn freed(ctx: &FEntryContext) -> i32 {
         // Its child goes on under its cookie, and the tracepoint tells of that.
         let child = load_optional::<*const c_void>(request, at!(request_child));
         if child.is_none_or(<*const c_void>::is_null) {
-            news::tell_gone(form::REQUEST, load(request, at!(skc_cookie)), cause::UNKNOWN);
+            let end = End {
+                form: form::REQUEST,
+                cause: why(request),
+                tries: probe_bits(request, at!(request_timeouts)).unwrap_or(0),
+            };
+            news::tell_gone(request, end);
         }
     }
     0
+}
+
+/// Why a request sock is freed, if that is certain. What `reqsk_timer_handler` ends is past its timer's time; everybody
+/// else stops the timer before that. A client that has answered, and is kept out until it sends data or is let in, has not
+/// left the SYN-ACK without an answer.
+#[inline(always)]
+fn why(request: *const c_void) -> u8 {
+    // The listener is let go after this (`__reqsk_free`).
+    let listener = probe::<*const c_void>(request, at!(request_listener));
+    let listener_state = listener.and_then(|listener| probe::<u8>(listener, at!(skc_state)));
+    if listener_state.is_some_and(|state| state != TCP_LISTEN) {
+        return cause::LISTENER_GONE;
+    }
+    if at!(request_timer) == ABSENT || at!(timer_expires) == ABSENT {
+        return cause::UNKNOWN;
+    }
+    let due = probe::<u64>(request, at!(request_timer) + at!(timer_expires)).unwrap_or(0);
+    let waits = probe_bits(request, at!(request_acked)) == Some(0);
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_jiffies64() };
+    if waits && due != 0 && due <= now {
+        cause::EXPIRED
+    } else {
+        cause::UNKNOWN
+    }
 }

@@ -17,6 +17,7 @@ pub const TCP_SYN_SENT: u8 = 2;
 pub const TCP_SYN_RECV: u8 = 3;
 pub const TCP_TIME_WAIT: u8 = 6;
 pub const TCP_CLOSE: u8 = 7;
+pub const TCP_LISTEN: u8 = 10;
 
 /// Writes what `struct sock_common` tells, which a full sock, a minisock and a request sock all begin with.
 ///

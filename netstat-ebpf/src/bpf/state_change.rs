@@ -17,14 +17,13 @@ use crate::{
     end, interrupted,
     kernel::{at, load},
     ring,
-    socket::{IPPROTO_TCP, TCP_CLOSE, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
+    socket::{IPPROTO_TCP, TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
 };
 
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_FIN_WAIT1: u8 = 4;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LAST_ACK: u8 = 9;
-const TCP_LISTEN: u8 = 10;
 
 /// `enum sock_flags`, unchanged since 2.6.
 const SOCK_DEAD: u64 = 1 << 0;

@@ -90,8 +90,10 @@ pub mod change {
 pub mod cause {
     /// The hook does not say.
     pub const UNKNOWN: u8 = 0;
-    /// Its time is over.
+    /// Its time is over: of a minisock; or of a request sock whose SYN-ACK nobody has answered.
     pub const EXPIRED: u8 = 1;
+    /// The listener of a request sock listens no more.
+    pub const LISTENER_GONE: u8 = 2;
 }
 
 /// What a [`SocketMark`] tells: [`SocketMark::mark`].
@@ -326,12 +328,21 @@ pub struct SocketGone {
     pub form: u8,
     /// One of [`cause`].
     pub cause: u8,
+    /// How often a request sock's SYN-ACK was sent again; else zero.
+    pub tries: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// When the hook was passed.
     pub time: u64,
     /// `sock_gen_cookie`; 0 when the sock has none, and so was never reported.
     pub cookie: u64,
+    /// Its ports in host order: a socket that is used again shares its cookie with the minisocks of its connections
+    /// before.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// One file descriptor that holds a TCP or MPTCP socket, as `iter/task_file` found it.

@@ -3,7 +3,7 @@
 use netstate::{
     clock::Ktime,
     connection::{Endpoint, OwnerSource, SkAddr},
-    facts::{Form, SocketGone, SocketNews, Standing, StateEvent, Totals},
+    facts::{Form, Gone, SocketGone, SocketNews, Standing, StateEvent, Totals},
     tcp::TcpState::{
         self, Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
     },
@@ -80,7 +80,8 @@ impl Stage {
                 time,
                 cookie: cookie(number),
                 form: Form::Minisock,
-                expired: true,
+                ports: connection(number).ports(),
+                why: Some(Gone::Expired),
             }),
         }
     }

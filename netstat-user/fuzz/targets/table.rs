@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Standing, Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{Form, Gone, Occurrence, Queues, Sighting, Standing, SocketGone, SocketMark, SocketNews, StateEvent},
     sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState,
@@ -94,13 +94,13 @@ impl World {
                 self.table.apply_news(&news, &mut self.out);
             }
             3 => {
-                let cookie = connection.cookie;
-                let expired = flags & 8 != 0;
                 let gone = SocketGone {
                     time,
-                    cookie,
+                    cookie: connection.cookie,
                     form,
-                    expired,
+                    ports: connection.ports(),
+                    why: [None, Some(Gone::Expired), Some(Gone::Unanswered(flags)), Some(Gone::ListenerGone)]
+                        [usize::from(flags >> 3 & 3)],
                 };
                 self.table.apply_gone(&gone, &mut self.out);
             }

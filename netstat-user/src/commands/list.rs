@@ -33,16 +33,35 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         as_is: false,
     };
     let mut source = Source::find(socket, args.alone).await?;
-    let (clock, snapshot) = source.rows(&query).await?;
     let mut names = Names::read();
-    tell_missing(&snapshot.about, &mut names);
-    let mut rows = snapshot.rows;
-    rows.retain(|row| which.includes(row.state) && wants_family(args, row.connection.family));
-    netstat::sort(&mut rows);
-    let mut out = output::stdout();
+    let wanted = |row: &RowView| which.includes(row.state) && wants_family(args, row.connection.family);
     // netstat has no column for namespaces, and needs none: it shows one.
     let places = netns.is_none();
-    let written = write(&mut out, &rows, clock, which, args, places, &mut names);
+    let columns = columns(args);
+    let mut out = output::stdout();
+    if args.numeric && !args.json {
+        // Nothing has to be known of the rows together, so each becomes a line while others are under way.
+        let mut table = netstat::Table::new(columns, netstat::Names::default());
+        let take = |mut rows: Vec<RowView>| {
+            rows.retain(wanted);
+            table.add(&rows, places.then_some(&mut names));
+        };
+        let (_, about) = source.rows_in_parts(&query, take).await?;
+        tell_missing(&about, &mut names);
+        let written = table.write(&mut out, which, places);
+        return output::written(written.and_then(|()| out.flush()));
+    }
+    let (clock, snapshot) = source.rows(&query).await?;
+    tell_missing(&snapshot.about, &mut names);
+    let mut rows = snapshot.rows;
+    rows.retain(wanted);
+    let written = if args.json {
+        write_json(&mut out, &rows, clock, &mut names)
+    } else {
+        let mut table = netstat::Table::new(columns, netstat::Names::of(&rows));
+        table.add(&rows, places.then_some(&mut names));
+        table.write(&mut out, which, places)
+    };
     output::written(written.and_then(|()| out.flush()))
 }
 
@@ -78,31 +97,21 @@ fn wants_family(args: &ListArgs, family: Family) -> bool {
     }
 }
 
-fn write(
-    out: &mut impl Write,
-    rows: &[RowView],
-    clock: WallClock,
-    which: netstat::Which,
-    args: &ListArgs,
-    places: bool,
-    names: &mut Names,
-) -> io::Result<()> {
-    if args.json {
-        let mut labels = Labels::new();
-        rows.iter()
-            .try_for_each(|row| json::row(out, row, names, &mut labels, clock))?;
-        if labels.refused() > 0 {
-            eprintln!("netstate: {}", unreadable(labels.refused()));
-        }
-        return Ok(());
-    }
-    let columns = netstat::Columns {
+fn columns(args: &ListArgs) -> netstat::Columns {
+    netstat::Columns {
         extend: args.extend,
         programs: args.programs,
         timers: args.timers,
         wide: args.wide,
         numeric: args.numeric,
-    };
-    let names = places.then_some(names);
-    netstat::table(out, rows, which, columns, names)
+    }
+}
+
+fn write_json(out: &mut impl Write, rows: &[RowView], clock: WallClock, names: &mut Names) -> io::Result<()> {
+    let mut labels = Labels::new();
+    netstat::sorted(rows).try_for_each(|row| json::row(out, row, names, &mut labels, clock))?;
+    if labels.refused() > 0 {
+        eprintln!("netstate: {}", unreadable(labels.refused()));
+    }
+    Ok(())
 }

@@ -55,6 +55,20 @@ impl Source {
         }
     }
 
+    /// The same, but for the rows, of which each part is given to `take` as it comes.
+    pub(super) async fn rows_in_parts(
+        &mut self,
+        query: &RowQuery,
+        mut take: impl FnMut(Vec<RowView>),
+    ) -> anyhow::Result<(WallClock, About)> {
+        if let Self::Daemon(client) = self {
+            return Ok(client.rows_in_parts(query.clone(), take).await?);
+        }
+        let (clock, snapshot) = self.rows(query).await?;
+        take(snapshot.rows);
+        Ok((clock, snapshot.about))
+    }
+
     /// What is remembered of connections; without anybody who has watched, nothing is.
     pub(super) async fn histories(&mut self, query: &HistoryQuery) -> anyhow::Result<Histories> {
         match self {
@@ -73,7 +87,11 @@ async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
 }
 
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
-    let mut walker = Walker::new(loader::iterators()?);
+    let needs = loader::Needs {
+        figures: query.figures,
+        files: query.holders,
+    };
+    let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
     let mut fold = |outcome| match outcome {
@@ -104,7 +122,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let wanted = table.rows().filter(|row| query.wants(row));
     Ok(Snapshot {
         rows: wanted
-            .map(|row| RowView::new(row, now).with_figures(&figures))
+            .map(|row| RowView::answering(query, row, &figures, now))
             .collect(),
         about: About {
             unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,

@@ -13,7 +13,7 @@ use crate::{
         self, Answer, BadGreeting, FIGURED_ROWS_PER_FRAME, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER,
         LONGEST_QUESTION, Question, ROWS_PER_FRAME,
     },
-    view::{HistoryQuery, RowQuery, Snapshot, WatchQuery},
+    view::{HistoryQuery, RowPart, RowQuery, WatchQuery},
 };
 
 /// A client that has not asked anything for this long is gone, or never was one.
@@ -112,19 +112,25 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
     let figures = query.figures;
-    match handle.rows(query).await? {
-        Ok(Snapshot { rows, about }) => {
-            let part = if figures {
-                FIGURED_ROWS_PER_FRAME
-            } else {
-                ROWS_PER_FRAME
-            };
-            for part in rows.chunks(part) {
-                in_time(answer(frames, &Answer::Rows(part.to_vec()))).await?;
+    let most = if figures {
+        FIGURED_ROWS_PER_FRAME
+    } else {
+        ROWS_PER_FRAME
+    };
+    let mut parts = handle.parts(query).await?;
+    loop {
+        match parts.next().await? {
+            Ok(RowPart::Rows(rows)) => {
+                for rows in rows.chunks(most) {
+                    let frame = protocol::encode_rows(rows)?;
+                    in_time(async { Ok(frames.send(frame).await?) }).await?;
+                }
             }
-            in_time(answer(frames, &Answer::End(handle.clock(), about))).await
+            Ok(RowPart::End(about)) => {
+                return in_time(answer(frames, &Answer::End(handle.clock(), about))).await;
+            }
+            Err(why) => return in_time(answer(frames, &Answer::Failed(why))).await,
         }
-        Err(why) => in_time(answer(frames, &Answer::Failed(why))).await,
     }
 }
 

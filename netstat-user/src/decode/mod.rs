@@ -15,7 +15,7 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
     facts::{
-        Fence, Figures, Form, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews,
+        Fence, Figures, Form, Gone, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews,
         Standing, StateEvent, Totals,
     },
     tcp::{TcpState, UnknownState},
@@ -47,6 +47,9 @@ pub enum DecodeError {
     /// Something happened that is not known here.
     #[error("unknown mark {0}")]
     Mark(u8),
+    /// A sock ends of a cause that is not known here.
+    #[error("unknown cause of an end {0}")]
+    Cause(u8),
 }
 
 /// A record of the event ring.
@@ -274,11 +277,19 @@ fn news(news: &wire::SocketNews) -> Result<SocketNews, DecodeError> {
 }
 
 fn gone(gone: &wire::SocketGone) -> Result<SocketGone, DecodeError> {
+    let form = known_form(gone.form)?;
     Ok(SocketGone {
         time: Ktime(gone.time),
         cookie: Cookie(gone.cookie),
-        form: known_form(gone.form)?,
-        expired: gone.cause == wire::cause::EXPIRED,
+        form,
+        ports: (gone.local_port, gone.remote_port),
+        why: match (gone.cause, form) {
+            (wire::cause::UNKNOWN, _) => None,
+            (wire::cause::EXPIRED, Form::Request) => Some(Gone::Unanswered(gone.tries)),
+            (wire::cause::EXPIRED, _) => Some(Gone::Expired),
+            (wire::cause::LISTENER_GONE, _) => Some(Gone::ListenerGone),
+            (other, _) => return Err(DecodeError::Cause(other)),
+        },
     })
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::questions::Reply;
+use super::questions::Parts;
 use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
-    view::{About, RowQuery, RowView, Snapshot},
+    view::{About, RowPart, RowQuery, RowView},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -19,8 +19,8 @@ struct Copy {
     query: RowQuery,
     figures: Arc<FigureSet>,
     at: usize,
-    snapshot: Snapshot,
-    reply: Reply<Snapshot>,
+    about: About,
+    reply: Parts,
 }
 
 /// The snapshots under way.
@@ -33,26 +33,17 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(
-        &mut self,
-        query: RowQuery,
-        about: About,
-        figures: Arc<FigureSet>,
-        reply: Reply<Snapshot>,
-    ) {
+    pub(super) fn add(&mut self, query: RowQuery, about: About, figures: Arc<FigureSet>, reply: Parts) {
         self.0.push(Copy {
             query,
             figures,
             at: 0,
-            snapshot: Snapshot {
-                rows: Vec::new(),
-                about,
-            },
+            about,
             reply,
         });
     }
 
-    /// Copies one part for each; hands over those that are complete.
+    /// Copies one part for each, and hands it over.
     pub(super) fn advance(&mut self, table: &Table, now: Ktime) {
         for mut copy in std::mem::take(&mut self.0) {
             if copy.reply.is_closed() {
@@ -60,13 +51,17 @@ impl Copies {
             }
             let Some(part) = table.part(copy.at, PART) else {
                 // Whoever asked may have gone since.
-                let _ = copy.reply.send(Ok(copy.snapshot));
+                let _ = copy.reply.send(Ok(RowPart::End(copy.about)));
                 continue;
             };
             // A row that the sweep for this very answer did not find is not there.
             let wanted = part.filter(|row| !row.doubtful() && copy.query.wants(row));
-            let rows = &mut copy.snapshot.rows;
-            rows.extend(wanted.map(|row| RowView::new(row, now).with_figures(&copy.figures)));
+            let rows: Vec<_> = wanted
+                .map(|row| RowView::answering(&copy.query, row, &copy.figures, now))
+                .collect();
+            if !rows.is_empty() {
+                let _ = copy.reply.send(Ok(RowPart::Rows(rows)));
+            }
             copy.at += PART;
             self.0.push(copy);
         }

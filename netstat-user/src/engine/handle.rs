@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{SteadyClock, WallClock},
     connection::Netns,
-    view::{Histories, HistoryQuery, RowQuery, Snapshot, Stats},
+    view::{Histories, HistoryQuery, RowPart, RowQuery, Snapshot, Stats},
 };
 
 /// What can be asked.
@@ -29,6 +29,22 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tracer has stopped")]
 pub struct EngineGone;
+
+/// The parts of an answer.
+#[derive(Debug)]
+pub struct RowParts(mpsc::UnboundedReceiver<Result<RowPart, String>>);
+
+impl RowParts {
+    /// The next part, until one says that it is the last. The inner error says why the kernel could not be asked, and is
+    /// the last as well.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn next(&mut self) -> Result<Result<RowPart, String>, EngineGone> {
+        self.0.recv().await.ok_or(EngineGone)
+    }
+}
 
 /// Asks the engine, and listens to it.
 #[derive(Debug, Clone)]
@@ -63,8 +79,27 @@ impl Handle {
     ///
     /// [`EngineGone`].
     pub async fn rows(&self, query: RowQuery) -> Result<Result<Snapshot, String>, EngineGone> {
-        self.ask(|reply| Request::Look(Question::Rows(query, reply)))
-            .await
+        let mut parts = self.parts(query).await?;
+        let mut snapshot = Snapshot::default();
+        loop {
+            match parts.next().await? {
+                Ok(RowPart::Rows(rows)) => snapshot.rows.extend(rows),
+                Ok(RowPart::End(about)) => return Ok(Ok(Snapshot { about, ..snapshot })),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+    }
+
+    /// The same in parts, as they come out of the table.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineGone`].
+    pub async fn parts(&self, query: RowQuery) -> Result<RowParts, EngineGone> {
+        let (reply, parts) = mpsc::unbounded_channel();
+        let request = Request::Look(Question::Rows(query, reply));
+        self.asking.send(request).await.map_err(|_| EngineGone)?;
+        Ok(RowParts(parts))
     }
 
     /// Whether there is such a namespace. The inner error says that there is none, and which there are.

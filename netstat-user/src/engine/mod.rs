@@ -27,7 +27,7 @@ use std::{
 
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
-pub use handle::{EngineGone, Handle};
+pub use handle::{EngineGone, Handle, RowParts};
 pub use recorder::Recording;
 pub use stream::Subscription;
 
@@ -297,6 +297,9 @@ impl Core {
             _ => {}
         }
         self.blind = blind;
+        if self.table.is_expecting(Ktime::now()) {
+            self.sweeps.missing(Instant::now());
+        }
     }
 
     /// Tells of the ends that have waited long enough for what says whose they were.

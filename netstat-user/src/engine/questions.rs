@@ -1,21 +1,24 @@
 //! What can be asked of the engine that takes a sweep first.
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     connection::Netns,
     sweeper::Figuring,
-    view::{Histories, HistoryQuery, RowQuery, Snapshot},
+    view::{Histories, HistoryQuery, RowPart, RowQuery},
 };
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, String>>;
 
+/// Where the parts of an answer go, which has no more of them than the table has rows.
+pub(super) type Parts = mpsc::UnboundedSender<Result<RowPart, String>>;
+
 /// A question that waits for a sweep which starts after it was asked.
 #[derive(Debug)]
 pub(super) enum Question {
     /// The rows.
-    Rows(RowQuery, Reply<Snapshot>),
+    Rows(RowQuery, Parts),
     /// Histories.
     Histories(HistoryQuery, Reply<Histories>),
     /// Whether there is such a namespace.

@@ -115,6 +115,11 @@ impl Sweeps {
         self.urgent = unsettled.urgent;
     }
 
+    /// Something has come up that no row stands for yet.
+    pub(super) fn missing(&mut self, now: Instant) {
+        self.schedule.unsettled(now);
+    }
+
     /// As [`Schedule::settling`].
     pub(super) fn settling(&self, coverage: Coverage) -> Duration {
         self.schedule.settling(coverage)

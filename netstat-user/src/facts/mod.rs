@@ -150,8 +150,21 @@ pub struct SocketGone {
     pub cookie: Cookie,
     /// What the kernel kept it in; its connection may go on in another.
     pub form: Form,
-    /// Its time was over. If not, the hook does not say why it ends.
-    pub expired: bool,
+    /// Its ports: this host's, and the peer's.
+    pub ports: (u16, u16),
+    /// Why, if the hook says.
+    pub why: Option<Gone>,
+}
+
+/// Why a minisock or request sock ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gone {
+    /// A minisock's time is over.
+    Expired,
+    /// Nobody has answered a request sock's SYN-ACK, which was sent again so often.
+    Unanswered(u8),
+    /// A request sock's listener listens no more.
+    ListenerGone,
 }
 
 /// The structure that the kernel keeps a socket in.

@@ -1,6 +1,6 @@
 //! Which sockets a user wants to see: the words of `netstate list` and `netstate watch`, as a small program.
 //!
-//! A [`Filter`] comes from a user's words ([`parse`]) or out of a client's frame. Neither is trusted: a program is
+//! A [`Filter`] comes from a user's words ([`parse()`]) or out of a client's frame. Neither is trusted: a program is
 //! checked before it is one, has no nesting that could exhaust the stack, and is run without any memory of its own.
 
 mod address;

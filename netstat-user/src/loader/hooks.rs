@@ -42,6 +42,12 @@ const HOOKS: &[Hook] = &[
     hook("connecting_v4", Subject::Ports, Place::Exit, &["tcp_v4_connect"]),
     hook("connecting_v6", Subject::Ports, Place::Exit, &["tcp_v6_connect"]),
     hook(
+        "listening",
+        Subject::Ports,
+        Place::Exit,
+        &["inet_csk_listen_start"],
+    ),
+    hook(
         "request_hashed",
         Subject::Requests,
         Place::Entry,

@@ -66,7 +66,7 @@ pub struct Tracer {
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
     let (mut ebpf, btf) = load_object(ring_bytes)?;
-    let optional = load_iterators(&mut ebpf, &btf)?;
+    let optional = load_iterators(&mut ebpf, &btf, Needs::ALL)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
@@ -90,14 +90,30 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
     })
 }
 
+/// Which of the iterators that can be done without are loaded: the kernel takes milliseconds to verify one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The one that reads figures.
+    pub figures: bool,
+    /// The one for files.
+    pub files: bool,
+}
+
+impl Needs {
+    const ALL: Self = Self {
+        figures: true,
+        files: true,
+    };
+}
+
 /// Loads the iterators alone: enough for one snapshot.
 ///
 /// # Errors
 ///
 /// [`LoadError`].
-pub fn iterators() -> Result<Iterators, LoadError> {
+pub fn iterators(needs: Needs) -> Result<Iterators, LoadError> {
     let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
-    let optional = load_iterators(&mut ebpf, &btf)?;
+    let optional = load_iterators(&mut ebpf, &btf, needs)?;
     Ok(Iterators { ebpf, optional })
 }
 
@@ -114,15 +130,15 @@ pub fn check_fields() -> Result<Vec<String>, LoadError> {
 const SMALLEST_RING: u32 = 4096;
 
 fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
-    let offsets = btf::offsets()?;
-    let btf = Btf::from_sys_fs().map_err(|error| LoadError::BadBtf(error.to_string()))?;
+    let kernel = btf::kernel()?;
     let ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
-        .override_global("OFFSETS", offsets.as_bytes(), true)
+        // The object has no relocations that would take it.
+        .btf(None)
+        .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
         .map_err(|error| LoadError::object(&error))?;
-    Ok((ebpf, btf))
+    Ok((ebpf, kernel.functions))
 }
 
 /// Iterators that can be done without: why the kernel has not taken them.
@@ -135,11 +151,18 @@ struct Optional {
 }
 
 /// Loads the iterators.
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf) -> Result<Optional, LoadError> {
+fn load_iterators(ebpf: &mut Ebpf, btf: &Btf, needs: Needs) -> Result<Optional, LoadError> {
     load_iterator(ebpf, btf, SOCKETS)?;
+    let mut load = |needed, iterator| {
+        if needed {
+            load_iterator(ebpf, btf, iterator)
+        } else {
+            Err(LoadError::other("cannot walk", &"its program was not asked for"))
+        }
+    };
     Ok(Optional {
-        figures: load_iterator(ebpf, btf, FIGURES),
-        files: load_iterator(ebpf, btf, FILES),
+        figures: load(needs.figures, FIGURES),
+        files: load(needs.files, FILES),
     })
 }
 

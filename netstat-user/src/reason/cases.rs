@@ -376,6 +376,15 @@ fn minisocks() {
     let sweep = |form, state| of_minisock(state, form, Cause::Unknown, None);
     assert_eq!(sweep(Form::Full, Established), None);
     assert_eq!(sweep(Form::Request, SynRecv), None);
+    let half_open = |cause| of_minisock(SynRecv, Form::Request, cause, None);
+    assert_eq!(
+        half_open(Cause::Unanswered(5)),
+        Some(timed_out(Timeout::Handshake, 5))
+    );
+    assert_eq!(
+        half_open(Cause::ListenerGone),
+        Some(Reason::Abandoned(Abort::ListenerGone))
+    );
 }
 
 #[test]

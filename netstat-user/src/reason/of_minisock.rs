@@ -13,6 +13,10 @@ pub(crate) enum Cause {
     Unknown,
     /// Its timer ended it (`tw_timer_handler`).
     Expired,
+    /// Nobody has answered its SYN-ACK, which was sent again so often (`reqsk_timer_handler`).
+    Unanswered(u8),
+    /// Its listener listens no more.
+    ListenerGone,
     /// A new connection has its ends.
     Taken,
     /// Its namespace is gone (`inet_twsk_purge`).
@@ -39,6 +43,11 @@ pub(crate) fn of_minisock(
             tries: 0,
         }),
         (Form::Minisock, FinWait2, Cause::Answered) => Some(Reason::ResetByUs(Abort::DataAfterClose)),
+        (Form::Request, _, Cause::Unanswered(tries)) => Some(Reason::TimedOut {
+            what: Timeout::Handshake,
+            tries,
+        }),
+        (Form::Request, _, Cause::ListenerGone) => Some(Reason::Abandoned(Abort::ListenerGone)),
         (_, _, Cause::Namespace) => Some(Reason::NamespaceGone),
         _ => None,
     }
@@ -49,6 +58,6 @@ const fn closing(cause: Cause) -> Option<Closing> {
         Cause::Expired => Some(Closing::TimeWaitOver),
         Cause::Taken => Some(Closing::PortsTaken),
         Cause::Namespace => Some(Closing::NamespaceGone),
-        Cause::Unknown | Cause::Answered => None,
+        Cause::Unknown | Cause::Unanswered(_) | Cause::ListenerGone | Cause::Answered => None,
     }
 }

@@ -5,6 +5,8 @@
 //! of its own. After it: a socket that goes to CLOSE may have left a minisock behind, in TIME_WAIT or in
 //! FIN_WAIT2 (`tcp_time_wait`).
 
+use std::time::Duration;
+
 use super::{
     End, Ending, Table,
     row::{Row, Step},
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie},
+    connection::{Connection, Cookie, Netns},
     facts::{Form, StateEvent},
     reason::{Cause, Reason, of_event},
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
@@ -22,6 +24,15 @@ use crate::{
 
 /// More children than this are never between their first event and their second.
 const MOST_UNBORN: usize = 65_536;
+/// Without TCP Fast Open a child's next event comes at once.
+const HANDSHAKE: Duration = Duration::from_millis(50);
+
+/// The announcement of a child under its listener's cookie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Birth {
+    pub(super) time: Ktime,
+    pub(super) netns: Netns,
+}
 
 /// What has become of a connection once its event is over.
 #[derive(Clone, Copy)]
@@ -87,10 +98,10 @@ impl Table {
             return;
         }
         if !self.unborn.is_empty()
-            && let Some(born) = self.unborn.remove(&event.skaddr)
+            && let Some(birth) = self.unborn.remove(&event.skaddr)
             && event.from == SynRecv
         {
-            self.child(event, born, out);
+            self.child(event, birth.time, out);
         }
         match (event.from, event.to) {
             (_, Close) => {}
@@ -120,7 +131,19 @@ impl Table {
         if self.unborn.len() >= MOST_UNBORN {
             self.unborn.clear();
         }
-        self.unborn.insert(event.skaddr, event.time);
+        let birth = Birth {
+            time: event.time,
+            netns: event.connection.netns,
+        };
+        self.unborn.insert(event.skaddr, birth);
+    }
+
+    /// Whether a child was announced a while before `now` that has no row yet, since its cookie is not known: with TCP
+    /// Fast Open its next event can be long in coming, and a sweep finds it.
+    #[must_use]
+    pub fn is_expecting(&self, now: Ktime) -> bool {
+        let mut births = self.unborn.values();
+        births.any(|birth| birth.time.plus(HANDSHAKE) < now)
     }
 
     fn child(&mut self, event: &StateEvent, born: Ktime, out: &mut Vec<Transition>) {
@@ -195,6 +218,10 @@ impl Table {
     /// it has announced that does the kernel look whether the minisock is old enough to be replaced
     /// (`inet_hash_connect`); so the next event says, or a sweep.
     fn doubt_minisock(&mut self, connection: &Connection) {
+        // Where hooks tell, one that is replaced is announced (`inet_twsk_deschedule_put`).
+        if self.coverage().minisocks {
+            return;
+        }
         if let Some(tuple) = connection.tuple()
             && let Some(old) = self.store.minisock(&tuple)
         {

@@ -45,6 +45,7 @@ use crate::{
     sources::Coverage,
     tcp::TcpState,
 };
+use events::Birth;
 use news::Newborn;
 use past::Past;
 use slots::Place;
@@ -56,7 +57,7 @@ pub struct Table {
     store: Store,
     past: Past,
     /// Children that an older kernel announced under their listener's cookie: see [`events`].
-    unborn: HashMap<SkAddr, Ktime>,
+    unborn: HashMap<SkAddr, Birth>,
     /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
     departed: FxHashMap<Cookie, Ktime>,
     open_sweeps: usize,
@@ -181,7 +182,8 @@ impl Table {
 
     /// The namespaces in which something waits for a sweep.
     pub fn unsettled_namespaces(&self) -> impl Iterator<Item = Netns> {
-        self.store.unsettled_namespaces()
+        let births = self.unborn.values().map(|birth| birth.netns);
+        self.store.unsettled_namespaces().chain(births)
     }
 
     /// Ends a row: reports its last step and forgets it.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::Ktime,
     connection::Cookie,
-    facts::{Form, SocketGone, SocketNews, StateEvent},
+    facts::{Form, Gone, SocketGone, SocketNews, StateEvent},
     reason::Cause,
     tcp::TcpState::{self, Listen, SynRecv},
 };
@@ -50,10 +50,11 @@ impl Table {
         let end = End {
             time: gone.time,
             source: Source::Event,
-            cause: if gone.expired {
-                Cause::Expired
-            } else {
-                Cause::Unknown
+            cause: match gone.why {
+                None => Cause::Unknown,
+                Some(Gone::Expired) => Cause::Expired,
+                Some(Gone::Unanswered(tries)) => Cause::Unanswered(tries),
+                Some(Gone::ListenerGone) => Cause::ListenerGone,
             },
             earliest: None,
         };
@@ -61,25 +62,25 @@ impl Table {
     }
 
     /// The row of what has ended. A child that came of a request sock has its cookie, and so has a socket that is
-    /// used again: if that has left several minisocks behind, a sweep must say which one is gone.
+    /// used again, but not its form or its ports. If those are the same too, a sweep must say which one is gone.
     fn that_ended(&mut self, gone: &SocketGone) -> Option<Place> {
-        let place = self.store.find(gone.cookie);
-        let row = place.and_then(|place| self.store.at(place));
-        if row.is_some_and(|row| row.form == gone.form) && self.store.left(gone.cookie).is_empty() {
-            return place;
+        let own = self.store.find(gone.cookie);
+        let left = self.store.left(gone.cookie);
+        let all = left.iter().copied().chain(own);
+        let mut fit = all.filter(|place| {
+            let row = self.store.at(*place);
+            row.is_some_and(|row| row.form == gone.form && row.connection.ports() == gone.ports)
+        });
+        let (first, several) = (fit.next(), fit.next().is_some());
+        if !several {
+            return first;
         }
-        if gone.form != Form::Minisock {
-            return None;
+        // They have the same ports, on other addresses.
+        let doubtful: Vec<Place> = left.iter().copied().chain(own).collect();
+        for place in doubtful {
+            self.store.change(place, |row| row.confirm(false));
         }
-        match self.store.left(gone.cookie).to_vec()[..] {
-            [only] if row.is_none_or(|row| row.form != gone.form) => Some(only),
-            ref several => {
-                for place in several {
-                    self.store.change(*place, |row| row.confirm(false));
-                }
-                None
-            }
-        }
+        None
     }
 
     /// What has become of the minisock of a full sock that `event` closes, if hooks have told of one.

@@ -492,6 +492,7 @@ impl Row {
         let connecting = no_port && self.state == TcpState::SynSent;
         // `listen` without `bind` is announced before the kernel picks the port (`inet_csk_listen_start`).
         let listening = no_port && self.state == TcpState::Listen;
+        let portless = (connecting || listening) && !coverage.ports;
         let assumed = self.form == Form::Minisock && !self.confirmed();
         // Most peers close too: the step to TIME_WAIT is only a round trip away.
         let closing = self.form == Form::Minisock && self.state == TcpState::FinWait2;
@@ -500,7 +501,7 @@ impl Row {
             Form::Request => coverage.requests,
             Form::Minisock => coverage.minisocks,
         };
-        let missing = (connecting && !coverage.ports) || listening || (closing && !coverage.minisocks);
+        let missing = portless || (closing && !coverage.minisocks);
         if missing || assumed || self.missed > 0 {
             Settlement::Urgent
         } else if covered {

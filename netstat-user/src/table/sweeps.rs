@@ -88,7 +88,7 @@ impl Table {
     /// that, nobody can look, and minisocks are taken to last as long as they can.
     pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.release(start, out);
-        self.unborn.retain(|_, &mut born| born.plus(UNBORN) >= start);
+        self.unborn.retain(|_, birth| birth.time.plus(UNBORN) >= start);
         self.newborn
             .retain(|_, newborn| newborn.hashed.plus(NEWBORN) >= start);
         let walks = std::mem::take(&mut self.walks);
@@ -198,9 +198,9 @@ impl Table {
     fn discover(&mut self, seen: &Sighting, out: &mut Vec<Transition>) -> Row {
         if seen.form == Form::Full
             && seen.state == SynRecv
-            && let Some(born) = self.unborn.remove(&seen.skaddr)
+            && let Some(birth) = self.unborn.remove(&seen.skaddr)
         {
-            return self.recognise(seen, born, out);
+            return self.recognise(seen, birth.time, out);
         }
         let mut row = Row::found(seen, self.generation);
         if seen.form == Form::Request {

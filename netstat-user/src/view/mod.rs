@@ -6,6 +6,6 @@ mod stats;
 mod stream;
 
 pub use history::{Histories, HistoryQuery, HistoryView};
-pub use rows::{About, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept};
+pub use rows::{About, RowPart, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept};
 pub use stats::{Population, Stats};
 pub use stream::{Loss, StreamItem, WatchQuery};

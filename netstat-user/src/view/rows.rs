@@ -65,6 +65,19 @@ impl RowView {
         }
     }
 
+    /// As much of `row` as `query` asks for, with its figures out of `set`.
+    #[must_use]
+    pub fn answering(query: &RowQuery, row: &Row, set: &FigureSet, now: Ktime) -> Self {
+        let mut view = Self::new(row, now);
+        if !query.tells_owners() {
+            view.owners = Owners::default();
+        }
+        if query.figures {
+            view.figures = set.of(&view.connection, view.form);
+        }
+        view
+    }
+
     /// The same with its figures out of `set`.
     #[must_use]
     pub fn with_figures(self, set: &FigureSet) -> Self {
@@ -80,7 +93,8 @@ pub struct RowQuery {
     pub netns: Option<Netns>,
     /// Those that this matches; `None` for all.
     pub filter: Option<Filter>,
-    /// Look for the holders of the sockets first.
+    /// Look for the holders of the sockets first. Without this the answer has no owners, unless it is
+    /// [as the table has it](Self::as_is); the filter knows them nevertheless.
     pub holders: bool,
     /// Read the figures of the sockets too: timers, windows, round-trip times and the like.
     pub figures: bool,
@@ -89,12 +103,26 @@ pub struct RowQuery {
 }
 
 impl RowQuery {
+    /// Whether the answer has owners.
+    fn tells_owners(&self) -> bool {
+        self.holders || self.as_is
+    }
+
     /// Whether `row` is a part of the answer.
     #[must_use]
     pub fn wants(&self, row: &Row) -> bool {
         self.netns.is_none_or(|netns| netns == row.connection.netns)
             && self.filter.as_ref().is_none_or(|filter| filter.matches_row(row))
     }
+}
+
+/// A piece of the answer to a [`RowQuery`].
+#[derive(Debug)]
+pub enum RowPart {
+    /// Some of the rows.
+    Rows(Vec<RowView>),
+    /// There are no more; and what there is to know besides.
+    End(About),
 }
 
 /// The rows that answer a [`RowQuery`].

@@ -150,6 +150,11 @@ impl Violation {
     pub(super) fn is_silence(&self) -> bool {
         self.what.ends_with(NO_REASON)
     }
+
+    /// The same of one that may have been half open.
+    pub(super) fn is_silence_of_half_open(&self) -> bool {
+        self.is_silence() && self.what.contains(State::SYN_RECV.name())
+    }
 }
 
 /// What is wrong with an end that says nothing of why it came.

@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> Result<Report> {
     done.absorb(std::mem::take(&mut vanished.done));
     let gone = (vanished.namespaces.len(), vanished.kept.len());
     let silent = std::mem::take(&mut done.silent);
-    let mut trial = Trial::new(daemon.socket(), places, &vanished, first, silent);
+    let mut trial = Trial::new(daemon.socket(), places, &vanished, first, silent)?;
     let open = std::mem::take(&mut done.bag);
     let unasked = trial.unasked(&stream)?;
     let verified = watcher.finish()?;

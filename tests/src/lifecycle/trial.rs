@@ -53,6 +53,8 @@ pub(super) struct Trial<'a> {
     first: u64,
     /// Cookies of sockets whose end nobody can explain.
     silent: BTreeSet<u64>,
+    /// The ends of half-open connections are announced, which can have causes that nobody can tell from one another.
+    half_open: bool,
     /// Every namespace that the run made, by inode number.
     namespaces: Vec<u32>,
     /// Whether nothing can keep a namespace of the run when its sockets are closed.
@@ -69,18 +71,19 @@ impl<'a> Trial<'a> {
         vanished: &Vanished,
         first: u64,
         silent: Vec<u64>,
-    ) -> Self {
+    ) -> Result<Self> {
         let alive = places.iter().map(|place| place.inode);
-        Self {
+        Ok(Self {
             socket,
             first,
             silent: silent.into_iter().collect(),
+            half_open: stats::announces(socket, "requests")?,
             namespaces: alive.chain(vanished.namespaces.iter().copied()).collect(),
             places,
             clean: true,
             verdicts: Vec::new(),
             ghosts: Vec::new(),
-        }
+        })
     }
 
     /// What the table knew without being asked. Comes before any list, which would make it look.
@@ -214,7 +217,11 @@ impl<'a> Trial<'a> {
         }
         if complete {
             let violations = histories.violations(&self.namespaces, self.first);
-            let explicable = |one: &&&Violation| !one.is_silence() || !self.silent.contains(&one.cookie);
+            let explicable = |one: &&&Violation| {
+                let silent =
+                    self.silent.contains(&one.cookie) || self.half_open && one.is_silence_of_half_open();
+                !one.is_silence() || !silent
+            };
             let violated = violations
                 .iter()
                 .filter(explicable)

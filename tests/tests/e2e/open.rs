@@ -16,6 +16,7 @@ crate::tests![
     given_up_by_its_owner,
     half_open,
     half_open_gives_up,
+    half_open_without_its_listener,
     simultaneous_open,
     syn_cookies,
     fast_open,
@@ -144,8 +145,36 @@ fn half_open_gives_up() -> Result<()> {
     let path = watch.wait_for_path(row.cookie, &["LISTEN", "SYN_RECV", "CLOSE"])?;
     let source = daemon.source_of("requests")?;
     ensure!(path.iter().all(|step| step.source == source), "{path:#?}");
+    let end = path.last().context("no end")?;
+    // A sweep that does not find it cannot know why.
+    let reason = (source == "event").then_some("timed out");
+    ensure!(end.reason.as_deref() == reason, "{end:?}");
+    let detail = end.reason_detail.as_deref();
+    ensure!(
+        reason.is_none() || detail.is_some_and(|detail| detail.contains("SYN-ACK, 1 retransmission")),
+        "{end:?}"
+    );
     let rows = daemon.agrees(&link.right)?;
     ensure!(rows.len() == 1, "a listener alone, but {rows:?}");
+    Ok(())
+}
+
+/// A half-open connection does not outlast its listener for long: its timer finds that nobody listens.
+fn half_open_without_its_listener() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&link.right)?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    link.lose(Way::ToLeft)?;
+    let _socket = start_connecting(&link.left, listener.local_addr()?)?;
+    let row = daemon.wait_for_row(&link.right, "SYN_RECV", |row| row.state == "SYN_RECV")?;
+    drop(listener);
+    let path = watch.wait_for_path(row.cookie, &["LISTEN", "SYN_RECV", "CLOSE"])?;
+    let end = path.last().context("no end")?;
+    let told = daemon.source_of("requests")? == "event";
+    let reason = told.then_some("abandoned");
+    ensure!(end.reason.as_deref() == reason, "{end:?}");
+    ensure!(daemon.agrees(&link.right)?.is_empty(), "a row is left");
     Ok(())
 }
 

@@ -105,7 +105,8 @@ impl World {
                 time,
                 cookie: socket.connection.cookie,
                 form: socket.form,
-                expired: false,
+                ports: socket.connection.ports(),
+                why: None,
             }));
         }
     }

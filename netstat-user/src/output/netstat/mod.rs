@@ -1,0 +1,185 @@
+//! Rows in netstat's columns: what `netstat` of net-tools 2.10 prints, to the byte; but for the program's name,
+//! which is the kernel's.
+
+mod line;
+mod order;
+mod text;
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    net::IpAddr,
+    path::Path,
+};
+
+use super::names;
+use crate::{connection::Family, namespaces, tcp::TcpState, view::RowView};
+use order::Order;
+use text::Text;
+
+/// What to show of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are netstat's flags")]
+pub struct Columns {
+    /// User and inode.
+    pub extend: bool,
+    /// The process.
+    pub programs: bool,
+    /// The timer.
+    pub timers: bool,
+    /// Addresses in full.
+    pub wide: bool,
+    /// Numbers for names.
+    pub numeric: bool,
+}
+
+/// Which sockets are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Listeners and all others.
+    All,
+    /// Listeners.
+    Listeners,
+    /// All but listeners.
+    Others,
+}
+
+impl Which {
+    /// Whether a row in `state` is among them.
+    #[must_use]
+    pub fn includes(self, state: TcpState) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listeners => state == TcpState::Listen,
+            Self::Others => state != TcpState::Listen,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::All => "servers and established",
+            Self::Listeners => "only servers",
+            Self::Others => "w/o servers",
+        }
+    }
+}
+
+/// A table of rows, which can be added in parts: each is made a line of as it comes, and the lines are put in order at the
+/// end.
+#[derive(Debug)]
+pub struct Table {
+    columns: Columns,
+    names: Names,
+    text: Text,
+    /// Where each line ends.
+    ends: Vec<usize>,
+    order: Order,
+}
+
+impl Table {
+    /// A table without rows. In one that is not [numeric](Columns::numeric), `names` stand for numbers.
+    #[must_use]
+    pub fn new(columns: Columns, names: Names) -> Self {
+        Self {
+            columns,
+            names,
+            text: Text::default(),
+            ends: Vec::new(),
+            order: Order::default(),
+        }
+    }
+
+    /// Adds rows, with the namespace of each if there are `places` to call them by.
+    pub fn add(&mut self, rows: &[RowView], mut places: Option<&mut namespaces::Names>) {
+        // Of more than four billion rows, the rest would be numbered like the last.
+        self.order
+            .add(rows, u32::try_from(self.ends.len()).unwrap_or(u32::MAX));
+        for row in rows {
+            line::write(&mut self.text, row, self.columns, &self.names);
+            if let Some(places) = &mut places {
+                self.text.push(" ");
+                self.text.display(places.label(row.connection.netns));
+            }
+            self.text.push("\n");
+            self.ends.push(self.text.len());
+        }
+    }
+
+    /// Writes all of it; `places` says whether there is a column for namespaces.
+    ///
+    /// # Errors
+    ///
+    /// What `out` returns.
+    pub fn write(self, out: &mut impl Write, which: Which, places: bool) -> io::Result<()> {
+        let Self { columns, .. } = self;
+        writeln!(out, "Active Internet connections ({})", which.title())?;
+        write!(
+            out,
+            "Proto Recv-Q Send-Q Local Address           Foreign Address         State      "
+        )?;
+        if columns.extend {
+            write!(out, " User       Inode     ")?;
+        }
+        if columns.programs {
+            write!(out, " {:<20}", "PID/Program name")?;
+        }
+        if columns.timers {
+            write!(out, " Timer")?;
+        }
+        if places {
+            write!(out, " Namespace")?;
+        }
+        writeln!(out)?;
+        let text = self.text.bytes();
+        for number in self.order.sorted() {
+            let number = number as usize;
+            let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+            out.write_all(&text[start..self.ends[number]])?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows in the order in which a table has them.
+pub fn sorted(rows: &[RowView]) -> impl Iterator<Item = &RowView> {
+    let mut order = Order::default();
+    order.add(rows, 0);
+    order.sorted().filter_map(|number| rows.get(number as usize))
+}
+
+/// Names for the numbers of a table; none, as it begins.
+#[derive(Debug, Default)]
+pub struct Names {
+    services: HashMap<u16, String>,
+    users: HashMap<u32, String>,
+    hosts: HashMap<IpAddr, String>,
+    in_words: bool,
+}
+
+impl Names {
+    /// The names for what `rows` hold. This waits for the resolver.
+    #[must_use]
+    pub fn of(rows: &[RowView]) -> Self {
+        let ends = rows.iter().flat_map(|row| {
+            let connection = &row.connection;
+            [connection.local, connection.remote].map(|end| end.addr(connection.family))
+        });
+        Self {
+            services: names::services(Path::new("/etc/services")),
+            users: names::users(Path::new("/etc/passwd")),
+            hosts: names::hosts(ends.filter(|address| !address.is_unspecified())),
+            in_words: true,
+        }
+    }
+}
+
+/// What netstat calls TCP over a family.
+fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::Inet => "tcp ",
+        Family::Inet6 => "tcp6",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The order of the rows: IPv4 before IPv6 and listeners first, as netstat has it; then by address, which is more than it
+//! does.
+
+use crate::{
+    connection::{Endpoint, Family},
+    tcp::TcpState,
+    view::RowView,
+};
+
+/// Keys of rows, each with the number under which the row was added.
+///
+/// IPv4's are a fraction as long as those of IPv6, and sorted by themselves: on a large host it is the memory that they
+/// take which sorting them waits for.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    short: Vec<(Short, u32)>,
+    long: Vec<(Long, u32)>,
+}
+
+/// Listeners first, local address and port, remote address and port: 97 bits.
+type Short = [u64; 2];
+type Long = (bool, Endpoint, Endpoint);
+
+impl Order {
+    /// Adds rows, numbered from `first` on.
+    pub(super) fn add(&mut self, rows: &[RowView], first: u32) {
+        let before = (self.short.len(), self.long.len());
+        for (number, row) in (first..).zip(rows) {
+            let connection = &row.connection;
+            let later = row.state != TcpState::Listen;
+            match connection.family {
+                Family::Inet => self
+                    .short
+                    .push((short(later, connection.local, connection.remote), number)),
+                Family::Inet6 => self
+                    .long
+                    .push(((later, connection.local, connection.remote), number)),
+            }
+        }
+        // What comes in parts is sorted by the part while the next one is under way: `sort` only has to merge then.
+        self.short[before.0..].sort_unstable();
+        self.long[before.1..].sort_unstable();
+    }
+
+    /// The numbers of the rows in their order; of those that are equal, the first one first.
+    #[expect(
+        clippy::stable_sort_primitive,
+        reason = "it merges what is sorted already, which the other one does not"
+    )]
+    pub(super) fn sorted(mut self) -> impl Iterator<Item = u32> {
+        self.short.sort();
+        self.long.sort();
+        let short = self.short.into_iter().map(|(_, number)| number);
+        short.chain(self.long.into_iter().map(|(_, number)| number))
+    }
+}
+
+fn short(later: bool, local: Endpoint, remote: Endpoint) -> Short {
+    let [local_address, remote_address] = [local, remote].map(|end| {
+        let [.., a, b, c, d] = end.octets();
+        u64::from(u32::from_be_bytes([a, b, c, d]))
+    });
+    let [local_port, remote_port] = [local, remote].map(|end| u64::from(end.port().unwrap_or(0)));
+    [
+        u64::from(later) << 48 | local_address << 16 | local_port,
+        remote_address << 16 | remote_port,
+    ]
+}
