@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each benchmark takes what it needs")]
 
 mod lives;
+pub(crate) mod parts;
 
 use std::net::{IpAddr, Ipv4Addr};
 
