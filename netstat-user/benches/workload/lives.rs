@@ -2,7 +2,7 @@
 
 use netstate::{
     clock::Ktime,
-    connection::{Endpoint, OwnerSource, SkAddr},
+    connection::{Cookie, Endpoint, OwnerSource, SkAddr},
     facts::{Form, Gone, SocketGone, SocketNews, Standing, StateEvent, Totals},
     tcp::TcpState::{
         self, Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
@@ -20,6 +20,17 @@ pub(crate) enum Fact {
     News(SocketNews),
     /// A hook tells of a sock that ends.
     Gone(SocketGone),
+}
+
+impl Fact {
+    /// The socket that it is about.
+    pub(crate) fn cookie(&self) -> Cookie {
+        match self {
+            Self::State(event) => event.connection.cookie,
+            Self::News(news) => news.connection.cookie,
+            Self::Gone(gone) => gone.cookie,
+        }
+    }
 }
 
 /// A step of a life.

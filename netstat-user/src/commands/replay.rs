@@ -139,9 +139,7 @@ impl Replay {
     }
 
     fn fold(&mut self, facts: &[Fact], items: &mut Vec<StreamItem>) {
-        for fact in facts {
-            self.player.tell(fact, items);
-        }
+        self.player.tell_all(facts, items);
     }
 
     /// What it has taken, for people or in JSON.

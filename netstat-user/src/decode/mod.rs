@@ -67,6 +67,20 @@ pub enum RingRecord {
     Fence(Fence),
 }
 
+impl RingRecord {
+    /// The socket that it is about, if it is about one.
+    #[must_use]
+    pub const fn cookie(&self) -> Option<Cookie> {
+        match self {
+            Self::State(event) => Some(event.connection.cookie),
+            Self::News(news) => Some(news.connection.cookie),
+            Self::Gone(gone) => Some(gone.cookie),
+            Self::Mark(mark) => Some(mark.cookie),
+            Self::Fence(_) => None,
+        }
+    }
+}
+
 /// A record of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SweepRecord {

@@ -37,7 +37,7 @@ use crate::{
     loader::{EventRing, KernelLog, LoadError, Tracer},
     sources,
     sweeper::{self, Job, Outcome},
-    table::{ANSWER, Table, Transition},
+    table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
 };
 use copies::Copies;
@@ -102,6 +102,8 @@ struct Core {
     /// The time of the latest event that has been folded.
     latest: Ktime,
     counters: Counters,
+    /// Records out of the ring that are yet to be folded; empty between two batches, and kept for its memory.
+    taken: Vec<Result<RingRecord, DecodeError>>,
     /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
 }
@@ -141,6 +143,7 @@ impl Engine {
             untold: None,
             latest: Ktime(0),
             counters: Counters::new(ring_bytes, tracer.hooks),
+            taken: Vec::new(),
             fresh: Vec::new(),
         };
         let ring = tracer.events.readable()?;
@@ -210,11 +213,20 @@ impl Core {
     /// Folds what waits in the ring, at most [`BATCH`] records. Returns whether more may wait.
     fn drain(&mut self, ring: &mut EventRing) -> bool {
         let mut read = 0;
-        while read < BATCH
-            && let Some(record) = ring.take()
-        {
-            read += 1;
-            self.fold(record);
+        while read < BATCH {
+            let mut some = std::mem::take(&mut self.taken);
+            some.extend(std::iter::from_fn(|| ring.take()).take(AHEAD));
+            let over = some.len() < AHEAD;
+            read += some.len();
+            self.table
+                .look_ahead(some.iter().flatten().filter_map(RingRecord::cookie));
+            for record in some.drain(..) {
+                self.fold(record);
+            }
+            self.taken = some;
+            if over {
+                break;
+            }
         }
         self.release();
         self.tell_losses(read < BATCH);

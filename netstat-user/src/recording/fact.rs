@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Ktime,
-    connection::Netns,
+    connection::{Cookie, Netns},
     facts::{Holder, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
     table::Lost,
     view::Loss,
@@ -59,4 +59,18 @@ pub enum Fact {
     },
     /// The kernel had no room for some events.
     Unseen(Loss),
+}
+
+impl Fact {
+    /// The socket that it is about, if it is an event of one.
+    #[must_use]
+    pub const fn cookie(&self) -> Option<Cookie> {
+        match self {
+            Self::State(event) => Some(event.connection.cookie),
+            Self::News(news) => Some(news.connection.cookie),
+            Self::Gone(gone) => Some(gone.cookie),
+            Self::Mark(mark) => Some(mark.cookie),
+            _ => None,
+        }
+    }
 }

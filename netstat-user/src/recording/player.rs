@@ -6,7 +6,7 @@ use super::Fact;
 use crate::{
     facts::{Holder, HolderScan, Sighting},
     sources::Coverage,
-    table::{Lost, NamespaceSweep, Table, Transition},
+    table::{AHEAD, Lost, NamespaceSweep, Table, Transition},
     view::StreamItem,
 };
 
@@ -37,6 +37,16 @@ impl Player {
     #[must_use]
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Tells the table all of this, and adds what comes of it to `out`.
+    pub fn tell_all(&mut self, facts: &[Fact], out: &mut Vec<StreamItem>) {
+        for some in facts.chunks(AHEAD) {
+            self.table.look_ahead(some.iter().filter_map(Fact::cookie));
+            for fact in some {
+                self.tell(fact, out);
+            }
+        }
     }
 
     /// Tells the table one thing, and adds what comes of it to `out`.

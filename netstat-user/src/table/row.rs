@@ -172,6 +172,11 @@ impl Row {
         }
     }
 
+    /// Looks at each line of the cache that the row is in.
+    pub(super) fn glance(&self) -> u64 {
+        self.last_fact.0 ^ self.since.0 ^ u64::from(self.owners.is_open()) ^ u64::from(self.generation)
+    }
+
     /// Whether the state is older than [`Row::since`]: it was there when the row was first seen.
     #[must_use]
     pub const fn at_least(&self) -> bool {
