@@ -3,7 +3,10 @@
 
 mod figures;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use netstat_ebpf::wire::{self, form, kind};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -326,7 +329,7 @@ fn connection(socket: &wire::Socket) -> Result<Connection, DecodeError> {
         family,
         local: Endpoint::new(local, socket.local_port),
         remote: Endpoint::new(remote, socket.remote_port),
-        device: (socket.device != 0).then_some(socket.device),
+        device: NonZeroU32::new(socket.device),
         mptcp: socket.flags & wire::socket::MPTCP != 0,
     })
 }

@@ -10,10 +10,12 @@ mod handle;
 mod losses;
 mod places;
 mod questions;
+mod recorder;
 mod scans;
 mod searches;
 mod stream;
 mod sweeps;
+mod told;
 
 use std::{
     future::Future,
@@ -26,6 +28,7 @@ use std::{
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
 pub use handle::{EngineGone, Handle, RowParts};
+pub use recorder::Recording;
 pub use stream::Subscription;
 
 use crate::{
@@ -43,10 +46,12 @@ use handle::Request;
 use losses::LossWatch;
 use places::Places;
 use questions::Question;
+use recorder::Recorder;
 use scans::Scans;
 use searches::Searches;
 use stream::Publisher;
 use sweeps::Sweeps;
+use told::Told;
 
 /// Records folded before the engine looks at anything else.
 const BATCH: usize = 4096;
@@ -62,6 +67,9 @@ pub enum EngineError {
     /// The runtime or the system refused something.
     #[error("the tracer stopped: {0}; start it again")]
     Io(#[from] io::Error),
+    /// The recording could not be begun.
+    #[error("cannot begin the recording: {0}; is there room for it?")]
+    Recording(io::Error),
     /// The sweeper is gone.
     #[error("the tracer stopped: its sweeper has ended; start it again, and please report this")]
     SweeperGone,
@@ -78,7 +86,7 @@ pub struct Engine {
 
 /// The table and what drives it.
 struct Core {
-    table: Table,
+    table: Told,
     jobs: jobs::Sender<Job>,
     stream: Publisher,
     sweeps: Sweeps,
@@ -100,18 +108,27 @@ struct Core {
 
 impl Engine {
     /// Puts an attached tracer to work, with a ring of so many bytes, and so many for the histories of connections
-    /// that have ended. The engine runs in [`Engine::run`]; the handle asks it things.
+    /// that have ended. What the table is told goes to `recording`, too, if there is one. The engine runs in
+    /// [`Engine::run`]; the handle asks it things.
     ///
     /// # Errors
     ///
-    /// When a thread or a descriptor cannot be had.
-    pub fn new(tracer: Tracer, ring_bytes: u32, history_bytes: usize) -> Result<(Self, Handle), EngineError> {
+    /// When a thread or a descriptor cannot be had, or the recording cannot be begun.
+    pub fn new(
+        tracer: Tracer,
+        ring_bytes: u32,
+        history_bytes: usize,
+        recording: Option<Recording>,
+    ) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
         let stream = Publisher::new();
         let handle = Handle::new(asking, stream.readers());
+        let coverage = sources::coverage(&tracer.hooks);
+        let recorder = recording.map(|recording| Recorder::start(recording, coverage, handle.steady_clock()));
+        let recorder = recorder.transpose().map_err(EngineError::Recording)?;
         let core = Core {
-            table: Table::remembering(sources::coverage(&tracer.hooks), history_bytes),
+            table: Told::new(Table::remembering(coverage, history_bytes), recorder),
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
@@ -296,11 +313,13 @@ impl Core {
     fn publish(&mut self) {
         self.counters.transitions += self.fresh.len() as u64;
         self.stream.send(self.fresh.drain(..).map(StreamItem::Transition));
+        self.table.keep_up();
     }
 
     /// Tells of a loss once everything that happened before its end has been told; `drained` says that nothing waits.
     fn tell_losses(&mut self, drained: bool) {
         if let Some(loss) = self.untold.take_if(|loss| drained || loss.until < self.latest) {
+            self.table.lost(loss);
             self.stream.send([StreamItem::Lost(loss)]);
         }
     }

@@ -19,10 +19,12 @@ const LAST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The names of namespaces, read anew when they may have changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Names {
     names: HashMap<Netns, String>,
     read: Instant,
+    /// They are of another time or host, and stay.
+    told: bool,
 }
 
 impl Names {
@@ -32,7 +34,30 @@ impl Names {
         Self {
             names: read(),
             read: Instant::now(),
+            told: false,
         }
+    }
+
+    /// Names that were read elsewhere or before.
+    #[must_use]
+    pub fn told(names: impl IntoIterator<Item = (Netns, String)>) -> Self {
+        Self {
+            names: names.into_iter().collect(),
+            read: Instant::now(),
+            told: true,
+        }
+    }
+
+    /// All of them, by number.
+    #[must_use]
+    pub fn to_list(&self) -> Vec<(Netns, String)> {
+        let mut list: Vec<_> = self
+            .names
+            .iter()
+            .map(|(netns, name)| (*netns, name.clone()))
+            .collect();
+        list.sort_unstable();
+        list
     }
 
     /// The name of a namespace, if it has one.
@@ -42,7 +67,7 @@ impl Names {
         } else {
             AGAIN
         };
-        if self.read.elapsed() > last {
+        if !self.told && self.read.elapsed() > last {
             *self = Self::read();
         }
         self.names.get(&netns).map(String::as_str)

@@ -5,6 +5,9 @@
 //! - Who was known to hold the socket, and by a newer fact does not, is listed on as its last owner.
 //! - A connection that nobody has accepted is whoever's that holds the listener.
 
+mod packed;
+
+pub(crate) use packed::PackedOwners;
 use serde::{Deserialize, Serialize};
 
 use crate::{

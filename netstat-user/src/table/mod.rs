@@ -11,10 +11,13 @@
 
 mod events;
 mod holders;
+mod index;
 mod marks;
 mod news;
 mod past;
 mod row;
+mod slots;
+mod steps;
 mod store;
 mod sweeps;
 mod transition;
@@ -24,7 +27,8 @@ mod simulation;
 
 pub use marks::ANSWER;
 pub use past::{Ended, Ending};
-pub use row::{HISTORY, Mark, Row, Settlement, Step};
+pub use row::{Mark, Row, Settlement, Step};
+pub use steps::HISTORY;
 pub use store::Unsettled;
 pub use sweeps::{Lost, NamespaceSweep, SETTLING};
 pub use transition::{Source, Transition};
@@ -44,7 +48,7 @@ use crate::{
 use events::Birth;
 use news::Newborn;
 use past::Past;
-use row::Key;
+use slots::Place;
 use store::Store;
 
 /// All TCP sockets of the host.
@@ -131,7 +135,7 @@ impl Table {
 
     /// All rows.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.store.rows()
+        self.store.rows().map(|(_, row)| row)
     }
 
     /// The rows in places `from..from + count`, to walk the table in parts while it changes in between; no
@@ -183,8 +187,8 @@ impl Table {
     }
 
     /// Ends a row: reports its last step and forgets it.
-    fn end(&mut self, key: impl Into<Key>, step: End, out: &mut Vec<Transition>) {
-        let Some(mut row) = self.store.remove(key) else {
+    fn end(&mut self, place: Place, step: End, out: &mut Vec<Transition>) {
+        let Some(mut row) = self.store.remove(place) else {
             return;
         };
         let reason = of_minisock(row.state, row.form, step.cause, row.closed_by());
@@ -238,13 +242,13 @@ fn transition(row: &Row, time: Ktime, from: Option<TcpState>, to: TcpState, sour
         from,
         to,
         in_state: timed.then(|| time.since(row.since)),
-        at_least: timed && row.at_least,
+        at_least: timed && row.at_least(),
         source,
         earliest: None,
         reason: None,
-        owner: row.owners.first().copied(),
-        uid: row.uid,
-        cgroup: row.cgroup,
+        owner: row.owner(),
+        uid: row.uid(),
+        cgroup: row.cgroup(),
     }
 }
 
