@@ -37,4 +37,4 @@ pub mod view;
 
 // Benchmarks need these.
 #[cfg(test)]
-use stats_alloc as _;
+use {divan as _, stats_alloc as _};

@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod bytecode;
 mod fuzz;
+mod instructions;
 mod lint;
 mod manifest;
 mod packages;
@@ -41,6 +42,7 @@ enum Command {
     Test(test::Args),
     Vm(vm::Args),
     Fuzz(fuzz::Args),
+    Instructions(instructions::Args),
     /// Checks formatting, and runs clippy with every warning an error
     Lint,
 }
@@ -62,6 +64,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Test(args) => Ok(test::main(&workspace, &args)),
         Command::Vm(args) => vm::main(&workspace, &args),
         Command::Fuzz(args) => fuzz::main(&workspace, &args),
+        Command::Instructions(args) => instructions::main(&workspace, &args),
         Command::Lint => Ok(lint::main(&workspace)),
     }
 }

@@ -13,7 +13,6 @@ use super::{connection, cookie, owner, process};
 
 /// Something that the table is told.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::large_enum_variant, reason = "most of them are of the largest kind")]
 pub(crate) enum Fact {
     /// A socket changed its state.
     State(StateEvent),

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each benchmark takes what it needs")]
 
 mod lives;
+pub(crate) mod parts;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -214,9 +215,9 @@ fn owner(pid: u64, source: OwnerSource, seen: u64) -> Owner {
 /// The ends of a connection, as this host sees them.
 fn connection(number: u64) -> Connection {
     let server = Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), PORT);
-    let [.., a, b, c, d] = (number / 50_000).to_be_bytes();
+    let [.., b, c, d] = (number / 50_000).to_be_bytes();
     let port = u16::try_from(10_000 + number % 50_000).unwrap_or(0);
-    let client = Endpoint::new(IpAddr::V4(Ipv4Addr::new(10 | a, b, c, d)), port);
+    let client = Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, b, c, d)), port);
     let (local, remote) = if is_client(number) {
         (client, server)
     } else {

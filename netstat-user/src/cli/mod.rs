@@ -92,7 +92,7 @@ pub struct TracerArgs {
     /// Size of the kernel's event ring, a power of two such as 512K or 16M
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_ring_size)]
     pub ring_size: u32,
-    /// Memory for the histories of connections that have ended, such as 64M: the latest are kept, some 2,000 in a
+    /// Memory for the histories of connections that have ended, such as 64M: the latest are kept, some 3,500 in a
     /// megabyte
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,

@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// The names of namespaces, read anew when they may have changed.
 #[derive(Debug, Clone)]
 pub struct Names {
-    names: HashMap<Netns, String>,
+    known: HashMap<Netns, String>,
     read: Instant,
     /// They are of another time or host, and stay.
     told: bool,
@@ -32,7 +32,7 @@ impl Names {
     #[must_use]
     pub fn read() -> Self {
         Self {
-            names: read(),
+            known: read(),
             read: Instant::now(),
             told: false,
         }
@@ -42,7 +42,7 @@ impl Names {
     #[must_use]
     pub fn told(names: impl IntoIterator<Item = (Netns, String)>) -> Self {
         Self {
-            names: names.into_iter().collect(),
+            known: names.into_iter().collect(),
             read: Instant::now(),
             told: true,
         }
@@ -52,7 +52,7 @@ impl Names {
     #[must_use]
     pub fn to_list(&self) -> Vec<(Netns, String)> {
         let mut list: Vec<_> = self
-            .names
+            .known
             .iter()
             .map(|(netns, name)| (*netns, name.clone()))
             .collect();
@@ -62,7 +62,7 @@ impl Names {
 
     /// The name of a namespace, if it has one.
     pub fn of(&mut self, netns: Netns) -> Option<&str> {
-        let last = if self.names.contains_key(&netns) {
+        let last = if self.known.contains_key(&netns) {
             LAST
         } else {
             AGAIN
@@ -70,7 +70,7 @@ impl Names {
         if !self.told && self.read.elapsed() > last {
             *self = Self::read();
         }
-        self.names.get(&netns).map(String::as_str)
+        self.known.get(&netns).map(String::as_str)
     }
 
     /// What to call a namespace: its name, safe to print, or its number.
@@ -84,14 +84,14 @@ impl Names {
     /// The namespace of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<Netns> {
-        let mut found = self.names.iter().filter(|(_, known)| *known == name);
+        let mut found = self.known.iter().filter(|(_, own)| *own == name);
         found.next().map(|(netns, _)| *netns)
     }
 
     /// All names, sorted.
     #[must_use]
     pub fn all(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.names.values().map(String::as_str).collect();
+        let mut names: Vec<_> = self.known.values().map(String::as_str).collect();
         names.sort_unstable();
         names
     }

@@ -13,7 +13,6 @@ use crate::{
 /// One thing that the table is told, or of the stream's own. What is long comes in parts: the sightings of a sweep, then
 /// that it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "most facts are of the largest kinds")]
 pub enum Fact {
     /// A socket changed its state.
     State(StateEvent),

@@ -183,9 +183,16 @@ impl<R: Read> Reader<R> {
         if self.fill(&mut head)? < head.len() {
             return Ok(Piece::Cut);
         }
-        let [kind, a, b, c, d, e, f, g, h, sum @ ..] = head;
-        let stored_length = u32::from_le_bytes([a, b, c, d]) as usize;
-        let plain_length = u32::from_le_bytes([e, f, g, h]) as usize;
+        let [kind, numbers @ ..] = head;
+        let number = |place: usize| {
+            numbers
+                .as_chunks::<4>()
+                .0
+                .get(place)
+                .copied()
+                .map_or(0, u32::from_le_bytes)
+        };
+        let (stored_length, plain_length, sum) = (number(0) as usize, number(1) as usize, number(2));
         if stored_length > LONGEST || plain_length > LONGEST {
             return Err(self.damaged("a piece that is too long"));
         }
@@ -193,7 +200,7 @@ impl<R: Read> Reader<R> {
         if self.fill(&mut stored)? < stored_length {
             return Ok(Piece::Cut);
         }
-        if crc32fast::hash(&stored) != u32::from_le_bytes(sum) {
+        if crc32fast::hash(&stored) != sum {
             return Err(self.damaged("a wrong checksum"));
         }
         match lz4_flex::block::decompress(&stored, plain_length) {

@@ -54,7 +54,9 @@ fn recorded(each: u64, complete: bool) -> (Vec<u8>, Vec<Fact>, NetnsNames) {
     let mut writer = Writer::new(&mut bytes, &header()).unwrap();
     for half in facts.chunks(facts.len() / 2) {
         let mut encoded = Vec::new();
-        half.iter().for_each(|fact| encode(fact, &mut encoded));
+        for fact in half {
+            encode(fact, &mut encoded);
+        }
         writer.facts(&encoded).unwrap();
         writer.circumstances(header().clock, names.clone()).unwrap();
     }
@@ -77,7 +79,7 @@ fn read(bytes: &[u8]) -> Result<Read, BadRecording> {
     while let Some(part) = reader.next(&mut facts)? {
         match part {
             Part::Facts => all.append(&mut facts),
-            Part::Names(named) => names.push(named),
+            Part::Names(told) => names.push(told),
             Part::Clock(_) => {}
         }
     }

@@ -4,14 +4,15 @@
 
 use super::row::Row;
 
-/// Rows in a piece: 32 KiB.
-const PIECE: usize = 128;
+/// Rows in a piece: 16 KiB.
+const PIECE: usize = 64;
 
 /// The number of a row's place, until the row is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(pub(super) u32);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most places are full")]
 enum Slot {
     Full(Row),
     /// And the next one that is free, if there is one.
@@ -26,7 +27,6 @@ struct Piece([Slot; PIECE]);
 /// Rows by their places.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    #[expect(clippy::vec_box, reason = "a piece must not move when there are more")]
     pieces: Vec<Box<Piece>>,
     free: Option<Place>,
     /// Places that have ever been filled.
