@@ -26,7 +26,7 @@ pub use marks::ANSWER;
 pub use past::{Ended, Ending};
 pub use row::{HISTORY, Mark, Row, Settlement, Step};
 pub use store::Unsettled;
-pub use sweeps::{Lost, NamespaceSweep, SETTLING};
+pub use sweeps::{Lost, NamespaceSweep, SETTLING, SweepPart};
 pub use transition::{Source, Transition};
 
 use std::collections::HashMap;
