@@ -15,6 +15,8 @@ pub struct Settings {
     pub ports: Option<(u16, u16)>,
     /// `tcp_max_tw_buckets`: how many TIME_WAIT there may be.
     pub max_tw_buckets: Option<u32>,
+    /// `tcp_tw_reuse`: whether `connect` may take the ports of a TIME_WAIT: 0 never, 1 always, 2 on loopback.
+    pub tw_reuse: Option<u8>,
 }
 
 impl Settings {
@@ -34,6 +36,7 @@ impl Settings {
                 Some((parse(first)?, parse(last)?))
             }),
             max_tw_buckets: number("tcp_max_tw_buckets"),
+            tw_reuse: text("tcp_tw_reuse").and_then(|text| parse(&text)),
         }
     }
 

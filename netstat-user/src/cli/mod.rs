@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub use values::{ColorArg, NetnsArg};
 
-use crate::{filter::HELP, loader};
-use values::{hooks_parser, parse_duration, parse_ring_size, parse_size};
+use crate::{diagnosis::Severity, filter::HELP, loader};
+use values::{hooks_parser, parse_duration, parse_ring_size, parse_severity, parse_size};
 
 /// TCP state transitions as they happen, and a netstat table with a memory.
 #[derive(Debug, Parser)]
@@ -223,7 +223,10 @@ pub struct StuckArgs {
     /// state can be normal
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub older: Option<Duration>,
-    /// Exit with status 1 when something is stuck
+    /// Leave out what is less severe: note, warning or critical
+    #[arg(long, value_name = "SEVERITY", default_value = "note", value_parser = parse_severity)]
+    pub severity: Severity,
+    /// Exit with status 1 when something is stuck; with --severity, when something so severe is
     #[arg(long)]
     pub fail: bool,
     /// How often

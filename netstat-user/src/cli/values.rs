@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ValueEnum, builder::PossibleValuesParser};
 use jiff::SignedDuration;
 
-use crate::loader;
+use crate::{diagnosis::Severity, loader};
 
 /// Which network namespaces are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,15 @@ pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
         Ok(bytes) if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) => Ok(bytes),
         _ => Err("the kernel takes a power of two from 4K to 1G".to_owned()),
     }
+}
+
+/// How severe a finding is.
+pub(super) fn parse_severity(text: &str) -> Result<Severity, String> {
+    let all = [Severity::Note, Severity::Warning, Severity::Critical];
+    let found = all
+        .into_iter()
+        .find(|severity| severity.name() == text.to_ascii_lowercase());
+    found.ok_or_else(|| "a finding is a note, a warning or critical".to_owned())
 }
 
 /// A duration with its unit.

@@ -15,15 +15,17 @@ use super::{
 };
 use crate::{
     cli::StuckArgs,
-    diagnosis::{Findings, Look, Looks, diagnose},
+    diagnosis::{Findings, Look, Looks, Reading, diagnose},
     filter::Filter,
     namespaces::Names,
-    output::{self, color::Palette, stuck as print},
-    view::RowQuery,
+    output::{self, stuck::Printer},
+    view::{About, RowQuery},
 };
 
 /// Between the two looks at everything.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// How long data may keep coming unread until that counts, or as long as is asked for, if that is less.
+const LONGER: Duration = Duration::from_secs(5);
 /// Between two rounds of `--watch`.
 const ROUND: Duration = Duration::from_secs(5);
 
@@ -42,10 +44,11 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
     let mut source = Source::find(socket, args.alone).await?;
     let (mut rounds, mut found) = (0, false);
     loop {
-        let findings = tokio::select! {
+        let mut findings = tokio::select! {
             findings = examine(&mut source, &query, args.older, filter.as_ref()) => findings?,
             () = &mut stopped => break,
         };
+        findings.found.retain(|finding| finding.severity >= args.severity);
         found |= !findings.found.is_empty();
         if rounds == 0 && matches!(source, Source::Kernel) {
             eprintln!(
@@ -66,35 +69,58 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
     })
 }
 
-/// Looks twice, and judges.
+/// Looks twice, and judges; and once more, later, if data keeps coming somewhere that may not be read.
 async fn examine(
     source: &mut Source,
     query: &RowQuery,
     older: Option<Duration>,
     filter: Option<&Filter>,
 ) -> anyhow::Result<Findings> {
-    let (_, first) = source.rows(query).await?;
-    let began = Instant::now();
-    sleep(BETWEEN).await;
-    let (_, second) = source.rows(query).await?;
-    tell_missing(&second.about, &mut Names::read());
-    let (before, now) = (Look::from(first), Look::from(second));
-    Ok(diagnose(&Looks {
-        before: &before,
-        now: &now,
-        between: began.elapsed(),
-        older,
-        filter,
-    }))
+    let mut reading = Reading::default();
+    let mut before = look(source, query, &mut reading).await?.0;
+    let begun = Instant::now();
+    let mut pause = BETWEEN;
+    loop {
+        let last = Instant::now();
+        sleep(pause).await;
+        let (now, about) = look(source, query, &mut reading).await?;
+        let findings = diagnose(&Looks {
+            before: &before,
+            now: &now,
+            between: last.elapsed(),
+            reading: &reading,
+            older,
+            filter,
+        });
+        pause = older
+            .unwrap_or(LONGER)
+            .min(LONGER)
+            .saturating_sub(begun.elapsed());
+        if !findings.undecided || pause.is_zero() {
+            tell_missing(&about, &mut Names::read());
+            return Ok(findings);
+        }
+        // What is asked for is an age, and the clock's tick is not to make it too short.
+        pause += BETWEEN;
+        before = now;
+    }
+}
+
+async fn look(source: &mut Source, query: &RowQuery, reading: &mut Reading) -> anyhow::Result<(Look, About)> {
+    let (_, snapshot) = source.rows(query).await?;
+    let about = snapshot.about.clone();
+    let look = Look::from(snapshot);
+    reading.look(&look);
+    Ok((look, about))
 }
 
 fn report(findings: &Findings, args: &StuckArgs) -> anyhow::Result<()> {
     let mut out = output::stdout();
-    let mut names = Names::read();
+    let mut printer = Printer::new(selection::own()?, args);
     output::written(if args.output.json {
-        print::json(&mut out, findings, &mut names)
+        printer.json(&mut out, findings)
     } else {
-        print::text(&mut out, findings, &mut names, Palette::new(args.output.color))
+        printer.text(&mut out, findings)
     })?;
     output::written(std::io::Write::flush(&mut out))
 }

@@ -17,7 +17,7 @@ use crate::{
     cli::WatchArgs,
     client::Client,
     clock::WallClock,
-    diagnosis::{Changes, Look, Looks, Outcome, Stuck, Vigil, outcome},
+    diagnosis::{Changes, Look, Looks, Outcome, Reading, Stuck, Vigil, outcome},
     filter::Filter,
     namespaces::Names,
     output::{self, vigil::Printer},
@@ -102,6 +102,7 @@ impl Watch {
         let mut out = output::stdout();
         output::written(printer.begin(&mut out))?;
         let mut vigil = Vigil::default();
+        let mut reading = Reading::default();
         let mut before: Option<(Look, Instant)> = None;
         loop {
             let begun = Instant::now();
@@ -111,11 +112,13 @@ impl Watch {
             };
             let (clock, now) = look?;
             let at = Instant::now();
+            reading.look(&now);
             if let Some((before, then)) = &before {
                 let changes = vigil.look(&Looks {
                     before,
                     now: &now,
                     between: at - *then,
+                    reading: &reading,
                     older: self.args.older,
                     filter: self.filter.as_ref(),
                 });

@@ -1,6 +1,6 @@
 //! What judging one socket takes of all others, and judging them all by it.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
 
@@ -11,9 +11,9 @@ use super::{
     rules::{Case, Symptom, is_full},
 };
 use crate::{
-    connection::{Cookie, Netns},
+    connection::{Cookie, Endpoint, Netns},
     facts::{Figures, Form},
-    tcp::TcpState::{CloseWait, Established, Listen},
+    tcp::TcpState::{CloseWait, Established, Listen, SynRecv},
     view::RowView,
 };
 
@@ -27,6 +27,10 @@ pub(super) struct Context<'a> {
     ports: FxHashMap<(Netns, u16), Option<&'a Figures>>,
     /// How long the oldest connection has waited to be accepted, by port.
     waiting: FxHashMap<(Netns, u16), Duration>,
+    /// The one namespace that has an address, of addresses that name a place; `None` where several have it.
+    homes: FxHashMap<IpAddr, Option<Netns>>,
+    /// Half-open connections, by their other end and this one, whose listener's accept queue is full.
+    kept_out: FxHashMap<(Endpoint, Endpoint), (Netns, &'a Figures)>,
 }
 
 impl<'a> Context<'a> {
@@ -38,6 +42,8 @@ impl<'a> Context<'a> {
             listeners: FxHashMap::default(),
             ports: FxHashMap::default(),
             waiting: FxHashMap::default(),
+            homes: FxHashMap::default(),
+            kept_out: FxHashMap::default(),
         };
         for row in &looks.before.rows {
             // A socket that is used again shares its cookie with its minisocks.
@@ -52,7 +58,20 @@ impl<'a> Context<'a> {
         for row in &looks.now.rows {
             context.learn(row);
         }
+        for row in looks.now.rows.iter().filter(|row| row.state == SynRecv) {
+            context.learn_half_open(row);
+        }
         context
+    }
+
+    fn learn_half_open(&mut self, row: &'a RowView) {
+        let connection = &row.connection;
+        let listener = row.figures.as_deref().and_then(|figures| figures.listener);
+        let listener = listener.and_then(|cookie| self.listeners.get(&cookie).copied());
+        if let Some(listener) = listener.filter(|listener| is_full(&listener.queues)) {
+            let ends = (connection.remote, connection.local);
+            self.kept_out.insert(ends, (connection.netns, listener));
+        }
     }
 
     fn learn(&mut self, row: &'a RowView) {
@@ -60,6 +79,11 @@ impl<'a> Context<'a> {
             return;
         };
         let place = (row.connection.netns, port);
+        let address = row.connection.local.addr(row.connection.family).to_canonical();
+        if !address.is_unspecified() && !address.is_loopback() {
+            let home = self.homes.entry(address).or_insert(Some(place.0));
+            *home = home.filter(|home| *home == place.0);
+        }
         if row.state == Listen {
             self.listeners.insert(row.connection.cookie, figures);
             let full = self.ports.entry(place).or_default();
@@ -84,12 +108,22 @@ impl<'a> Context<'a> {
         single.chain(together.filter(|(row, _)| self.looks.wants(row)))
     }
 
+    /// Whether it takes longer to say of some socket that is asked about.
+    pub(super) fn is_undecided(&self) -> bool {
+        let mut wanted = self.looks.now.rows.iter().filter(|row| self.looks.wants(row));
+        wanted.any(|row| self.case(row).is_some_and(|case| case.is_undecided()))
+    }
+
     fn judge(&self, row: &RowView) -> Option<Symptom> {
+        self.case(row)?.judge()
+    }
+
+    fn case<'c>(&'c self, row: &'c RowView) -> Option<Case<'c>> {
         let figures = row.figures.as_deref()?;
         let netns = row.connection.netns;
         let port = row.connection.local.port();
         let waiting = port.and_then(|port| self.waiting.get(&(netns, port)));
-        let case = Case {
+        Some(Case {
             row,
             now: figures,
             before: self.before.get(&row.connection.cookie).copied(),
@@ -99,22 +133,32 @@ impl<'a> Context<'a> {
                 .and_then(|cookie| self.listeners.get(&cookie))
                 .copied(),
             full: self.full_listener(row),
+            kept_out: self.kept_out_by(row),
+            unread_since: self.looks.reading.unread_since(row.connection.cookie),
             waiting: waiting.copied(),
             settings: self.looks.now.settings.get(&netns).copied().unwrap_or_default(),
             older: self.looks.older,
-        };
-        case.judge()
+        })
     }
 
     /// The listener of this host that `row` begins to connect to, if its accept queue is full.
     fn full_listener(&self, row: &RowView) -> Option<&'a Figures> {
         let connection = &row.connection;
         let remote = connection.remote.addr(connection.family).to_canonical();
-        let local = connection.local.addr(connection.family).to_canonical();
-        if remote != local && !remote.is_loopback() {
-            return None;
-        }
-        *self.ports.get(&(connection.netns, connection.remote.port()?))?
+        let netns = if is_private(remote) {
+            connection.netns
+        } else {
+            (*self.homes.get(&remote)?)?
+        };
+        *self.ports.get(&(netns, connection.remote.port()?))?
+    }
+
+    /// The listener of this host whose full accept queue has no room for `row`, which its own end takes for established.
+    fn kept_out_by(&self, row: &RowView) -> Option<&'a Figures> {
+        let connection = &row.connection;
+        let (netns, listener) = self.kept_out.get(&(connection.local, connection.remote))?;
+        let remote = connection.remote.addr(connection.family).to_canonical();
+        (*netns == connection.netns || !is_private(remote)).then_some(*listener)
     }
 
     /// What `row` is a connection to: its own port, if somebody listens there.
@@ -127,5 +171,13 @@ impl<'a> Context<'a> {
             }
             _ => Service::Here(local),
         }
+    }
+}
+
+/// Whether an address means something else in each namespace.
+pub(super) fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
     }
 }

@@ -4,9 +4,14 @@ use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Kind, Looks, Severity, advice::advice, context::Context, rules::Symptom};
+use super::{
+    Kind, Looks, Severity,
+    advice::advice,
+    context::{Context, is_private},
+    rules::Symptom,
+};
 use crate::{
-    connection::{Cookie, Netns, Owner, Tuple},
+    connection::{Cookie, Endpoint, Netns, Owner},
     tcp::TcpState,
     view::RowView,
 };
@@ -63,8 +68,15 @@ pub struct Finding {
     pub peer: Option<Owner>,
     /// Some of them.
     pub cookies: Vec<Cookie>,
-    /// What to do.
-    pub advice: String,
+}
+
+impl Finding {
+    /// What to do. `enter` goes in front of commands that are to be run in the sockets' network namespace: nothing if they
+    /// are there already, or such as `ip netns exec blue `.
+    #[must_use]
+    pub fn advice(&self, enter: &str) -> String {
+        advice(self, enter)
+    }
 }
 
 /// What a diagnosis has come to.
@@ -74,6 +86,10 @@ pub struct Findings {
     pub found: Vec<Finding>,
     /// Sockets that were looked at.
     pub sockets: usize,
+    /// Those of them that were asked about.
+    pub matched: usize,
+    /// Data keeps coming to some socket, and it takes another look, later, to say whether it is read.
+    pub undecided: bool,
     /// And those of them of which the kernel gave no figures.
     pub without_figures: usize,
 }
@@ -98,9 +114,6 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     }
     let mut found: Vec<_> = findings.into_values().map(|gathered| gathered.finding).collect();
     name_peers(&looks.now.rows, &mut found);
-    for finding in &mut found {
-        finding.advice = advice(finding);
-    }
     found.sort_by(|a, b| {
         let order = |finding: &Finding| (finding.severity, finding.count, finding.oldest);
         order(b)
@@ -110,20 +123,35 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     Findings {
         found,
         sockets: looks.now.rows.len(),
+        matched: looks.now.rows.iter().filter(|row| looks.wants(row)).count(),
+        undecided: context.is_undecided(),
         without_figures: looks.now.rows.iter().filter(|row| row.figures.is_none()).count(),
     }
 }
 
-/// Says who holds the other ends that are on this host.
+/// Says who holds the other ends that are on this host: in the same namespace, or in another one if the address means
+/// the same there.
 fn name_peers(rows: &[RowView], found: &mut [Finding]) {
-    let mirrored = |finding: &Finding| finding.example.connection.tuple().map(Tuple::mirrored);
-    let wanted: FxHashMap<Tuple, usize> = (found.iter().enumerate())
-        .filter_map(|(place, finding)| Some((mirrored(finding)?, place)))
-        .collect();
+    let mut wanted: FxHashMap<(Endpoint, Endpoint), Vec<usize>> = FxHashMap::default();
+    for (place, finding) in found.iter().enumerate() {
+        let connection = &finding.example.connection;
+        if connection.tuple().is_some() {
+            let mirrored = (connection.remote, connection.local);
+            wanted.entry(mirrored).or_default().push(place);
+        }
+    }
     for row in rows {
-        let place = row.connection.tuple().and_then(|tuple| wanted.get(&tuple));
-        if let Some(finding) = place.and_then(|place| found.get_mut(*place)) {
-            finding.peer = row.owners.first().copied();
+        let connection = &row.connection;
+        let places = wanted.get(&(connection.local, connection.remote));
+        let address = connection.local.addr(connection.family).to_canonical();
+        for place in places.into_iter().flatten() {
+            let Some(finding) = found.get_mut(*place) else {
+                continue;
+            };
+            let same = connection.netns == finding.example.connection.netns;
+            if same || finding.peer.is_none() && !is_private(address) {
+                finding.peer = row.owners.first().copied();
+            }
         }
     }
 }
@@ -146,7 +174,6 @@ impl Gathered {
             example: row.clone(),
             peer: None,
             cookies: Vec::new(),
-            advice: String::new(),
         };
         Self {
             finding,
@@ -156,7 +183,7 @@ impl Gathered {
 
     fn add(&mut self, row: &RowView, symptom: Symptom) {
         let finding = &mut self.finding;
-        finding.count += 1;
+        finding.count += symptom.sockets;
         finding.recent += usize::from(row.in_state < RECENT && !row.at_least);
         finding.severity = finding.severity.max(symptom.severity);
         if finding.cookies.len() < NAMED {

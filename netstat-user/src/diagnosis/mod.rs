@@ -2,7 +2,7 @@
 //! figures, seen twice with a moment in between.
 //!
 //! `rules` judges sockets one by one, `ports` what they take together, `context` each of them with what the others have
-//! to do with it; `finding` puts those that are alike together, and `advice` says what to do; `vigil` compares one look
+//! to do with it, `reading` remembers who reads; `finding` puts those that are alike together, and `advice` says what to do; `vigil` compares one look
 //! with the next.
 
 mod advice;
@@ -10,6 +10,7 @@ mod context;
 mod finding;
 mod kind;
 mod ports;
+mod reading;
 mod rules;
 mod vigil;
 
@@ -18,6 +19,7 @@ mod tests;
 
 pub use finding::{Finding, Findings, Group, Service, diagnose};
 pub use kind::{Kind, Severity};
+pub use reading::Reading;
 pub use rules::{Case, Symptom};
 pub use vigil::{Changes, Outcome, Stuck, Vigil, outcome};
 
@@ -50,6 +52,8 @@ pub struct Looks<'a> {
     pub now: &'a Look,
     /// How long lies between them.
     pub between: Duration,
+    /// What has been read until the second one, which has taken note of both and of those before.
+    pub reading: &'a Reading,
     /// Only what has been stuck for so long; `None` for what fits each state.
     pub older: Option<Duration>,
     /// Only what this matches; the others are still looked at for what they have to do with it.

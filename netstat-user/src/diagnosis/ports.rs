@@ -24,6 +24,8 @@ struct Way {
 struct Traffic<'a> {
     ports: FxHashSet<u16>,
     time_wait: usize,
+    /// Those of TIME_WAIT that `connect` takes over.
+    free: FxHashSet<u16>,
     example: Option<&'a RowView>,
 }
 
@@ -50,7 +52,11 @@ pub(super) fn judge<'a>(
                 from: row.connection.local.addr(row.connection.family).to_canonical(),
                 to: (addr, to),
             };
-            ways.entry(way).or_default().add(row, port);
+            let reusable = may_be_reused(
+                row,
+                look.settings.get(&netns).and_then(|settings| settings.tw_reuse),
+            );
+            ways.entry(way).or_default().add(row, port, reusable);
         }
     }
     let full = ways
@@ -63,8 +69,11 @@ pub(super) fn judge<'a>(
 }
 
 impl<'a> Traffic<'a> {
-    fn add(&mut self, row: &'a RowView, port: u16) {
+    fn add(&mut self, row: &'a RowView, port: u16, reusable: bool) {
         self.ports.insert(port);
+        if reusable {
+            self.free.insert(port);
+        }
         self.time_wait += usize::from(row.state == TimeWait);
         // One that a process holds says who it is that connects.
         if self.example.is_none_or(|example| !example.owners.is_held()) {
@@ -76,29 +85,52 @@ impl<'a> Traffic<'a> {
 fn running_out<'a>(look: &Look, way: Way, traffic: &Traffic<'a>) -> Option<(&'a RowView, Symptom)> {
     let settings = look.settings.get(&way.netns)?;
     let (all, used) = (settings.port_count()?, traffic.ports.len());
-    let severity = severity(used, all)?;
+    let severity = severity(used - traffic.free.len(), all)?;
     let (first, last) = settings.ports?;
+    let mut evidence = vec![
+        format!("{used} of {all} ports taken (ip_local_port_range {first} to {last})"),
+        format!("{} of them in TIME_WAIT", traffic.time_wait),
+    ];
+    if !traffic.free.is_empty() {
+        evidence.push(format!(
+            "{} of those may be reused (tcp_tw_reuse)",
+            traffic.free.len()
+        ));
+    }
     let symptom = Symptom {
-        kind: Kind::PortsRunningOut,
-        severity,
-        age: Duration::ZERO,
-        evidence: vec![
-            format!("{used} of {all} ports taken (ip_local_port_range {first} to {last})"),
-            format!("{} of them in TIME_WAIT", traffic.time_wait),
-        ],
+        sockets: used,
+        ..Symptom::new(Kind::PortsRunningOut, severity, Duration::ZERO, evidence)
     };
     Some((traffic.example?, symptom))
 }
 
 fn no_place<'a>(look: &Look, netns: Netns, count: usize, row: &'a RowView) -> Option<(&'a RowView, Symptom)> {
     let most = usize::try_from(look.settings.get(&netns)?.max_tw_buckets?).ok()?;
+    let evidence = vec![format!("{count} TIME_WAIT of {most} (tcp_max_tw_buckets)")];
+    let severity = severity(count, most)?.min(Severity::Warning);
     let symptom = Symptom {
-        kind: Kind::TimeWaitFull,
-        severity: severity(count, most)?.min(Severity::Warning),
-        age: Duration::ZERO,
-        evidence: vec![format!("{count} TIME_WAIT of {most} (tcp_max_tw_buckets)")],
+        sockets: count,
+        ..Symptom::new(Kind::TimeWaitFull, severity, Duration::ZERO, evidence)
     };
     Some((row, symptom))
+}
+
+/// Whether `connect` may take the ports of a TIME_WAIT (`tcp_twsk_unique`): once it is older than `tcp_tw_reuse_delay`, a second
+/// unless it is set, and if both ends have timestamps, which all but very few have.
+fn may_be_reused(row: &RowView, reuse: Option<u8>) -> bool {
+    const DELAY: Duration = Duration::from_secs(1);
+    let allowed = match reuse {
+        Some(1) => true,
+        Some(2) => {
+            let ends = [row.connection.local, row.connection.remote];
+            let mut addresses = ends
+                .iter()
+                .map(|end| end.addr(row.connection.family).to_canonical());
+            addresses.any(|address| address.is_loopback())
+        }
+        _ => false,
+    };
+    allowed && row.state == TimeWait && row.in_state >= DELAY
 }
 
 fn severity(used: usize, all: usize) -> Option<Severity> {

@@ -2,7 +2,11 @@
 //!
 //! Pure, and takes any text. What is no name that one of the runtimes below gives is left unknown.
 
+use std::fmt;
+
 use serde::Serialize;
+
+use crate::connection::Printable;
 
 /// Who runs in a control group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +38,22 @@ pub struct Container {
     pub id: String,
 }
 
+impl fmt::Display for Container {
+    /// The runtime, and as much of the id as the runtimes' own tools show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 12;
+        if let Some(runtime) = self.runtime {
+            write!(f, "{} ", runtime.name())?;
+        }
+        let end = self
+            .id
+            .char_indices()
+            .nth(SHOWN)
+            .map_or(self.id.len(), |(end, _)| end);
+        write!(f, "container {}", Printable(&self.id.as_bytes()[..end]))
+    }
+}
+
 /// What runs containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,6 +68,18 @@ pub enum Runtime {
     Podman,
     /// LXC.
     Lxc,
+}
+
+impl Runtime {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
+            Self::Podman => "podman",
+            Self::Lxc => "lxc",
+        }
+    }
 }
 
 /// How runtimes begin the names of the groups that they make, with the container's id behind it.

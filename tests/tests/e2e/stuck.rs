@@ -13,7 +13,10 @@ use netstat_tests::{
     Daemon, Link, Namespace, binary,
     daemon::directory,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, connect, fill, listen, socket_for, start_connecting, wait_for_fin},
+    sockets::{
+        LOOPBACK, Pair, accept, connect, fill, listen, set_tcp_option, socket_for, start_connecting,
+        wait_for_fin,
+    },
     wait::{SOON, wait_for},
 };
 use rustix::fd::AsRawFd;
@@ -27,8 +30,14 @@ crate::tests![
     nobody_accepts,
     data_without_acknowledgement,
     nobody_reads,
+    nobody_reads_what_keeps_coming,
+    no_room_after_the_handshake,
+    a_client_that_waits_to_speak,
     nobody_closes,
+    several_have_to_close,
+    one_that_still_sends,
     a_fin_without_acknowledgement,
+    a_simultaneous_close,
     a_peer_that_does_not_close,
     ports_run_out,
     no_place_for_time_wait,
@@ -369,6 +378,7 @@ fn a_peer_that_does_not_close() -> Result<()> {
 fn ports_run_out() -> Result<()> {
     let namespace = Namespace::new()?;
     namespace.set_parameter("ipv4/ip_local_port_range", "40000 40009")?;
+    namespace.set_parameter("ipv4/tcp_tw_reuse", "0")?;
     let daemon = Daemon::start()?;
     let listener = listen(&namespace, "127.0.0.1:8080")?;
     let target = listener.local_addr()?;
@@ -399,6 +409,18 @@ fn ports_run_out() -> Result<()> {
         "{shown}"
     );
     ensure!(shown.contains("40000 to 40009"), "{shown}");
+    ensure!(finding["count"] == 10, "{finding}");
+    // Some of them are free again where the kernel may reuse them, which takes a second.
+    namespace.set_parameter("ipv4/tcp_tw_reuse", "1")?;
+    wait_for("two ports to be free", SOON, || {
+        let (findings, _) = stuck(daemon.socket(), &arguments)?;
+        let finding = findings
+            .iter()
+            .find(|finding| finding["finding"] == "ports_running_out");
+        Ok(finding
+            .filter(|finding| finding["severity"] == "warning")
+            .map(|finding| evidence(finding).contains("2 of those may be reused")))
+    })?;
     Ok(())
 }
 
@@ -416,6 +438,181 @@ fn no_place_for_time_wait() -> Result<()> {
     }
     let finding = find(&daemon, &namespace, "time_wait_full", "")?;
     ensure!(evidence(&finding).contains("5 TIME_WAIT of 5"), "{finding}");
+    Ok(())
+}
+
+/// The connection is the parent's and the child's: neither alone can close it.
+fn several_have_to_close() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .stdin(pair.server.try_clone().map(std::os::fd::OwnedFd::from)?)
+        .spawn()?;
+    drop(pair.client);
+    wait_for_fin(&pair.server)?;
+    let found = find(&daemon, &namespace, "not_closed", "--older 1s");
+    child.kill()?;
+    child.wait()?;
+    let finding = found?;
+    let holders = finding["owners"].as_array().context("no owners")?;
+    let holders: Vec<_> = holders.iter().filter_map(|owner| owner["pid"].as_u64()).collect();
+    ensure!(
+        holders.len() == 2
+            && holders.contains(&child.id().into())
+            && holders.contains(&std::process::id().into()),
+        "{finding}"
+    );
+    let next = finding["next"].as_str().unwrap_or_default();
+    ensure!(next.contains("hold it too") && next.contains("sleep"), "{next}");
+    Ok(())
+}
+
+/// The peer has only shut down its direction, and gets its answer: CLOSE_WAIT as it should be.
+fn one_that_still_sends() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let mut pair = Pair::new(&namespace, LOOPBACK)?;
+    pair.client.shutdown(Shutdown::Write)?;
+    wait_for_fin(&pair.server)?;
+    let begun = Instant::now();
+    let arguments = format!("--netns {} --older 1500ms", namespace.inode());
+    thread::scope(|scope| -> Result<()> {
+        let sending = scope.spawn(|| -> Result<()> {
+            // Until whoever looks has seen enough, and closes.
+            while pair.server.write_all(&[1; 100]).is_ok() && begun.elapsed() < SOON {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        });
+        let looked = wait_for("a look at an old CLOSE_WAIT", SOON, || {
+            let (findings, _) = stuck(daemon.socket(), &arguments)?;
+            let old = begun.elapsed() > Duration::from_secs(3);
+            let left_open = findings.iter().find(|finding| finding["finding"] == "not_closed");
+            ensure!(left_open.is_none(), "it still sends: {findings:?}");
+            Ok(old.then_some(()))
+        });
+        // A RST ends the sending.
+        pair.client.shutdown(Shutdown::Read)?;
+        drop(pair.client);
+        sending
+            .join()
+            .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        looked
+    })
+}
+
+/// It keeps coming, so the last of it is never old; and the window is still open.
+fn nobody_reads_what_keeps_coming() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let mut pair = Pair::new(&namespace, LOOPBACK)?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let finding = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) && pair.client.write_all(b"more").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let finding = find(&daemon, &namespace, "data_unread", "");
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        finding
+    })?;
+    held_by_this_test(&finding, &pair.server)?;
+    let shown = evidence(&finding);
+    ensure!(
+        shown.contains("nothing read for") && shown.contains("more in"),
+        "{shown}"
+    );
+    ensure!(finding["severity"] == "warning", "{finding}");
+    Ok(())
+}
+
+/// Handshakes that the client takes for complete when the queue is full: held at both ends, and the data of the one is
+/// not lost on the way.
+fn no_room_after_the_handshake() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let address: SocketAddr = format!("{}:0", Link::RIGHT).parse()?;
+    let socket = socket_for(&link.right, address)?;
+    socket.bind(&address.into())?;
+    socket.listen(4)?;
+    let listener = TcpListener::from(socket);
+    let target = listener.local_addr()?;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| connect(&link.left, target))
+        .collect::<Result<_>>()?;
+    link.lose(Way::ToLeft)?;
+    let mut held: Vec<_> = (0..4)
+        .map(|_| start_connecting(&link.left, target))
+        .collect::<Result<_>>()?;
+    wait_for("four half-open connections", SOON, || {
+        let rows = daemon.list(&link.right)?;
+        Ok((rows.iter().filter(|row| row.state == "SYN_RECV").count() == 4).then_some(()))
+    })?;
+    link.restore(Way::ToLeft)?;
+    // Two get in, and two are held.
+    let arguments = format!("netns {} or netns {}", link.left.inode(), link.right.inode());
+    let both = wait_for("both ends to be held", SOON, || {
+        for client in &mut held {
+            // Before it is connected, this does nothing.
+            let _ = client.write(b"hello");
+        }
+        let (findings, _) = stuck(daemon.socket(), &arguments)?;
+        ensure!(
+            findings
+                .iter()
+                .all(|finding| finding["finding"] != "data_unacknowledged"),
+            "the path is whole: {findings:?}"
+        );
+        let of = |state: &str| {
+            let mut found = findings.iter();
+            found
+                .find(|one| one["finding"] == "held_by_accept_queue" && one["state"] == state)
+                .cloned()
+        };
+        Ok(of("SYN_RECV").zip(of("ESTABLISHED")))
+    })?;
+    let (server, client) = both;
+    ensure!(server["count"] == 2 && client["count"] == 2, "{server}, {client}");
+    ensure!(evidence(&client).contains("accept queue 5 of 4"), "{client}");
+    drop(waiting);
+    Ok(())
+}
+
+/// With `TCP_DEFER_ACCEPT` the kernel waits for data once the client has answered the SYN-ACK.
+fn a_client_that_waits_to_speak() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    set_tcp_option(&listener, libc::TCP_DEFER_ACCEPT, 60)?;
+    let _client = connect(&namespace, listener.local_addr()?)?;
+    let begun = Instant::now();
+    let arguments = format!("--netns {} --older 1s", namespace.inode());
+    wait_for("a look after some timeouts", SOON, || {
+        let (findings, _) = stuck(daemon.socket(), &arguments)?;
+        ensure!(findings.is_empty(), "the client has answered: {findings:?}");
+        Ok((begun.elapsed() > Duration::from_secs(4)).then_some(()))
+    })
+}
+
+/// Both FINs cross, and the acknowledgement of one is lost.
+fn a_simultaneous_close() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let client = connect(&link.left, listener.local_addr()?)?;
+    let server = accept(&listener)?;
+    link.lose(Way::ToRight)?;
+    drop(client);
+    drop(server);
+    let finding = find(&daemon, &link.left, "fin_unacknowledged", "")?;
+    ensure!(finding["state"] == "CLOSING", "{finding}");
+    ensure!(evidence(&finding).contains("gives up after"), "{finding}");
+    let next = finding["next"].as_str().unwrap_or_default();
+    let enter = format!("ip netns exec {} ss -K dst 10.77.0.2", link.left.name());
+    ensure!(next.contains(&enter), "to be run where the socket is: {next}");
     Ok(())
 }
 
@@ -443,6 +640,18 @@ fn a_filter_and_an_age() -> Result<()> {
     };
     ensure!(fails("--older 1s")? == Some(1), "--fail with findings");
     ensure!(fails("--older 1h")? == Some(0), "--fail without findings");
+    ensure!(fails("--older 1s --severity warning")? == Some(1), "a warning");
+    ensure!(
+        fails("--older 1s --severity critical")? == Some(0),
+        "not critical"
+    );
+    // A port that nobody has is no good news.
+    let output = binary::run(daemon.socket(), &format!("stuck {arguments} port 1"))?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(
+        text.starts_with("No socket matches `port 1`: there are 3."),
+        "{text}"
+    );
     // As a person sees it.
     let output = binary::run(daemon.socket(), &format!("stuck {arguments} --older 1s"))?;
     let text = String::from_utf8(output.stdout)?;
@@ -490,7 +699,13 @@ fn without_a_daemon() -> Result<()> {
 fn bad_usage() -> Result<()> {
     let directory = directory()?;
     let socket = directory.path().join("none.sock");
-    for arguments in ["--older 2", "--older soon", "--count 3", "state nonsense"] {
+    for arguments in [
+        "--older 2",
+        "--older soon",
+        "--count 3",
+        "--severity bad",
+        "state nonsense",
+    ] {
         let output = binary::run(&socket, &format!("stuck {arguments}"))?;
         ensure!(output.status.code() == Some(2), "{arguments}: {output:?}");
     }

@@ -9,20 +9,20 @@ use crate::{
 impl Case<'_> {
     pub(super) fn not_closed(&self) -> Option<Symptom> {
         let age = self.age();
+        // It may still have something to send, to a peer that has only shut down its direction.
+        let quiet = self.now.sent.last.map_or(age, |last| last.min(age));
         let relevant = self.row.state == CloseWait && self.is_held();
-        if !relevant || !self.counts(age, fits::NOT_CLOSED) {
+        if !relevant || !self.counts(quiet, fits::NOT_CLOSED) {
             return None;
         }
         let mut evidence = vec![format!("the peer closed {} ago", self.at_least(age))];
+        if quiet < age {
+            evidence.push(format!("nothing sent for {}", short(quiet)));
+        }
         if self.unread_bytes() > 0 {
             evidence.push(format!("{} bytes unread", self.unread_bytes()));
         }
-        Some(Symptom {
-            kind: Kind::NotClosed,
-            severity: Severity::Warning,
-            age,
-            evidence,
-        })
+        Some(Symptom::new(Kind::NotClosed, Severity::Warning, age, evidence))
     }
 
     pub(super) fn closing(&self) -> Option<Symptom> {
@@ -40,12 +40,12 @@ impl Case<'_> {
         ];
         evidence.extend(self.next_timer("again"));
         evidence.extend(self.gives_up());
-        Some(Symptom {
-            kind: Kind::FinUnacknowledged,
-            severity: Severity::Note,
+        Some(Symptom::new(
+            Kind::FinUnacknowledged,
+            Severity::Note,
             age,
             evidence,
-        })
+        ))
     }
 
     pub(super) fn half_closed(&self) -> Option<Symptom> {
@@ -54,15 +54,15 @@ impl Case<'_> {
         if !self.is_held() || !self.counts(quiet, fits::HALF_CLOSED) {
             return None;
         }
-        Some(Symptom {
-            kind: Kind::HalfClosed,
-            severity: Severity::Warning,
+        Some(Symptom::new(
+            Kind::HalfClosed,
+            Severity::Warning,
             age,
-            evidence: vec![
+            vec![
                 format!("half closed for {}", self.at_least(age)),
                 format!("nothing received for {}", short(quiet)),
             ],
-        })
+        ))
     }
 
     pub(super) fn peer_not_closing(&self) -> Option<Symptom> {
@@ -72,11 +72,6 @@ impl Case<'_> {
         }
         let mut evidence = vec![format!("closed here {} ago", self.at_least(age))];
         evidence.extend(self.next_timer("forgotten"));
-        Some(Symptom {
-            kind: Kind::PeerNotClosing,
-            severity: Severity::Note,
-            age,
-            evidence,
-        })
+        Some(Symptom::new(Kind::PeerNotClosing, Severity::Note, age, evidence))
     }
 }

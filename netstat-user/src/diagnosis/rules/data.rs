@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Case, Symptom, by_retransmissions, fits, short};
+use super::{Case, Symptom, accept_queue, by_retransmissions, fits, short};
 use crate::{
     diagnosis::{Kind, Severity},
-    facts::{Figures, TimerKind},
+    facts::TimerKind,
 };
+
+/// A probe may be lost, and its answer.
+const PROBES_UNANSWERED: u32 = 2;
 
 impl Case<'_> {
     /// What hinders sending: no acknowledgement, or no room at the peer.
@@ -19,6 +22,18 @@ impl Case<'_> {
             if times < 2 || !self.counts(age, fits::UNACKNOWLEDGED) {
                 return None;
             }
+            if let Some(listener) = self.kept_out {
+                // The handshake is complete for this end alone.
+                return Some(Symptom::new(
+                    Kind::HeldByAcceptQueue,
+                    Severity::Critical,
+                    age,
+                    vec![
+                        format!("{unacked} bytes unacknowledged for {}", short(age)),
+                        accept_queue(&listener.queues),
+                    ],
+                ));
+            }
             let mut evidence = vec![
                 format!("{unacked} bytes unacknowledged"),
                 format!("sent again {times} times"),
@@ -26,12 +41,12 @@ impl Case<'_> {
             ];
             evidence.extend(self.next_timer("again"));
             evidence.extend(self.gives_up());
-            return Some(Symptom {
-                kind: Kind::DataUnacknowledged,
-                severity: by_retransmissions(times),
+            return Some(Symptom::new(
+                Kind::DataUnacknowledged,
+                by_retransmissions(times),
                 age,
                 evidence,
-            });
+            ));
         }
         self.zero_window()
     }
@@ -47,103 +62,68 @@ impl Case<'_> {
         if !probing || !self.counts(age, fits::WINDOW) {
             return None;
         }
-        let mut evidence = vec![
-            format!("{unsent} bytes wait to be sent"),
-            format!("the peer's window has been {window} bytes for {}", short(age)),
-        ];
-        let probes = now.attempts.probes.filter(|probes| *probes > 0);
-        evidence.extend(probes.map(|probes| format!("{probes} probes unanswered")));
-        evidence.extend(self.next_timer("the next probe"));
-        Some(Symptom {
-            kind: Kind::ZeroWindow,
-            severity: Severity::Warning,
+        let waiting = format!("{unsent} bytes wait to be sent");
+        let window = format!("the peer's window has been {window} bytes for {}", short(age));
+        let probes = now.attempts.probes.unwrap_or(0);
+        if probes >= PROBES_UNANSWERED {
+            // Whoever keeps his window closed says so again when he is asked.
+            let evidence = vec![waiting, window, format!("{probes} probes of it unanswered")];
+            return Some(Symptom::new(
+                Kind::DataUnacknowledged,
+                by_retransmissions(probes),
+                age,
+                evidence.into_iter().chain(self.next_timer("the next")).collect(),
+            ));
+        }
+        let evidence = [waiting, window].into_iter();
+        Some(Symptom::new(
+            Kind::ZeroWindow,
+            Severity::Warning,
             age,
-            evidence,
-        })
+            evidence.chain(self.next_timer("the next probe")).collect(),
+        ))
     }
 
     pub(super) fn unread(&self) -> Option<Symptom> {
         let unread = self.unread_bytes();
-        if unread == 0 || !self.is_held() {
-            return None;
-        }
-        // What the process has taken: with a FIN behind the data it may count one more.
-        let read = |figures: &Figures| figures.received.bytes?.checked_sub(figures.queues.recv.into());
-        let before = self.before?;
-        let idle = read(self.now)? == read(before)? && before.queues.recv > 0;
+        let age = self.not_read_for().filter(|_| unread > 0 && self.is_held())?;
         let closed = self.now.received.window == Some(0);
-        let age = self.now.received.last?;
-        // What still comes is recent; then only a closed window tells that it is not read for long.
-        let long = self.counts(age, fits::UNREAD) || closed && self.older.is_none();
-        if !idle || !long {
+        let lasts = self.counts(age, fits::UNREAD) || closed && self.older.is_none();
+        if !lasts {
             return None;
         }
-        let mut evidence = vec![format!("{unread} bytes unread")];
-        let grown = unread.saturating_sub(before.queues.recv);
+        let mut evidence = vec![
+            format!("{unread} bytes unread"),
+            format!("nothing read for {}", short(age)),
+        ];
+        let before = self.before.map_or(0, |before| before.queues.recv);
+        let grown = unread.saturating_sub(before);
         if grown > 0 {
             evidence.push(format!("{grown} more in {}", short(self.between)));
-        } else {
-            evidence.push(format!("the last came {} ago", short(age)));
         }
         if closed {
             evidence.push("the receive window is closed: the peer cannot send".to_owned());
         }
-        Some(Symptom {
-            kind: Kind::DataUnread,
-            severity: if closed {
-                Severity::Critical
-            } else {
-                Severity::Warning
-            },
-            age,
-            evidence,
-        })
+        let severity = if closed {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        Some(Symptom::new(Kind::DataUnread, severity, age, evidence))
     }
 
-    /// How long something has been sent in vain: the timeouts so far, each twice the one before, and what has passed
-    /// of the present one.
-    pub(super) fn unanswered_for(&self) -> Duration {
-        let now = self.now;
-        let rto = now.path.rto.unwrap_or_default();
-        let backoff = now.attempts.backoff.unwrap_or(0).min(31);
-        let past = rto.saturating_sub(rto / (1_u32 << backoff));
-        let present = now
-            .timer
-            .map_or(Duration::ZERO, |timer| rto.saturating_sub(timer.due));
-        let passed = past + present;
-        now.sent.last_ack.map_or(passed, |last_ack| passed.min(last_ack))
+    /// For how long nothing has been read, at least, of what was there to read: since that was seen first, or since the
+    /// last that came.
+    fn not_read_for(&self) -> Option<Duration> {
+        let seen = self.unread_since.map(|since| self.now.time.since(since))?;
+        (seen > Duration::ZERO).then(|| seen.max(self.now.received.last.unwrap_or_default()))
     }
 
-    /// When the kernel gives up data that nobody acknowledges (`tcp_write_timeout`).
-    pub(super) fn gives_up(&self) -> Option<String> {
-        if let Some(timeout) = self.now.limits.user_timeout {
-            return Some(format!(
-                "the kernel gives up after {} (TCP_USER_TIMEOUT)",
-                short(timeout)
-            ));
-        }
-        if self.now.orphan != Some(true) {
-            let retries = self.now.limits.retries?;
-            return Some(format!(
-                "the kernel gives up after some {}",
-                short(given_up_after(retries))
-            ));
-        }
-        let retries = self.settings.orphan_retries?;
-        let retries = if retries == 0 { 8 } else { retries };
-        Some(format!("the kernel gives up after {retries} retransmissions"))
+    /// Whether data that keeps coming has not been read, and it takes longer to say whether it is not going to be.
+    pub(in crate::diagnosis) fn is_undecided(&self) -> bool {
+        let grows = self
+            .before
+            .is_some_and(|before| before.queues.recv < self.now.queues.recv);
+        grows && self.is_held() && self.not_read_for().is_some() && self.judge().is_none()
     }
-}
-
-/// How long the kernel goes on for `retries` (`tcp_model_timeout`): the time between two doubles, from 200 ms up to
-/// two minutes.
-fn given_up_after(retries: u32) -> Duration {
-    const FIRST: Duration = Duration::from_millis(200);
-    const LONGEST: Duration = Duration::from_mins(2);
-    let waits = (0..=retries.min(255)).map(|n| {
-        FIRST
-            .saturating_mul(1_u32.checked_shl(n).unwrap_or(u32::MAX))
-            .min(LONGEST)
-    });
-    waits.sum()
 }

@@ -4,12 +4,14 @@
 
 mod closing;
 mod data;
+mod elapsed;
 mod opening;
 
 use std::time::Duration;
 
 use super::{Kind, Severity};
 use crate::{
+    clock::Ktime,
     facts::{Figures, Form, Queues, TimerKind},
     output::Short,
     settings::Settings,
@@ -34,6 +36,11 @@ pub struct Case<'a> {
     pub listener: Option<&'a Figures>,
     /// For a connection that begins: the listener on this host that it is to, if its accept queue is full.
     pub full: Option<&'a Figures>,
+    /// For a connection that this end takes for established: the listener on this host whose full accept queue has no
+    /// room for it.
+    pub kept_out: Option<&'a Figures>,
+    /// Since when it is seen that nothing is read of what there is.
+    pub unread_since: Option<Ktime>,
     /// How long the oldest connection has waited in a listener's accept queue.
     pub waiting: Option<Duration>,
     /// The settings of its namespace.
@@ -53,6 +60,22 @@ pub struct Symptom {
     pub age: Duration,
     /// What shows it: numbers from this kernel, now.
     pub evidence: Vec<String>,
+    /// How many sockets it is about, if the one stands for several.
+    pub sockets: usize,
+}
+
+impl Symptom {
+    /// One of a single socket.
+    #[must_use]
+    pub const fn new(kind: Kind, severity: Severity, age: Duration, evidence: Vec<String>) -> Self {
+        Self {
+            kind,
+            severity,
+            age,
+            evidence,
+            sockets: 1,
+        }
+    }
 }
 
 /// Ages from which a state that can be normal counts as stuck.

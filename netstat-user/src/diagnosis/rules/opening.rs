@@ -15,52 +15,66 @@ impl Case<'_> {
         if sent_again == 0 || !self.counts(age, fits::UNANSWERED) {
             return None;
         }
-        let mut evidence = vec![format!("SYN sent {} times in {}", sent_again + 1, short(age))];
+        let mut evidence = vec![format!(
+            "SYN sent {} times in {}",
+            sent_again + 1,
+            self.at_least(age)
+        )];
         if let Some(listener) = self.full {
             evidence.push(accept_queue(&listener.queues));
-            return Some(Symptom {
-                kind: Kind::HeldByAcceptQueue,
-                severity: Severity::Critical,
+            return Some(Symptom::new(
+                Kind::HeldByAcceptQueue,
+                Severity::Critical,
                 age,
                 evidence,
-            });
+            ));
         }
         evidence.extend(self.next_timer("again"));
-        let most = self.now.limits.syn_retries.map(|retries| retries + 1);
-        evidence.extend(most.map(|most| format!("the kernel gives up after {most} SYNs")));
-        Some(Symptom {
-            kind: Kind::SynUnanswered,
-            severity: by_retransmissions(sent_again),
+        evidence.extend(self.gives_up_syn());
+        Some(Symptom::new(
+            Kind::SynUnanswered,
+            by_retransmissions(sent_again),
             age,
             evidence,
-        })
+        ))
     }
 
     pub(super) fn shaking_hands(&self) -> Option<Symptom> {
         let age = self.age();
-        let timeouts = self.now.attempts.retransmits.unwrap_or(0);
+        let attempts = self.now.attempts;
+        let timeouts = attempts.retransmits.unwrap_or(0);
         if timeouts == 0 || !self.counts(age, fits::UNANSWERED) {
             return None;
         }
         let queue = self.listener.map(|listener| listener.queues);
         if let Some(queue) = queue.filter(is_full) {
-            return Some(Symptom {
-                kind: Kind::HeldByAcceptQueue,
-                severity: Severity::Critical,
+            return Some(Symptom::new(
+                Kind::HeldByAcceptQueue,
+                Severity::Critical,
                 age,
-                evidence: vec![format!("half open for {}", short(age)), accept_queue(&queue)],
-            });
+                vec![format!("half open for {}", short(age)), accept_queue(&queue)],
+            ));
         }
-        let mut evidence = vec![format!("SYN-ACK sent {} times in {}", timeouts + 1, short(age))];
+        let sent_again = attempts.total_retransmits.unwrap_or(timeouts);
+        if sent_again < timeouts {
+            // The client has answered, and is let in once it sends data (`TCP_DEFER_ACCEPT`): the timer runs on, but the
+            // kernel does not ask again (`reqsk_timer_handler`, `inet_request_sock.acked`).
+            return None;
+        }
+        let mut evidence = vec![format!(
+            "SYN-ACK sent {} times in {}",
+            sent_again + 1,
+            self.at_least(age)
+        )];
         evidence.extend(self.next_timer("again"));
         let most = self.now.limits.syn_retries.map(|retries| retries + 1);
         evidence.extend(most.map(|most| format!("the kernel gives up after {most}")));
-        Some(Symptom {
-            kind: Kind::SynAckUnanswered,
-            severity: Severity::Warning,
+        Some(Symptom::new(
+            Kind::SynAckUnanswered,
+            Severity::Warning,
             age,
             evidence,
-        })
+        ))
     }
 
     pub(super) fn listening(&self) -> Option<Symptom> {
@@ -80,19 +94,16 @@ impl Case<'_> {
                 .map(|waiting| format!("the oldest has waited {}", short(waiting))),
         );
         let waiting = self.waiting.unwrap_or_default();
-        // Full is bad at once, unless it is asked what has lasted.
-        let (kind, severity) = if is_full(&queue) && self.counts(waiting, Duration::ZERO) {
+        let nobody_accepts = queue.recv > 0 && self.counts(waiting, fits::NOT_ACCEPTED);
+        // A queue may be full for a moment; it hurts if that lasts, or if somebody was sent away just now.
+        let hurts = nobody_accepts || dropped > 0 && self.counts(waiting, Duration::ZERO);
+        let (kind, severity) = if is_full(&queue) && hurts {
             (Kind::AcceptQueueFull, Severity::Critical)
-        } else if queue.recv > 0 && self.counts(waiting, fits::NOT_ACCEPTED) {
+        } else if nobody_accepts {
             (Kind::AcceptQueueFilling, Severity::Warning)
         } else {
             return None;
         };
-        Some(Symptom {
-            kind,
-            severity,
-            age: waiting,
-            evidence,
-        })
+        Some(Symptom::new(kind, severity, waiting, evidence))
     }
 }

@@ -189,7 +189,7 @@ impl Holder {
 
 /// One of a row's owners.
 #[derive(Serialize)]
-struct ListedOwner {
+pub(super) struct ListedOwner {
     pid: u32,
     fd: Option<u32>,
     /// How many descriptors it has for the socket.
@@ -200,7 +200,7 @@ struct ListedOwner {
 }
 
 impl ListedOwner {
-    fn of(owner: &Owner, labels: &mut Labels) -> Self {
+    pub(super) fn of(owner: &Owner, labels: &mut Labels) -> Self {
         Self {
             pid: owner.pid,
             fd: owner.fd,
