@@ -131,6 +131,8 @@ kernel_fields! {
     sk_max_ack_backlog = "sock", "sk_max_ack_backlog", required;
     /// The `socket` that user space holds, NULL for an orphan; pointer.
     sk_socket = "sock", "sk_socket", required;
+    /// The number of the inode behind it; unsigned long. Since 6.18.
+    sk_ino = "sock", "sk_ino", optional;
     /// The socket's control group; pointer to `cgroup`. Absent without `CONFIG_SOCK_CGROUP_DATA`.
     sk_cgroup = "sock", "sk_cgrp_data.cgroup", optional;
     /// The group's kernfs node; pointer.
@@ -153,6 +155,10 @@ kernel_fields! {
     file_inode = "file", "f_inode", required;
     /// The inode's number, as in `/proc/net/tcp`; unsigned long.
     inode_number = "inode", "i_ino", required;
+    /// The inode's file system; pointer to `super_block`.
+    inode_sb = "inode", "i_sb", optional;
+    /// Which file system that is; unsigned long.
+    sb_magic = "super_block", "s_magic", optional;
     /// Local port in network order, kept after unhashing has cleared `skc_num`; u16.
     inet_sport = "inet_sock", "inet_sport", required;
     /// Next byte expected; u32.

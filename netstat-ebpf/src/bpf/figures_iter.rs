@@ -29,6 +29,7 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
         sighting::end(ctx);
         return 0;
     }
+    sighting::pause(ctx);
     let mut record = MaybeUninit::<SocketFigures>::uninit();
     let out = record.as_mut_ptr();
     // SAFETY: `sk` is a trusted `sock_common`; every byte of the record is written, first of all with zero.

@@ -1,15 +1,15 @@
-//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported. One pass over
-//! all processes finds the holders of all sockets, whatever their network namespace.
+//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported, and namespaces. One
+//! pass over all processes finds the holders of all sockets, whatever their network namespace.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock, bpf_sock_from_file,
 };
-use netstat_ebpf::wire::{COMM_LEN, SocketHeld, kind};
+use netstat_ebpf::wire::{COMM_LEN, NamespaceHeld, SocketHeld, kind};
 
 use crate::{
-    kernel::{at, load},
+    kernel::{at, load, load_optional},
     seq::IterContext,
     socket::IPPROTO_MPTCP,
 };
@@ -29,6 +29,14 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
     unsafe {
         let socket = bpf_sock_from_file(file.cast()).cast::<c_void>().cast_const();
         if socket.is_null() {
+            if is_namespace(file) {
+                ctx.write(&NamespaceHeld {
+                    kind: kind::NAMESPACE_HELD,
+                    fd,
+                    pid: load::<u32>(task, at!(task_tgid)),
+                    reserved: 0,
+                });
+            }
             return 0;
         }
         let sk: *mut c_void = load(socket, at!(socket_sk));
@@ -52,6 +60,21 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         ctx.write(record.assume_init_ref());
     }
     0
+}
+
+/// Whether the file is a namespace, of whatever kind.
+#[inline(always)]
+unsafe fn is_namespace(file: *const c_void) -> bool {
+    /// `NSFS_MAGIC`, `include/uapi/linux/magic.h`.
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
+    // SAFETY: `file` is trusted; a NULL on the way reads as zero.
+    unsafe {
+        let inode: *const c_void = load(file, at!(file_inode));
+        let Some(system) = load_optional::<*const c_void>(inode, at!(inode_sb)) else {
+            return false;
+        };
+        load_optional::<u64>(system, at!(sb_magic)) == Some(NSFS_MAGIC)
+    }
 }
 
 /// Processes hold a plain TCP socket itself, and of MPTCP the socket above its subflows, whose cookie joins them:

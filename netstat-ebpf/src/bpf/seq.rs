@@ -32,6 +32,13 @@ impl IterContext {
         unsafe { *self.0.add(n + 1) }
     }
 
+    /// How many objects this session has come to before this one.
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        // SAFETY: `meta` is a trusted pointer.
+        unsafe { (*self.meta()).seq_num }
+    }
+
     /// The number of this iterator session.
     #[inline(always)]
     pub fn session(self) -> u64 {

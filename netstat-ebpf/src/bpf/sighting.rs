@@ -102,8 +102,14 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> Option
         (*out).state = state;
         let socket: *const c_void = load(tcp, at!(sk_socket));
         let file: *const c_void = load(socket, at!(socket_file));
-        let inode: *const c_void = load(file, at!(file_inode));
-        (*out).inode = load(inode, at!(inode_number));
+        (*out).inode = if file.is_null() {
+            0
+        } else if let Some(number) = load_optional(tcp, at!(sk_ino)) {
+            number
+        } else {
+            let inode: *const c_void = load(file, at!(file_inode));
+            load(inode, at!(inode_number))
+        };
         (*out).mptcp = mptcp_cookie(tcp);
         if state == TCP_LISTEN {
             (*out).recv_q = load(tcp, at!(sk_ack_backlog));
@@ -147,13 +153,31 @@ unsafe fn mptcp_cookie(tcp: *const c_void) -> u64 {
     }
 }
 
-/// Marks the end, in the ring as well: who has read the ring up to the mark has read every event that the
-/// sweep can have seen the outcome of.
+/// Sockets between two ends of parts.
+const PART: u64 = 2048;
+
+/// Marks the end of a part now and then.
+#[inline(always)]
+pub fn pause(ctx: IterContext) {
+    let number = ctx.number();
+    if number > 0 && number.is_multiple_of(PART) {
+        mark(ctx, sweep::FENCED | sweep::MORE);
+    }
+}
+
+/// Marks the end.
 #[inline(always)]
 pub fn end(ctx: IterContext) {
+    mark(ctx, sweep::FENCED);
+}
+
+/// Marks an end, in the ring as well: who has read the ring up to the mark has read every event that the sweep can
+/// have seen the outcome of before.
+#[inline(always)]
+fn mark(ctx: IterContext, flags: u32) {
     let mut record = SweepEnd {
         kind: kind::SWEEP_END,
-        flags: sweep::FENCED,
+        flags,
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_boot_ns() },
         session: ctx.session(),
@@ -163,7 +187,7 @@ pub fn end(ctx: IterContext) {
             fence.write(record);
             fence.submit(0);
         }
-        None => record.flags = 0,
+        None => record.flags &= !sweep::FENCED,
     }
     ctx.write(&record);
 }

@@ -17,6 +17,7 @@ extern "C" fn iter_tcp(ctx: *const u64) -> i32 {
         sighting::end(ctx);
         return 0;
     }
+    sighting::pause(ctx);
     let mut record = MaybeUninit::<SocketSeen>::uninit();
     // SAFETY: `sk` is a trusted `sock_common`; every byte of the record is written.
     unsafe {

@@ -26,6 +26,8 @@ pub mod kind {
     pub const SOCKET_FIGURES: u32 = 7;
     /// A [`StateEnd`](super::StateEnd).
     pub const STATE_END: u32 = 8;
+    /// A [`NamespaceHeld`](super::NamespaceHeld).
+    pub const NAMESPACE_HELD: u32 = 10;
     /// A [`SocketMark`](super::SocketMark).
     pub const SOCKET_MARK: u32 = 9;
 }
@@ -66,6 +68,8 @@ pub mod flag {
 pub mod sweep {
     /// The same record was also written to the event ring, behind every event of the sweep's time.
     pub const FENCED: u32 = 1 << 0;
+    /// The sweep goes on: this is the end of a part.
+    pub const MORE: u32 = 1 << 1;
 }
 
 /// Which structure the kernel keeps a socket in: [`SocketSeen::form`].
@@ -179,10 +183,10 @@ pub struct StateChange {
     pub time: u64,
     /// The socket.
     pub socket: Socket,
-    /// The current task's process id (`tgid`), trusted only with [`flag::TASK_IS_OWNER`].
+    /// The current task's process id (`tgid`) with [`flag::TASK_IS_OWNER`], else 0; as what follows up to `start`.
     pub pid: u32,
-    /// The current task's thread id.
-    pub tid: u32,
+    /// Zero.
+    pub reserved2: u32,
     /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// When the process was started: with its id, what no other process has.
@@ -283,7 +287,7 @@ pub struct SocketSeen {
     pub reserved2: u32,
 }
 
-/// The end of one sweep of `iter/tcp`, written behind the last [`SocketSeen`].
+/// The end of one sweep of `iter/tcp`, or of a part of it, written behind the last [`SocketSeen`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SweepEnd {
@@ -291,7 +295,7 @@ pub struct SweepEnd {
     pub kind: u32,
     /// Bits of [`sweep`].
     pub flags: u32,
-    /// When the sweep ended.
+    /// When the sweep, or the part, ended.
     pub time: u64,
     /// The iterator session's number, which no other has.
     pub session: u64,
@@ -343,6 +347,20 @@ pub struct SocketGone {
     pub remote_port: u16,
     /// Zero.
     pub padding: u32,
+}
+
+/// One file descriptor of a file of nsfs, which namespaces are, of whatever kind, as `iter/task_file` found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NamespaceHeld {
+    /// [`kind::NAMESPACE_HELD`].
+    pub kind: u32,
+    /// The descriptor's number.
+    pub fd: u32,
+    /// The process.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One file descriptor that holds a TCP or MPTCP socket, as `iter/task_file` found it.

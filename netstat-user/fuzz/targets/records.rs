@@ -5,13 +5,13 @@
 use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Tick,
-    decode::{DecodeError, holder_record, ring_record, sweep_record},
+    decode::{DecodeError, file_record, ring_record, sweep_record},
 };
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = ring_record(bytes);
     all(bytes, |bytes| Ok(sweep_record(bytes, Tick::of(250))?.1));
-    all(bytes, |bytes| Ok(holder_record(bytes)?.1));
+    all(bytes, |bytes| Ok(file_record(bytes)?.1));
 });
 
 /// Reads records as long as there are any, as the sweeper does; each must take something away.

@@ -199,7 +199,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
     std::thread::scope(|scope| {
         scope.spawn(|| {
             walker.run(job, |outcome| match outcome {
-                Outcome::Namespace(sweep, ..) => count += sweep.sightings.len(),
+                Outcome::Part(part, ..) => count += part.sightings.len(),
                 Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
                 Outcome::HoldersDone(done) => match done.found {
                     Ok(scan) => count += scan.holders.len(),

@@ -89,14 +89,15 @@ async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let needs = loader::Needs {
         figures: query.figures,
-        files: query.holders,
+        // A search that goes everywhere looks at open files, too.
+        files: query.holders || query.netns.is_none(),
     };
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
     let mut fold = |outcome| match outcome {
-        Outcome::Namespace(sweep, _, found) => {
-            table.apply_sweep(&sweep, &mut Vec::new());
+        Outcome::Part(part, _, found) => {
+            table.apply_part(&part, &mut Vec::new());
             figures.extend(found);
         }
         Outcome::SocketsDone(done) => finished = Some(done),

@@ -246,6 +246,7 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
         wanted: &wanted_alone,
         hints: &[],
         effort: Effort::Thorough,
+        descriptors: &mut || None,
     };
     let findings = namespaces::search(aim, &Found::new());
     if let Some(error) = findings.error {

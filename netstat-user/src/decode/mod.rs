@@ -15,8 +15,8 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
     facts::{
-        Fence, Figures, Form, Gone, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews,
-        Standing, StateEvent, Totals,
+        Descriptor, Fence, Figures, Form, Gone, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark,
+        SocketNews, Standing, StateEvent, Totals,
     },
     tcp::{TcpState, UnknownState},
 };
@@ -88,7 +88,7 @@ pub enum SweepRecord {
     Seen(Sighting),
     /// A socket, with its figures.
     Figures(Sighting, Box<Figures>),
-    /// The end.
+    /// The end, or that of a part.
     End(Fence),
 }
 
@@ -137,12 +137,21 @@ pub fn sweep_record(bytes: &[u8], tick: Tick) -> Result<(SweepRecord, &[u8]), De
     }
 }
 
-/// Decodes the first record of a scan for holders and returns the bytes behind it.
+/// A record of a scan of open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileRecord {
+    /// A descriptor that holds a socket.
+    Holder(Holder),
+    /// A descriptor of a namespace, of whatever kind.
+    Namespace(Descriptor),
+}
+
+/// Decodes the first record of a scan of open files and returns the bytes behind it.
 ///
 /// # Errors
 ///
 /// As [`sweep_record`].
-pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
+pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
     match record_kind(bytes)? {
         kind::SOCKET_HELD => {
             let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
@@ -155,13 +164,13 @@ pub fn holder_record(bytes: &[u8]) -> Result<(Holder, &[u8]), DecodeError> {
                 seen: Ktime(held.time),
                 source: OwnerSource::Scan,
             };
-            Ok((
-                Holder {
-                    cookie: Cookie(held.cookie),
-                    owner,
-                },
-                rest,
-            ))
+            let cookie = Cookie(held.cookie);
+            Ok((FileRecord::Holder(Holder { cookie, owner }), rest))
+        }
+        kind::NAMESPACE_HELD => {
+            let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;
+            let (pid, fd) = (held.pid, held.fd);
+            Ok((FileRecord::Namespace(Descriptor { pid, fd }), rest))
         }
         other => Err(DecodeError::Kind(other)),
     }
@@ -320,6 +329,7 @@ fn fence(end: &wire::SweepEnd) -> Fence {
     Fence {
         session: end.session,
         time: Ktime(end.time),
+        more: end.flags & wire::sweep::MORE != 0,
         in_ring: end.flags & wire::sweep::FENCED != 0,
     }
 }
@@ -388,7 +398,7 @@ mod tests {
             time: 5,
             socket: socket(),
             pid: 1,
-            tid: 1,
+            reserved2: 0,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             start: 3,
             sk_err: 0,
@@ -446,17 +456,17 @@ mod tests {
                 prop_assert!(TcpState::ALL.contains(&event.to));
             }
             let _ = sweep_record(&bytes, Tick::of(250));
-            let _ = holder_record(&bytes);
+            let _ = file_record(&bytes);
         }
 
         #[test]
-        fn no_bytes_panic(kind in 0..9_u32, tail in prop::collection::vec(any::<u8>(), 0..500)) {
+        fn no_bytes_panic(kind in 0..12_u32, tail in prop::collection::vec(any::<u8>(), 0..500)) {
             let mut bytes = kind.to_ne_bytes().to_vec();
             bytes.extend(tail);
             for cut in [&bytes[..], &bytes[1..]] {
                 let _ = ring_record(cut);
                 let _ = sweep_record(cut, Tick::of(250));
-                let _ = holder_record(cut);
+                let _ = file_record(cut);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! fence has come out of the event ring.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use crate::{
     schedule::Schedule,
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone},
-    table::{NamespaceSweep, Unsettled},
+    table::{SweepPart, Unsettled},
     view::{About, Trouble, Unswept},
 };
 
@@ -38,7 +38,7 @@ fn mark(fence: Fence) -> Mark {
 struct Running {
     questions: Vec<Question>,
     /// Walked, but events of that time may still be in the ring.
-    unfenced: HashMap<Mark, NamespaceSweep>,
+    unfenced: VecDeque<(Mark, SweepPart)>,
     /// What questions want to know besides the rows.
     figures: FigureSet,
     done: Option<SweepDone>,
@@ -198,12 +198,13 @@ impl Core {
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::HoldersDone(done) => self.scan_done(done),
-            Outcome::Namespace(sweep, fence, figures) => {
+            Outcome::Part(part, fence, figures) => {
                 if let Some(running) = &mut self.sweeps.running {
                     running.figures.extend(figures);
                     running.void |= !fence.in_ring;
-                    if fence.in_ring {
-                        running.unfenced.insert(mark(fence), sweep);
+                    // What a void sweep has seen before that is as true as any sighting; what follows, the next one sees.
+                    if !running.void {
+                        running.unfenced.push_back((mark(fence), part));
                     }
                 }
             }
@@ -216,20 +217,17 @@ impl Core {
         self.fold_fenced();
     }
 
-    /// Folds the sweeps whose fence has come out of the ring, and ends the walk when all are.
+    /// Folds the parts of the sweep whose fence has come out of the ring, and ends the walk when all are.
     pub(super) fn fold_fenced(&mut self) {
         let Some(running) = &mut self.sweeps.running else {
             return;
         };
         let passed = &mut self.sweeps.passed;
-        let ready: Vec<_> = running
-            .unfenced
-            .extract_if(|mark, _| passed.remove(mark))
-            .collect();
-        let over = running.unfenced.is_empty() && running.done.is_some();
-        for (_, sweep) in ready {
-            self.table.apply_sweep(&sweep, &mut self.fresh);
+        // Fences come out of the ring in the order of the parts.
+        while let Some((_, part)) = running.unfenced.pop_front_if(|(mark, _)| passed.remove(mark)) {
+            self.table.apply_part(&part, &mut self.fresh);
         }
+        let over = running.unfenced.is_empty() && running.done.is_some();
         if over && let Some(running) = self.sweeps.running.take() {
             self.finish_sweep(running);
         }

@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::{HolderScan, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, NamespaceSweep, Table, Transition},
+    table::{Lost, SweepPart, Table, Transition},
     view::Loss,
 };
 
@@ -74,15 +74,19 @@ impl Told {
         self.table.begin_sweep();
     }
 
-    pub(super) fn apply_sweep(&mut self, sweep: &NamespaceSweep, out: &mut Vec<Transition>) {
+    pub(super) fn apply_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>) {
         if self.recorder.is_some() {
-            for seen in &sweep.sightings {
+            for seen in &part.sightings {
                 self.record(|| Fact::Seen(*seen));
             }
-            let (netns, start, end) = (sweep.netns, sweep.start, sweep.end);
-            self.record(|| Fact::Walked { netns, start, end });
+            self.record(|| Fact::Walked {
+                netns: part.netns,
+                start: part.start,
+                first: part.first,
+                end: part.end,
+            });
         }
-        self.table.apply_sweep(sweep, out);
+        self.table.apply_part(part, out);
     }
 
     pub(super) fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {

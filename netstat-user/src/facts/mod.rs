@@ -214,15 +214,26 @@ pub struct Sighting {
     pub queues: Queues,
 }
 
-/// The end of a sweep, behind every event whose outcome the sweep can have seen.
+/// The end of a sweep, or of a part of it, behind every event whose outcome the sweep can have seen until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     /// The iterator session.
     pub session: u64,
-    /// When the sweep ended.
+    /// When the sweep, or the part, ended.
     pub time: Ktime,
+    /// The sweep goes on.
+    pub more: bool,
     /// Whether the ring carries the same mark.
     pub in_ring: bool,
+}
+
+/// A descriptor of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The process, in the root PID namespace.
+    pub pid: u32,
+    /// The number.
+    pub fd: u32,
 }
 
 /// A descriptor that holds a socket.

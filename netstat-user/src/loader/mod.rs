@@ -272,7 +272,7 @@ impl Iterators {
     }
 
     /// Opens a walk over all open files of the PID namespace. Read from the file come
-    /// [`decode::holder_record`]s.
+    /// [`decode::file_record`]s.
     ///
     /// # Errors
     ///

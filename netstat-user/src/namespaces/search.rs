@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
-use crate::connection::Netns;
+use crate::{connection::Netns, facts::Descriptor};
 
 /// The inode number of the first PID namespace (`PROC_PID_INIT_INO`): from any other, some processes cannot be
 /// seen.
@@ -91,7 +91,6 @@ impl Findings {
 }
 
 /// What is looked for.
-#[derive(Debug, Clone, Copy)]
 pub struct Aim<'a> {
     /// All namespaces, and not only those that are wanted.
     pub everything: bool,
@@ -101,12 +100,19 @@ pub struct Aim<'a> {
     pub hints: &'a [u32],
     /// How hard to look.
     pub effort: Effort,
+    /// Finds the descriptors of namespaces; `None` when it cannot. To look at each descriptor of a large host takes seconds.
+    pub descriptors: &'a mut dyn FnMut() -> Option<Vec<Descriptor>>,
 }
 
 /// Finds namespaces. What was `known` before is still found if its path leads there.
 #[must_use]
 pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
-    let Aim { wanted, effort, .. } = aim;
+    let Aim {
+        wanted,
+        effort,
+        descriptors,
+        ..
+    } = aim;
     let mut findings = Findings {
         complete: true,
         ..Findings::default()
@@ -140,13 +146,15 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
         Effort::Thorough => true,
     };
     if findings.thorough {
-        everywhere(&mut findings, &processes);
+        // Their processes are told by the numbers that they have in the first PID namespace.
+        let descriptors = sees_all_processes().then(descriptors).flatten();
+        everywhere(&mut findings, &processes, descriptors);
     }
     findings.complete &= findings.thorough && findings.error.is_none() && sees_all_processes();
     findings
 }
 
-fn everywhere(findings: &mut Findings, processes: &[PathBuf]) {
+fn everywhere(findings: &mut Findings, processes: &[PathBuf], known: Option<Vec<Descriptor>>) {
     for process in processes {
         // `proc_task_getattr`: a link for each thread, and the usual two.
         let alone = fs::metadata(process.join("task")).is_ok_and(|task| task.nlink() <= 3);
@@ -157,8 +165,13 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf]) {
     for process in other_mount_namespaces(processes) {
         mounted(findings, &process.join("root"), &process.join("mountinfo"));
     }
-    for process in processes {
-        descriptors(findings, process);
+    let Some(known) = known else {
+        return processes
+            .iter()
+            .for_each(|process| descriptors(findings, process));
+    };
+    for Descriptor { pid, fd } in known {
+        descriptor(findings, PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
     }
 }
 
@@ -210,16 +223,21 @@ fn other_mount_namespaces(processes: &[PathBuf]) -> Vec<PathBuf> {
 
 /// The namespaces that a process has open.
 fn descriptors(findings: &mut Findings, process: &Path) {
-    for descriptor in findings.entries(&process.join("fd")) {
-        let Ok(link) = fs::read_link(&descriptor) else {
-            continue;
-        };
-        let link = link.as_os_str().as_bytes();
-        // One that was opened where it was mounted is shown by that place, and by the root once it is no longer
-        // mounted there (`d_path`).
-        if parse_link(link).is_some() || link == b"/" && is_namespace(&descriptor) {
-            findings.add(descriptor);
-        }
+    for path in findings.entries(&process.join("fd")) {
+        descriptor(findings, path);
+    }
+}
+
+/// A descriptor, if it is of a network namespace.
+fn descriptor(findings: &mut Findings, path: PathBuf) {
+    let Ok(link) = fs::read_link(&path) else {
+        return;
+    };
+    let link = link.as_os_str().as_bytes();
+    // One that was opened where it was mounted is shown by that place, and by the root once it is no longer
+    // mounted there (`d_path`).
+    if parse_link(link).is_some() || link == b"/" && is_namespace(&path) {
+        findings.add(path);
     }
 }
 

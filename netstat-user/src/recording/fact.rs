@@ -28,14 +28,16 @@ pub enum Fact {
     SweepBegun,
     /// A sweep has seen a socket.
     Seen(Sighting),
-    /// It has seen everything of a namespace, that is, all sockets since the last of these.
+    /// It has seen a part of a namespace, that is, all sockets since the last of these.
     Walked {
         /// The namespace.
         netns: Netns,
-        /// A time before the first look.
+        /// A time before the first look at the namespace.
         start: Ktime,
-        /// A time after the last.
-        end: Ktime,
+        /// It is the first part.
+        first: bool,
+        /// A time after the last look, if it is the last part.
+        end: Option<Ktime>,
     },
     /// A namespace was looked for in vain.
     Absent(Lost),

@@ -6,7 +6,7 @@ use super::Fact;
 use crate::{
     facts::{Holder, HolderScan, Sighting},
     sources::Coverage,
-    table::{AHEAD, Lost, NamespaceSweep, Table, Transition},
+    table::{AHEAD, Lost, SweepPart, Table, Transition},
     view::StreamItem,
 };
 
@@ -60,15 +60,21 @@ impl Player {
             Fact::Released(now) => self.table.release(now, fresh),
             Fact::SweepBegun => self.table.begin_sweep(),
             Fact::Seen(seen) => self.seen.push(seen),
-            Fact::Walked { netns, start, end } => {
+            Fact::Walked {
+                netns,
+                start,
+                first,
+                end,
+            } => {
                 let sightings = mem::take(&mut self.seen);
-                let sweep = NamespaceSweep {
+                let part = SweepPart {
                     netns,
                     start,
+                    first,
                     end,
                     sightings,
                 };
-                self.table.apply_sweep(&sweep, fresh);
+                self.table.apply_part(&part, fresh);
             }
             Fact::Absent(lost) => self.absent.push(lost),
             Fact::SweepEnded { start, end } => {

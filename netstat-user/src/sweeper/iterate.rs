@@ -8,32 +8,34 @@ use std::{
 use super::SweepError;
 use crate::{
     clock::{Ktime, Tick},
-    decode::{self, DecodeError, SweepRecord},
-    facts::{Fence, FigureSet, HolderScan, Sighting},
+    decode::{self, DecodeError, FileRecord, SweepRecord},
+    facts::{Descriptor, Fence, FigureSet, HolderScan, Sighting},
     loader::Iterators,
     processes,
 };
 
-/// What a walk over a namespace found.
-pub(super) struct Sockets {
+/// What a walk over a namespace has found since the last part, or its beginning.
+pub(super) struct Part {
     pub(super) sightings: Vec<Sighting>,
     pub(super) figures: FigureSet,
     pub(super) fence: Fence,
 }
 
-/// Walks the namespace that the thread is in; reads figures too if they are wanted and the kernel lets them be read.
+/// Walks the namespace that the thread is in, and reports what it finds in parts, saying which is the first; reads figures
+/// too if they are wanted and the kernel lets them be read, and adds them to those that it is given.
 pub(super) fn sockets(
     iterators: &mut Iterators,
     tick: Tick,
     wants_figures: bool,
-) -> Result<Sockets, SweepError> {
-    let (mut sightings, mut figures) = (Vec::new(), FigureSet::default());
-    let mut end = None;
+    mut figures: FigureSet,
+    mut report: impl FnMut(Part, bool),
+) -> Result<(), SweepError> {
     let file = if wants_figures && iterators.without_figures().is_none() {
         iterators.figures()?
     } else {
         iterators.sockets()?
     };
+    let (mut sightings, mut first, mut ended) = (Vec::new(), true, false);
     let rest = read_all(file, |bytes| {
         let (record, rest) = decode::sweep_record(bytes, tick)?;
         match record {
@@ -42,34 +44,44 @@ pub(super) fn sockets(
                 figures.insert(&seen, found);
                 sightings.push(seen);
             }
-            SweepRecord::End(fence) => end = Some(fence),
+            SweepRecord::End(fence) => {
+                let room = Vec::with_capacity(sightings.len());
+                let part = Part {
+                    sightings: std::mem::replace(&mut sightings, room),
+                    figures: std::mem::take(&mut figures),
+                    fence,
+                };
+                report(part, std::mem::replace(&mut first, false));
+                ended = !fence.more;
+            }
         }
         Ok(rest)
     })?;
-    match end {
-        Some(fence) if rest == 0 => Ok(Sockets {
-            sightings,
-            figures,
-            fence,
-        }),
-        _ => Err(SweepError::NoEnd),
+    if ended && rest == 0 {
+        Ok(())
+    } else {
+        Err(SweepError::NoEnd)
     }
 }
 
-/// Walks all open files for those that hold sockets.
-pub(super) fn holders(iterators: &mut Iterators) -> Result<HolderScan, SweepError> {
+/// Walks all open files for those that hold sockets, and for those that are namespaces.
+pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Vec<Descriptor>), SweepError> {
     let start = Ktime::now();
-    let mut holders = Vec::new();
+    let (mut holders, mut namespaces) = (Vec::new(), Vec::new());
     read_all(iterators.files()?, |bytes| {
-        let (holder, rest) = decode::holder_record(bytes)?;
-        holders.push(holder);
+        let (record, rest) = decode::file_record(bytes)?;
+        match record {
+            FileRecord::Holder(holder) => holders.push(holder),
+            FileRecord::Namespace(descriptor) => namespaces.push(descriptor),
+        }
         Ok(rest)
     })?;
-    Ok(HolderScan {
+    let scan = HolderScan {
         start,
         complete: processes::all_visible(),
         holders,
-    })
+    };
+    Ok((scan, namespaces))
 }
 
 /// Reads `file` to its end and hands its bytes to `take`, which takes one record from their front each time.

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -25,12 +25,13 @@ use tokio::sync::mpsc as channel;
 use crate::{
     clock::{Ktime, Tick},
     connection::Netns,
+    facts::{Descriptor, FigureSet},
     loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
     settings::Settings,
-    table::NamespaceSweep,
+    table::SweepPart,
 };
-use iterate::Sockets;
+use iterate::Part;
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
 
 /// What the thread is asked to do.
@@ -126,6 +127,8 @@ pub struct Walker {
     /// Where namespaces were when they were last looked for.
     known: Found,
     tick: Tick,
+    /// The descriptors of namespaces that the last scan of all files has found, and when it ended.
+    scanned: Option<(Instant, Vec<Descriptor>)>,
     /// It has been said that the kernel does not let figures be read.
     told: bool,
 }
@@ -139,6 +142,7 @@ impl Walker {
             home: None,
             known: Found::new(),
             tick: Tick::read(),
+            scanned: None,
             told: false,
         }
     }
@@ -149,7 +153,10 @@ impl Walker {
             Job::Sockets(scope) => self.sockets(&scope, &mut report),
             Job::Holders => {
                 let cpu = processor_time();
-                let found = iterate::holders(&mut self.iterators);
+                let found = iterate::files(&mut self.iterators).map(|(scan, namespaces)| {
+                    self.scanned = Some((Instant::now(), namespaces));
+                    scan
+                });
                 let cost = processor_time().saturating_sub(cpu);
                 report(Outcome::HoldersDone(ScanDone { found, cost }));
             }
@@ -163,17 +170,20 @@ impl Walker {
         let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
         for (netns, path) in plan.ways {
             let start = Ktime::now();
-            match self.namespace(netns, &path, scope.figures.includes(netns)) {
-                Ok(sockets) => {
-                    found.push(netns);
-                    let sweep = NamespaceSweep {
-                        netns,
-                        start,
-                        end: sockets.fence.time,
-                        sightings: sockets.sightings,
-                    };
-                    report(Outcome::Namespace(sweep, sockets.fence, sockets.figures));
-                }
+            let figures = scope.figures.includes(netns);
+            let mut report = |part: Part, first| {
+                let end = (!part.fence.more).then_some(part.fence.time);
+                let sweep = SweepPart {
+                    netns,
+                    start,
+                    first,
+                    end,
+                    sightings: part.sightings,
+                };
+                report(Outcome::Part(sweep, part.fence, part.figures));
+            };
+            match self.namespace(netns, &path, figures, &mut report) {
+                Ok(()) => found.push(netns),
                 Err(error) if error.is_elsewhere() => absent.push(netns),
                 Err(error) => failed.push((netns, error)),
             }
@@ -219,6 +229,12 @@ impl Walker {
             wanted: &scope.wanted,
             hints: &scope.hints,
             effort: scope.effort,
+            descriptors: &mut || match self.scanned.take() {
+                Some((ended, namespaces)) if ended.elapsed() < JUST_NOW => Some(namespaces),
+                _ => iterate::files(&mut self.iterators)
+                    .ok()
+                    .map(|(_, namespaces)| namespaces),
+            },
         };
         let findings = namespaces::search(aim, &self.known);
         self.known = findings.found;
@@ -259,7 +275,13 @@ impl Walker {
         }
     }
 
-    fn namespace(&mut self, netns: Netns, path: &Path, figures: bool) -> Result<Sockets, SweepError> {
+    fn namespace(
+        &mut self,
+        netns: Netns,
+        path: &Path,
+        figures: bool,
+        report: impl FnMut(Part, bool),
+    ) -> Result<(), SweepError> {
         // Entering the namespace that the thread is in already needs no privilege.
         let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
         if !here {
@@ -280,13 +302,16 @@ impl Walker {
         {
             log::warn!("timers and the like cannot be read: {error}");
         }
-        let mut sockets = iterate::sockets(&mut self.iterators, self.tick, figures)?;
+        let mut set = FigureSet::default();
         if figures {
-            sockets.figures.set(netns, Settings::read());
+            set.set(netns, Settings::read());
         }
-        Ok(sockets)
+        iterate::sockets(&mut self.iterators, self.tick, figures, set, report)
     }
 }
+
+/// A scan of all files that ended this short ago need not be repeated for a search.
+const JUST_NOW: Duration = Duration::from_millis(20);
 
 /// The calling thread's namespace.
 const HERE: &str = "/proc/thread-self/ns/net";

@@ -9,14 +9,14 @@ use crate::{
     facts::{Fence, FigureSet, HolderScan},
     loader::LoadError,
     namespaces,
-    table::NamespaceSweep,
+    table::SweepPart,
 };
 
 /// What came of it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// One namespace has been walked: its sockets, the end, and the figures if they were wanted there.
-    Namespace(NamespaceSweep, Fence, FigureSet),
+    /// A part of a namespace has been walked: its sockets, the end, and the figures if they were wanted there.
+    Part(SweepPart, Fence, FigureSet),
     /// The walk over the namespaces is over.
     SocketsDone(SweepDone),
     /// All files have been walked.

@@ -30,7 +30,7 @@ pub use past::{Ended, Ending};
 pub use row::{Mark, Row, Settlement, Step};
 pub use steps::HISTORY;
 pub use store::Unsettled;
-pub use sweeps::{Lost, NamespaceSweep, SETTLING};
+pub use sweeps::{Lost, NamespaceSweep, SETTLING, SweepPart};
 pub use transition::{Source, Transition};
 
 use std::collections::HashMap;

@@ -48,6 +48,22 @@ pub struct NamespaceSweep {
     pub sightings: Vec<Sighting>,
 }
 
+/// A part of what one sweep of one namespace saw. Parts are folded in the order in which they were seen, and all of one
+/// namespace before those of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweepPart {
+    /// The namespace.
+    pub netns: Netns,
+    /// A time before the first look of the sweep.
+    pub start: Ktime,
+    /// This is the first part of the sweep.
+    pub first: bool,
+    /// If it is the last one, a time after the last look.
+    pub end: Option<Ktime>,
+    /// The sockets.
+    pub sightings: Vec<Sighting>,
+}
+
 /// A namespace that was looked for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -67,17 +83,41 @@ impl Table {
     /// added to `out`; a namespace's first sweep reports nothing, since what it finds was there before. What it
     /// did not show is judged by [`Table::end_sweep`].
     pub fn apply_sweep(&mut self, sweep: &NamespaceSweep, out: &mut Vec<Transition>) {
-        self.generation = self.generation.wrapping_add(1);
-        for seen in &sweep.sightings {
-            self.sight(seen, sweep.netns, out);
+        self.begin_walk();
+        self.sight_all(&sweep.sightings, sweep.netns, out);
+        self.end_walk(sweep.netns, sweep.start, sweep.end);
+    }
+
+    /// The same with a part of it, after all events up to the end of that part.
+    pub fn apply_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>) {
+        if part.first {
+            self.begin_walk();
         }
+        self.sight_all(&part.sightings, part.netns, out);
+        if let Some(end) = part.end {
+            self.end_walk(part.netns, part.start, end);
+        }
+    }
+
+    fn begin_walk(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn sight_all(&mut self, sightings: &[Sighting], netns: Netns, out: &mut Vec<Transition>) {
+        for seen in sightings {
+            self.sight(seen, netns, out);
+        }
+    }
+
+    fn end_walk(&mut self, netns: Netns, start: Ktime, end: Ktime) {
+        let generation = self.generation;
         let walk = Walk {
-            generation: self.generation,
-            start: sweep.start,
-            end: sweep.end,
+            generation,
+            start,
+            end,
         };
-        self.walks.insert(sweep.netns, walk);
-        self.swept.insert(sweep.netns, sweep.start);
+        self.walks.insert(netns, walk);
+        self.swept.insert(netns, start);
     }
 
     /// Says that a sweep is over, and which namespaces were looked for in vain: rows that it should have found
