@@ -1,0 +1,8 @@
+//! What netstate costs and how long it takes, measured beside its peers. Each measure prints its figures as they come;
+//! `cargo xtask bench` makes tables of them.
+
+pub mod churn;
+pub mod command;
+mod cost;
+pub mod figure;
+pub mod tracer;
