@@ -8,6 +8,7 @@ mod copies;
 mod counters;
 mod handle;
 mod losses;
+mod pace;
 mod places;
 mod questions;
 mod recorder;
@@ -44,6 +45,7 @@ use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
+use pace::Pace;
 use places::Places;
 use questions::Question;
 use recorder::Recorder;
@@ -95,6 +97,7 @@ struct Core {
     copies: Copies,
     searches: Searches,
     losses: LossWatch,
+    pace: Pace,
     /// The counters of losses could not be read, and that has been said.
     blind: bool,
     /// A loss that goes into the stream once everything before it has.
@@ -137,6 +140,7 @@ impl Engine {
             copies: Copies::default(),
             searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
+            pace: Pace::new(Instant::now()),
             blind: false,
             untold: None,
             latest: Ktime(0),
@@ -168,11 +172,14 @@ impl Engine {
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                ready = self.ring.readable_mut() => {
+                ready = self.ring.readable_mut(), if core.pace.due().is_none() => {
                     let mut ready = ready?;
                     if !core.drain(ready.get_inner_mut()) {
                         ready.clear_ready();
                     }
+                }
+                () = sleep_until(core.pace.due().unwrap_or_else(Instant::now).into()), if core.pace.due().is_some() => {
+                    core.drain(self.ring.get_mut());
                 }
                 outcome = self.outcomes.recv() => core.outcome(outcome.ok_or(EngineError::SweeperGone)?),
                 request = self.requests.recv() => match request {
@@ -219,6 +226,9 @@ impl Core {
         self.release();
         self.tell_losses(read < BATCH);
         let now = Instant::now();
+        if read < BATCH {
+            self.pace.looked(now, read);
+        }
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
         self.scans.noticed(now, self.table.ever_ownerless());

@@ -27,6 +27,8 @@ pub enum Tracer {
     Nothing,
     /// A program that does nothing, on the tracepoint that all of them use.
     Empty,
+    /// Two of them.
+    TwoEmpty,
     /// `netstate daemon --quiet`, which keeps its table and prints nothing.
     Daemon,
     /// `netstate daemon`, which prints every transition.
@@ -39,9 +41,10 @@ pub enum Tracer {
 
 impl Tracer {
     /// All, in the order in which they are measured.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Nothing,
         Self::Empty,
+        Self::TwoEmpty,
         Self::Daemon,
         Self::Printing,
         Self::Tcpstates,
@@ -54,6 +57,7 @@ impl Tracer {
         match self {
             Self::Nothing => "untraced",
             Self::Empty => "an empty program",
+            Self::TwoEmpty => "two empty programs",
             Self::Daemon => "netstate daemon --quiet",
             Self::Printing => "netstate daemon",
             Self::Tcpstates => "tcpstates",
@@ -68,7 +72,8 @@ impl Tracer {
     pub fn start(self) -> Result<Running> {
         let running = match self {
             Self::Nothing => Running::Nothing,
-            Self::Empty => Running::Empty(bpf::Empty::attach("inet_sock_set_state")?),
+            Self::Empty => Running::Empty([empty()?].into()),
+            Self::TwoEmpty => Running::Empty([empty()?, empty()?].into()),
             Self::Daemon => Running::Daemon(Daemon::start()?),
             Self::Printing => {
                 let directory = daemon::directory()?;
@@ -106,13 +111,17 @@ impl Tracer {
     }
 }
 
+fn empty() -> Result<bpf::Empty> {
+    bpf::Empty::attach("inet_sock_set_state")
+}
+
 /// A tracer at work; it ends when this is dropped.
 #[derive(Debug)]
 pub enum Running {
     /// None.
     Nothing,
     /// An empty program.
-    Empty(bpf::Empty),
+    Empty(Vec<bpf::Empty>),
     /// The daemon.
     Daemon(Daemon),
     /// Another process.
