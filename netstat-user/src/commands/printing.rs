@@ -43,6 +43,17 @@ impl Source {
             }
         }
     }
+
+    /// What had happened before the command was to stop and is not printed yet, as far as this process has it.
+    async fn rest(self) -> Option<(WallClock, Vec<StreamItem>)> {
+        match self {
+            Self::Daemon(_) => None,
+            Self::Engine(handle, mut stream) => {
+                handle.gone().await;
+                Some((handle.clock(), stream.rest()))
+            }
+        }
+    }
 }
 
 /// The form that the user asked for.
@@ -108,13 +119,17 @@ async fn run(mut source: Source, mut printer: Printer, stop: Stop) -> anyhow::Re
     let mut stopped = std::pin::pin!(stop.requested());
     loop {
         let items = tokio::select! {
-            () = &mut stopped => return Ok(()),
+            () = &mut stopped => break,
             items = source.next() => items?,
         };
         let Some((clock, items)) = items else {
             return Ok(());
         };
         printer.print(&items, clock)?;
+    }
+    match source.rest().await {
+        Some((clock, items)) => printer.print(&items, clock),
+        None => Ok(()),
     }
 }
 

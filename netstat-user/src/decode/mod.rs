@@ -374,7 +374,7 @@ mod tests {
             time: 5,
             socket: socket(),
             pid: 1,
-            tid: 1,
+            reserved2: 0,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             start: 3,
             sk_err: 0,

@@ -140,7 +140,7 @@ impl Engine {
             copies: Copies::default(),
             searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(Instant::now(), ring_bytes),
             blind: false,
             untold: None,
             latest: Ktime(0),
@@ -171,7 +171,12 @@ impl Engine {
         let core = &mut self.core;
         loop {
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut stop => {
+                    // What has happened so far is still told.
+                    let now = Ktime::now();
+                    while core.drain(self.ring.get_mut()) && core.latest <= now {}
+                    return Ok(());
+                }
                 ready = self.ring.readable_mut(), if core.pace.due().is_none() => {
                     let mut ready = ready?;
                     if !core.drain(ready.get_inner_mut()) {
@@ -227,7 +232,7 @@ impl Core {
         self.tell_losses(read < BATCH);
         let now = Instant::now();
         if read < BATCH {
-            self.pace.looked(now, read);
+            self.pace.emptied(now, read);
         }
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());

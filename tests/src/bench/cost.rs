@@ -27,9 +27,7 @@ pub(super) fn measure(rounds: u32, tracers: &[Tracer]) -> Result<()> {
         for tracer in tracers {
             let running = tracer.start()?;
             churn::run(&namespace, CORE, WARM_UP)?;
-            let taken: Result<Vec<_>> = (0..SLICES)
-                .map(|_| churn::run(&namespace, CORE, SLICE))
-                .collect();
+            let taken: Result<Vec<_>> = (0..SLICES).map(|_| churn::run(&namespace, CORE, SLICE)).collect();
             drop(running);
             let taken = taken?;
             let print = |measure, of: fn(&Taken) -> f64| {
