@@ -78,7 +78,7 @@ impl Tracer {
             Self::Printing => {
                 let directory = daemon::directory()?;
                 let socket = directory.path().join("netstate.sock");
-                let child = daemon::spawn_printing(&socket, Stdio::null())?;
+                let child = daemon::spawn_printing(&socket, &[], Stdio::null())?;
                 let peer = Peer {
                     child,
                     _directory: directory,
