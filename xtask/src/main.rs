@@ -1,5 +1,6 @@
 //! The project's own tooling, `cargo xtask COMMAND`: one module for each command, and what they share.
 
+mod bench;
 mod build_ebpf;
 mod bytecode;
 mod fuzz;
@@ -33,6 +34,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
     Soak(soak::Args),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
+        Command::Bench(args) => bench::main(&workspace, &args),
         Command::BuildEbpf(args) => build_ebpf::main(&workspace, &args),
         Command::Run(args) => run::main(&workspace, args),
         Command::Soak(args) => soak::main(&workspace, args),

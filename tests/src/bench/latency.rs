@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{churn, figure::Figure};
 use crate::{
@@ -27,6 +27,8 @@ const PROBES: usize = 300;
 const INTERVAL: Duration = Duration::from_millis(25);
 /// The core of the connections that come and go meanwhile.
 const CORE: usize = 0;
+
+const SUBJECT: &str = "netstate daemon --json";
 
 /// When the lines of sockets that were shut down have come, by cookie.
 type Arrivals = Arc<Mutex<HashMap<u64, Instant>>>;
@@ -51,7 +53,7 @@ pub(super) fn measure() -> Result<()> {
 }
 
 /// Probes while connections come and go.
-fn busy(namespace: &Namespace, arrivals: &Arrivals) -> Result<Vec<Duration>> {
+fn busy(namespace: &Namespace, arrivals: &Arrivals) -> Result<Latencies> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let churning = scope.spawn(|| {
@@ -69,7 +71,7 @@ fn busy(namespace: &Namespace, arrivals: &Arrivals) -> Result<Vec<Duration>> {
 }
 
 /// Shuts connections down, one after the other, and waits for what is told of it.
-fn probe(namespace: &Namespace, arrivals: &Arrivals) -> Result<Vec<Duration>> {
+fn probe(namespace: &Namespace, arrivals: &Arrivals) -> Result<Latencies> {
     let mut shut = Vec::new();
     for _ in 0..PROBES {
         let pair = Pair::new(namespace, LOOPBACK)?;
@@ -81,28 +83,45 @@ fn probe(namespace: &Namespace, arrivals: &Arrivals) -> Result<Vec<Duration>> {
     }
     thread::sleep(Duration::from_millis(500));
     let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-    let latency = |(cookie, shut): (u64, Instant)| {
-        let arrived = arrivals.get(&cookie);
-        let arrived = arrived.with_context(|| format!("no line tells that {cookie} was shut down"))?;
-        Ok(arrived.saturating_duration_since(shut))
+    let latency = |(cookie, shut): &(u64, Instant)| {
+        let arrived = arrivals.get(cookie)?;
+        Some(arrived.saturating_duration_since(*shut))
     };
-    let mut latencies: Vec<_> = shut.into_iter().map(latency).collect::<Result<_>>()?;
-    latencies.sort_unstable();
-    Ok(latencies)
+    let mut sorted: Vec<_> = shut.iter().filter_map(latency).collect();
+    sorted.sort_unstable();
+    ensure!(!sorted.is_empty(), "no line tells of what was shut down");
+    Ok(Latencies {
+        untold: shut.len() - sorted.len(),
+        sorted,
+    })
 }
 
-fn print(measure: &str, sorted: &[Duration]) -> Result<()> {
+/// What was measured.
+struct Latencies {
+    sorted: Vec<Duration>,
+    /// Transitions that no line told of: the printer had fallen too far behind, which it says.
+    untold: usize,
+}
+
+fn print(measure: &str, Latencies { sorted, untold }: &Latencies) -> Result<()> {
     for (name, percent) in [("p50", 50), ("p99", 99), ("longest", 100)] {
         let place = (sorted.len() * percent / 100).min(sorted.len() - 1);
         let figure = Figure {
             measure: &format!("{measure}, {name}"),
-            subject: "netstate daemon --json",
+            subject: SUBJECT,
             unit: "ms",
             value: sorted[place].as_secs_f64() * 1e3,
         };
         figure.print()?;
     }
-    Ok(())
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let untold = Figure {
+        measure: &format!("{measure}, untold"),
+        subject: SUBJECT,
+        unit: "lines",
+        value: *untold as f64,
+    };
+    untold.print()
 }
 
 /// Reads lines until they end, and notes when those came that tell of ESTABLISHED → FIN_WAIT1.
@@ -117,10 +136,12 @@ fn note(mut lines: ChildStdout, arrivals: &Arrivals) {
             continue;
         };
         let text = String::from_utf8_lossy(&kept[..end]);
-        let shut = text.lines().filter(|line| line.contains("\"to\":\"FIN_WAIT1\""));
         let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        for cookie in shut.filter_map(cookie_of) {
-            arrivals.entry(cookie).or_insert(now);
+        for (place, _) in text.match_indices("\"to\":\"FIN_WAIT1\"") {
+            let begin = text[..place].rfind('\n').unwrap_or(0);
+            if let Some(cookie) = cookie_of(&text[begin..place]) {
+                arrivals.entry(cookie).or_insert(now);
+            }
         }
         drop(arrivals);
         kept.drain(..=end);
