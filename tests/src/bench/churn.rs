@@ -82,7 +82,7 @@ fn serve(core: usize, listener: &TcpListener, over: &AtomicBool) -> Result<Durat
     while !over.load(Ordering::Relaxed) {
         drop(listener.accept().context("cannot accept")?);
     }
-    Ok(processor_time() - before)
+    Ok(processor_time().saturating_sub(before))
 }
 
 fn connect(core: usize, address: SocketAddr, time: Duration) -> Result<Taken> {
@@ -98,7 +98,7 @@ fn connect(core: usize, address: SocketAddr, time: Duration) -> Result<Taken> {
     Ok(Taken {
         connections,
         wall: begun.elapsed(),
-        processor: processor_time() - before,
+        processor: processor_time().saturating_sub(before),
     })
 }
 

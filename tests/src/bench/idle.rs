@@ -16,7 +16,7 @@ pub(super) fn measure(time: Duration) -> Result<()> {
     thread::sleep(REST);
     let before = processor_time(daemon.pid())?;
     thread::sleep(time);
-    let taken = processor_time(daemon.pid())? - before;
+    let taken = processor_time(daemon.pid())?.saturating_sub(before);
     let figure = Figure {
         measure: "idle",
         subject: "netstate daemon --quiet",
