@@ -12,7 +12,9 @@ use tokio::{net::UnixStream, time::timeout};
 use crate::{
     clock::{Ktime, WallClock},
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
-    view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Stats, StreamItem, WatchQuery},
+    view::{
+        self, About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Stats, StreamItem, WatchQuery,
+    },
 };
 
 /// A daemon that lives greets within this time.
@@ -138,24 +140,29 @@ impl Client {
     /// [`ClientError`].
     pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Snapshot), ClientError> {
         let mut rows = Vec::new();
-        let (clock, about) = self.rows_in_parts(query, |part| rows.extend(part)).await?;
+        let (clock, about) = self.each_row(query, |row| rows.push(row)).await?;
         Ok((clock, Snapshot { rows, about }))
     }
 
-    /// The same, but for the rows, of which each part is given to `take` as it comes.
+    /// The same, but for the rows, each of which is given to `take` as it comes.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn rows_in_parts(
+    pub async fn each_row(
         &mut self,
         query: RowQuery,
-        mut take: impl FnMut(Vec<RowView>),
+        mut take: impl FnMut(RowView),
     ) -> Result<(WallClock, About), ClientError> {
         self.ask(&Question::Rows(query)).await?;
         loop {
-            match self.answer_in_time().await? {
-                Answer::Rows(part) => take(part),
+            let frame = self.frame_in_time().await?;
+            match view::unpack(&frame, &mut take) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return Err(self.broken(io::Error::other(error))),
+            }
+            match self.meaning(&frame)? {
                 Answer::End(clock, about) => return Ok((clock, about)),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }
@@ -229,13 +236,22 @@ impl Client {
     }
 
     async fn answer_in_time(&mut self) -> Result<Answer, ClientError> {
-        let answer = timeout(ANSWER_PATIENCE, self.answer()).await;
-        answer.unwrap_or_else(|_| Err(ClientError::Silent(self.path.clone())))
+        let frame = self.frame_in_time().await?;
+        self.meaning(&frame)
+    }
+
+    async fn frame_in_time(&mut self) -> Result<bytes::BytesMut, ClientError> {
+        let frame = timeout(ANSWER_PATIENCE, self.frame()).await;
+        frame.unwrap_or_else(|_| Err(ClientError::Silent(self.path.clone())))
     }
 
     async fn answer(&mut self) -> Result<Answer, ClientError> {
         let frame = self.frame().await?;
-        match protocol::decode(&frame) {
+        self.meaning(&frame)
+    }
+
+    fn meaning(&self, frame: &[u8]) -> Result<Answer, ClientError> {
+        match protocol::decode(frame) {
             Ok(Answer::Failed(why)) => Err(ClientError::Failed(why)),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.broken(io::Error::other(error))),

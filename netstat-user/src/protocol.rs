@@ -25,10 +25,6 @@ pub const VERSION: u16 = 4;
 pub const LONGEST_QUESTION: usize = 4 * 1024;
 /// An answer's frame is at most this long.
 pub const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// Rows in one frame: so many that they fit even if each has as many owners as a row can have.
-pub const ROWS_PER_FRAME: usize = 2048;
-/// Rows in one frame when they have figures, which take three times the room that a row takes.
-pub const FIGURED_ROWS_PER_FRAME: usize = 1024;
 /// Stream items in one frame.
 pub const ITEMS_PER_FRAME: usize = 1024;
 
@@ -50,7 +46,9 @@ pub enum Question {
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Some of the rows.
+    /// Some of the rows: a [`PackedRows`] as it is sent, and read by [`unpack`](crate::view::unpack).
+    ///
+    /// [`PackedRows`]: crate::view::PackedRows
     Rows(Vec<RowView>),
     /// The stream has begun.
     Watching,
@@ -64,24 +62,6 @@ pub enum Answer {
     End(WallClock, About),
     /// The question cannot be answered, and why.
     Failed(String),
-}
-
-/// [`Answer::Rows`] of rows that are only lent.
-#[derive(Debug, Serialize)]
-enum LentAnswer<'a> {
-    Rows(&'a [RowView]),
-}
-
-/// A frame of [`Answer::Rows`].
-///
-/// # Errors
-///
-/// As [`encode`].
-pub fn encode_rows(rows: &[RowView]) -> Result<Bytes, postcard::Error> {
-    /// More than most rows take.
-    const ROW: usize = 96;
-    let frame = Vec::with_capacity(rows.len() * ROW);
-    postcard::to_extend(&LentAnswer::Rows(rows), frame).map(Bytes::from)
 }
 
 /// A connection, cut into frames.
@@ -187,9 +167,18 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, postcard::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        connection::{Connection, Cookie, Endpoint, Family, Netns},
+        facts::Form,
+        owners::Owners,
+        tcp::TcpState,
+        view::{PackedRows, unpack},
+    };
 
     #[test]
     fn a_greeting_tells_the_version() {
@@ -199,10 +188,46 @@ mod tests {
         assert_eq!(check_greeting(b"netstate\x01\x00\x00"), Err(BadGreeting::Foreign));
     }
 
+    fn row(port: u16) -> RowView {
+        let end = Endpoint::new(Ipv4Addr::LOCALHOST.into(), port);
+        RowView {
+            connection: Connection {
+                cookie: Cookie(u64::from(port)),
+                netns: Netns(1),
+                family: Family::Inet,
+                local: end,
+                remote: end,
+                device: None,
+                mptcp: false,
+            },
+            state: TcpState::Established,
+            form: Form::Full,
+            since: Ktime(5),
+            in_state: Duration::from_secs(2),
+            at_least: true,
+            queues: None,
+            uid: Some(1000),
+            owners: Owners::default(),
+            cgroup: None,
+            inode: Some(7),
+            figures: None,
+        }
+    }
+
     #[test]
-    fn lent_rows_are_rows() {
-        let frame = encode_rows(&[]).unwrap();
-        assert_eq!(decode::<Answer>(&frame).unwrap(), Answer::Rows(Vec::new()));
+    fn packed_rows_are_an_answer() {
+        for count in [0, 1, 127, 128, 300] {
+            let rows: Vec<_> = (0..count).map(row).collect();
+            let mut packed = PackedRows::new();
+            rows.iter().try_for_each(|row| packed.push(row)).unwrap();
+            let frame = packed.into_frame();
+            assert_eq!(frame, encode(&Answer::Rows(rows.clone())).unwrap());
+            let mut unpacked = Vec::new();
+            assert!(unpack(&frame, |row| unpacked.push(row)).unwrap());
+            assert_eq!(unpacked, rows);
+            assert!(unpack(&[&frame[..], &[0]].concat(), drop).is_err());
+        }
+        assert!(!unpack(&encode(&Answer::Watching).unwrap(), drop).unwrap());
     }
 
     #[test]
@@ -218,6 +243,7 @@ mod tests {
             let _ = check_greeting(&frame);
             let _ = decode::<Question>(&frame);
             let _ = decode::<Answer>(&frame);
+            let _ = unpack(&frame, drop);
         }
     }
 }

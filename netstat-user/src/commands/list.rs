@@ -42,11 +42,12 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     if args.numeric && !args.json {
         // Nothing has to be known of the rows together, so each becomes a line while others are under way.
         let mut table = netstat::Table::new(columns, netstat::Names::default());
-        let take = |mut rows: Vec<RowView>| {
-            rows.retain(wanted);
-            table.add(&rows, places.then_some(&mut names));
+        let take = |row: RowView| {
+            if wanted(&row) {
+                table.add(&row, places.then_some(&mut names));
+            }
         };
-        let (_, about) = source.rows_in_parts(&query, take).await?;
+        let (_, about) = source.each_row(&query, take).await?;
         tell_missing(&about, &mut names);
         let written = table.write(&mut out, which, places);
         return output::written(written.and_then(|()| out.flush()));
@@ -59,7 +60,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         write_json(&mut out, &rows, clock, &mut names)
     } else {
         let mut table = netstat::Table::new(columns, netstat::Names::of(&rows));
-        table.add(&rows, places.then_some(&mut names));
+        for row in &rows {
+            table.add(row, places.then_some(&mut names));
+        }
         table.write(&mut out, which, places)
     };
     output::written(written.and_then(|()| out.flush()))

@@ -1,6 +1,6 @@
 //! Rows, from the daemon or from the kernel itself.
 
-use std::path::Path;
+use std::{path::Path, sync::mpsc, thread};
 
 use anyhow::Context;
 
@@ -55,17 +55,17 @@ impl Source {
         }
     }
 
-    /// The same, but for the rows, of which each part is given to `take` as it comes.
-    pub(super) async fn rows_in_parts(
+    /// The same, but for the rows, each of which is given to `take` as it comes.
+    pub(super) async fn each_row(
         &mut self,
         query: &RowQuery,
-        mut take: impl FnMut(Vec<RowView>),
+        take: impl FnMut(RowView),
     ) -> anyhow::Result<(WallClock, About)> {
         if let Self::Daemon(client) = self {
-            return Ok(client.rows_in_parts(query.clone(), take).await?);
+            return Ok(client.each_row(query.clone(), take).await?);
         }
         let (clock, snapshot) = self.rows(query).await?;
-        take(snapshot.rows);
+        snapshot.rows.into_iter().for_each(take);
         Ok((clock, snapshot.about))
     }
 
@@ -95,24 +95,36 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
-    let mut fold = |outcome| match outcome {
-        Outcome::Part(part, _, found) => {
-            table.apply_part(&part, &mut Vec::new());
-            figures.extend(found);
-        }
-        Outcome::SocketsDone(done) => finished = Some(done),
-        Outcome::HoldersDone(done) => scan = Some(done.found),
-    };
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
         Figuring::Nowhere
     };
-    // In this order: the scan draws the cookies by which the sweep joins MPTCP to its holders.
-    if query.holders {
-        walker.run(Job::Holders, &mut fold);
-    }
-    walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut fold);
+    // While one thread walks, the other one folds what has been seen.
+    let (outcomes, seen) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut report = |outcome| {
+                // Whoever reads it does so until there is no more.
+                let _ = outcomes.send(outcome);
+            };
+            // In this order: the scan draws the cookies by which the sweep joins MPTCP to its holders.
+            if query.holders {
+                walker.run(Job::Holders, &mut report);
+            }
+            walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut report);
+        });
+        for outcome in seen {
+            match outcome {
+                Outcome::Part(part, _, found) => {
+                    table.apply_part(&part, &mut Vec::new());
+                    figures.extend(found);
+                }
+                Outcome::SocketsDone(done) => finished = Some(done),
+                Outcome::HoldersDone(done) => scan = Some(done.found),
+            }
+        }
+    });
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {
         Some(Ok(scan)) => table.apply_scan(scan),

@@ -10,8 +10,7 @@ use crate::{
     clock::Ktime,
     engine::EngineGone,
     protocol::{
-        self, Answer, BadGreeting, FIGURED_ROWS_PER_FRAME, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER,
-        LONGEST_QUESTION, Question, ROWS_PER_FRAME,
+        self, Answer, BadGreeting, Frames, ITEMS_PER_FRAME, LONGEST_ANSWER, LONGEST_QUESTION, Question,
     },
     view::{HistoryQuery, RowPart, RowQuery, WatchQuery},
 };
@@ -111,20 +110,11 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
 }
 
 async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
-    let figures = query.figures;
-    let most = if figures {
-        FIGURED_ROWS_PER_FRAME
-    } else {
-        ROWS_PER_FRAME
-    };
     let mut parts = handle.parts(query).await?;
     loop {
         match parts.next().await? {
             Ok(RowPart::Rows(rows)) => {
-                for rows in rows.chunks(most) {
-                    let frame = protocol::encode_rows(rows)?;
-                    in_time(async { Ok(frames.send(frame).await?) }).await?;
-                }
+                in_time(async { Ok(frames.send(rows.into_frame()).await?) }).await?;
             }
             Ok(RowPart::End(about)) => {
                 return in_time(answer(frames, &Answer::End(handle.clock(), about))).await;

@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
-    view::{About, RowPart, RowQuery, RowView},
+    view::{About, PackedRows, RowPart, RowQuery, RowView},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
@@ -20,7 +20,25 @@ struct Copy {
     figures: Arc<FigureSet>,
     at: usize,
     about: About,
+    /// Those that have been copied and not yet handed over.
+    rows: PackedRows,
     reply: Parts,
+}
+
+/// Encodes rows, and hands over as many as fill a frame.
+fn pack(
+    views: impl Iterator<Item = RowView>,
+    rows: &mut PackedRows,
+    reply: &Parts,
+) -> Result<(), postcard::Error> {
+    for view in views {
+        rows.push(&view)?;
+        if rows.is_full() {
+            // Whoever asked may have gone since.
+            let _ = reply.send(Ok(RowPart::Rows(std::mem::take(rows))));
+        }
+    }
+    Ok(())
 }
 
 /// The snapshots under way.
@@ -39,6 +57,7 @@ impl Copies {
             figures,
             at: 0,
             about,
+            rows: PackedRows::new(),
             reply,
         });
     }
@@ -51,16 +70,20 @@ impl Copies {
             }
             let Some(part) = table.part(copy.at, PART) else {
                 // Whoever asked may have gone since.
+                if !copy.rows.is_empty() {
+                    let _ = copy.reply.send(Ok(RowPart::Rows(copy.rows)));
+                }
                 let _ = copy.reply.send(Ok(RowPart::End(copy.about)));
                 continue;
             };
             // A row that the sweep for this very answer did not find is not there.
             let wanted = part.filter(|row| !row.doubtful() && copy.query.wants(row));
-            let rows: Vec<_> = wanted
-                .map(|row| RowView::answering(&copy.query, row, &copy.figures, now))
-                .collect();
-            if !rows.is_empty() {
-                let _ = copy.reply.send(Ok(RowPart::Rows(rows)));
+            let views = wanted.map(|row| RowView::answering(&copy.query, row, &copy.figures, now));
+            if let Err(error) = pack(views, &mut copy.rows, &copy.reply) {
+                let _ = copy.reply.send(Err(format!(
+                    "a row cannot be encoded: {error}; please report this"
+                )));
+                continue;
             }
             copy.at += PART;
             self.0.push(copy);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{SteadyClock, WallClock},
     connection::Netns,
-    view::{Histories, HistoryQuery, RowPart, RowQuery, Snapshot, Stats},
+    view::{Histories, HistoryQuery, RowPart, RowQuery, Snapshot, Stats, unpack},
 };
 
 /// What can be asked.
@@ -83,7 +83,12 @@ impl Handle {
         let mut snapshot = Snapshot::default();
         loop {
             match parts.next().await? {
-                Ok(RowPart::Rows(rows)) => snapshot.rows.extend(rows),
+                Ok(RowPart::Rows(rows)) => {
+                    let read = unpack(&rows.into_frame(), |row| snapshot.rows.push(row));
+                    if let Err(error) = read {
+                        return Ok(Err(error.to_string()));
+                    }
+                }
                 Ok(RowPart::End(about)) => return Ok(Ok(Snapshot { about, ..snapshot })),
                 Err(why) => return Ok(Err(why)),
             }

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::PackedRows;
 use crate::{
     clock::Ktime,
     connection::{Connection, Netns},
@@ -120,7 +121,7 @@ impl RowQuery {
 #[derive(Debug)]
 pub enum RowPart {
     /// Some of the rows.
-    Rows(Vec<RowView>),
+    Rows(PackedRows),
     /// There are no more; and what there is to know besides.
     End(About),
 }

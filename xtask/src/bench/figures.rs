@@ -17,13 +17,13 @@ pub(super) struct Series {
     values: Vec<f64>,
 }
 
-/// One line of the helper's.
+/// One figure, as the helper prints it.
 #[derive(Deserialize)]
-struct Line {
-    measure: String,
-    subject: String,
-    unit: String,
-    value: f64,
+pub(super) struct Line {
+    pub(super) measure: String,
+    pub(super) subject: String,
+    pub(super) unit: String,
+    pub(super) value: f64,
 }
 
 impl Figures {
@@ -37,7 +37,8 @@ impl Figures {
         Ok(())
     }
 
-    fn insert(&mut self, line: Line) {
+    /// Adds one.
+    pub(super) fn insert(&mut self, line: Line) {
         let known = self
             .0
             .iter_mut()

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures netstate beside its peers, and writes what comes of it to `docs/benchmarks.md`.
 
 mod figures;
+mod growth;
 mod machine;
 mod page;
 mod targets;
@@ -47,6 +48,8 @@ enum Measure {
     Idle,
     /// Questions on a host with very many sockets
     Asking,
+    /// How the table grows with the connections in it
+    Growth,
 }
 
 const BENCH: &str = "bench";
@@ -77,7 +80,10 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     for measure in Measure::value_variants() {
         if args.only.is_empty() || args.only.contains(measure) {
             println!("measuring: {}", measure.name());
-            figures.add(&built.measure(*measure, args)?)?;
+            match measure {
+                Measure::Growth => growth::measure(workspace, &mut figures)?,
+                measure => figures.add(&built.measure(*measure, args)?)?,
+            }
         }
     }
     println!("\n{}", page::results(&figures));

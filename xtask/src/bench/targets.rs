@@ -16,11 +16,20 @@ const EMPTY: &str = "an empty program";
 const DAEMON: &str = "netstate daemon --quiet";
 const PRINTING: &str = "netstate daemon --json";
 const ASKED: &str = "netstate, daemon";
+const MILLION: &str = "1000000 connections";
 const ONE_OFF: &str = "netstate, one-off";
 
 /// The verdicts on everything that was measured.
 pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
-    let verdicts = [
+    let all = of_tracing(figures)
+        .into_iter()
+        .chain(of_asking(figures))
+        .chain(of_table(figures));
+    all.flatten().collect()
+}
+
+fn of_tracing(figures: &Figures) -> [Option<Verdict>; 6] {
+    [
         over_empty(figures),
         under_tcpstates(figures),
         at_most(
@@ -51,6 +60,11 @@ pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
             DAEMON,
             0.1,
         ),
+    ]
+}
+
+fn of_asking(figures: &Figures) -> [Option<Verdict>; 7] {
+    [
         faster(
             figures,
             "`list -atn` from the daemon: at least 2.5 times faster than `ss -tan`",
@@ -100,8 +114,33 @@ pub(super) fn verdicts(figures: &Figures) -> Vec<Verdict> {
             DAEMON,
             500.0,
         ),
-    ];
-    verdicts.into_iter().flatten().collect()
+    ]
+}
+
+fn of_table(figures: &Figures) -> [Option<Verdict>; 3] {
+    [
+        at_most(
+            figures,
+            "memory of a connection, history included: at most 300 bytes",
+            "memory of a connection, bytes",
+            MILLION,
+            300.0,
+        ),
+        at_most(
+            figures,
+            "1 million connections: below 350 MiB resident",
+            "memory of the table, resident, MiB",
+            MILLION,
+            350.0,
+        ),
+        at_most(
+            figures,
+            "fold: at least 2 million facts a second, 500 ns each, among a million connections",
+            "fold, ns",
+            MILLION,
+            500.0,
+        ),
+    ]
 }
 
 /// Whether all targets are met of which anything was measured.

@@ -64,8 +64,7 @@ impl Which {
     }
 }
 
-/// A table of rows, which can be added in parts: each is made a line of as it comes, and the lines are put in order at the
-/// end.
+/// A table of rows: each is made a line of as it comes, and the lines are put in order at the end.
 #[derive(Debug)]
 pub struct Table {
     columns: Columns,
@@ -89,20 +88,16 @@ impl Table {
         }
     }
 
-    /// Adds rows, with the namespace of each if there are `places` to call them by.
-    pub fn add(&mut self, rows: &[RowView], mut places: Option<&mut namespaces::Names>) {
-        // Of more than four billion rows, the rest would be numbered like the last.
-        self.order
-            .add(rows, u32::try_from(self.ends.len()).unwrap_or(u32::MAX));
-        for row in rows {
-            line::write(&mut self.text, row, self.columns, &self.names);
-            if let Some(places) = &mut places {
-                self.text.push(" ");
-                self.text.display(places.label(row.connection.netns));
-            }
-            self.text.push("\n");
-            self.ends.push(self.text.len());
+    /// Adds a row, with its namespace if there are `places` to call it by.
+    pub fn add(&mut self, row: &RowView, places: Option<&mut namespaces::Names>) {
+        self.order.add(row);
+        line::write(&mut self.text, row, self.columns, &self.names);
+        if let Some(places) = places {
+            self.text.push(" ");
+            self.text.display(places.label(row.connection.netns));
         }
+        self.text.push("\n");
+        self.ends.push(self.text.len());
     }
 
     /// Writes all of it; `places` says whether there is a column for namespaces.
@@ -143,7 +138,9 @@ impl Table {
 /// Rows in the order in which a table has them.
 pub fn sorted(rows: &[RowView]) -> impl Iterator<Item = &RowView> {
     let mut order = Order::default();
-    order.add(rows, 0);
+    for row in rows {
+        order.add(row);
+    }
     order.sorted().filter_map(|number| rows.get(number as usize))
 }
 

@@ -22,24 +22,23 @@ type Short = [u64; 2];
 type Long = (bool, Endpoint, Endpoint);
 
 impl Order {
-    /// Adds rows, numbered from `first` on.
-    pub(super) fn add(&mut self, rows: &[RowView], first: u32) {
-        let before = (self.short.len(), self.long.len());
-        for (number, row) in (first..).zip(rows) {
-            let connection = &row.connection;
-            let later = row.state != TcpState::Listen;
-            match connection.family {
-                Family::Inet => self
-                    .short
-                    .push((short(later, connection.local, connection.remote), number)),
-                Family::Inet6 => self
-                    .long
-                    .push(((later, connection.local, connection.remote), number)),
-            }
+    /// Adds a row, with the next number.
+    pub(super) fn add(&mut self, row: &RowView) {
+        let connection = &row.connection;
+        let later = row.state != TcpState::Listen;
+        // Of more than four billion rows, the rest would be numbered like the last.
+        let number = u32::try_from(self.short.len() + self.long.len()).unwrap_or(u32::MAX);
+        // What comes little by little is sorted meanwhile: then `sort` only has to merge.
+        match connection.family {
+            Family::Inet => push(
+                &mut self.short,
+                (short(later, connection.local, connection.remote), number),
+            ),
+            Family::Inet6 => push(
+                &mut self.long,
+                ((later, connection.local, connection.remote), number),
+            ),
         }
-        // What comes in parts is sorted by the part while the next one is under way: `sort` only has to merge then.
-        self.short[before.0..].sort_unstable();
-        self.long[before.1..].sort_unstable();
     }
 
     /// The numbers of the rows in their order; of those that are equal, the first one first.
@@ -52,6 +51,19 @@ impl Order {
         self.long.sort();
         let short = self.short.into_iter().map(|(_, number)| number);
         short.chain(self.long.into_iter().map(|(_, number)| number))
+    }
+}
+
+/// Keys that are sorted at once.
+const RUN: usize = 4096;
+
+/// Adds a key, and sorts the last run if it is complete with that.
+fn push<T: Ord>(keys: &mut Vec<T>, key: T) {
+    keys.push(key);
+    if keys.len().is_multiple_of(RUN)
+        && let Some(run) = keys.last_chunk_mut::<RUN>()
+    {
+        run.sort_unstable();
     }
 }
 
