@@ -90,7 +90,7 @@ impl Tick {
 /// Where `CLOCK_BOOTTIME` lies in the time of day, as it was when [`WallClock::read`] looked.
 ///
 /// The time of day can be set while a program runs; read it anew for each answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WallClock {
     boot: i128,
 }

@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
 };
 
 use netstat_ebpf::wire::COMM_LEN;
@@ -20,7 +22,7 @@ pub struct Cookie(pub u64);
 pub struct Netns(pub u32);
 
 /// Address of the kernel's structure for a socket: names it only while it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SkAddr(pub u64);
 
 /// The address family of a socket. A dual-stack socket is `Inet6`, whatever it carries.
@@ -92,7 +94,7 @@ pub struct Connection {
     /// The other end; without a port for a listener.
     pub remote: Endpoint,
     /// Index of the device that the socket is bound to. Link-local connections always are, and with VRF all.
-    pub device: Option<u32>,
+    pub device: Option<NonZeroU32>,
     /// It is a subflow of an MPTCP connection, as far as anybody has seen: a minisock does not say.
     pub mptcp: bool,
 }
@@ -134,12 +136,23 @@ impl Connection {
 }
 
 /// A connection's namespace and both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple {
     netns: Netns,
     local: Endpoint,
     remote: Endpoint,
-    device: Option<u32>,
+    device: Option<NonZeroU32>,
+}
+
+impl Hash for Tuple {
+    /// Few words rather than many bytes: it is done for every event.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u32::from(self.local.port) << 16 | u32::from(self.remote.port);
+        state.write_u128(u128::from_ne_bytes(self.local.addr));
+        state.write_u128(u128::from_ne_bytes(self.remote.addr));
+        state.write_u64(u64::from(ports) << 32 | u64::from(self.netns.0));
+        state.write_u32(self.device.map_or(0, NonZeroU32::get));
+    }
 }
 
 impl Tuple {

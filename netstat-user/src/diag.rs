@@ -1,7 +1,7 @@
 //! The kernel's sockets as `ss` asks for them, by `sock_diag(7)`: a way to them that the tracer does not use, to
 //! verify it by.
 
-use std::io;
+use std::{io, num::NonZeroU32};
 
 use bytes::BytesMut;
 use netlink_packet_core::{
@@ -131,7 +131,7 @@ fn kernel_socket(header: &InetResponseHeader, netns: Netns) -> Result<KernelSock
             },
             local: Endpoint::new(id.source_address, id.source_port),
             remote: Endpoint::new(id.destination_address, id.destination_port),
-            device: (device != 0).then_some(device),
+            device: NonZeroU32::new(device),
             mptcp: false,
         },
         state: TcpState::try_from(header.state)?,

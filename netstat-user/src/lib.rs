@@ -23,6 +23,7 @@ pub mod owners;
 pub mod processes;
 pub mod protocol;
 pub mod reason;
+pub mod recording;
 pub mod scan_schedule;
 pub mod schedule;
 pub mod settings;
@@ -33,3 +34,7 @@ pub mod tcp;
 pub mod timeline;
 pub mod verify;
 pub mod view;
+
+// Benchmarks need these.
+#[cfg(test)]
+use {divan as _, stats_alloc as _};

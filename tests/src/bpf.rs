@@ -1,6 +1,10 @@
 //! The BPF objects that the kernel holds.
 
-use std::{fs, io};
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
 
 use anyhow::{Context, Result};
 
@@ -73,8 +77,7 @@ fn next(kind: Kind, id: u32) -> io::Result<Option<u32>> {
         next: u32,
         flags: u32,
     }
-    // `enum bpf_cmd`, include/uapi/linux/bpf.h.
-    let command: libc::c_int = match kind {
+    let command = match kind {
         Kind::Program => 11,
         Kind::Map => 12,
         Kind::Link => 31,
@@ -84,14 +87,87 @@ fn next(kind: Kind, id: u32) -> io::Result<Option<u32>> {
         next: 0,
         flags: 0,
     };
-    // SAFETY: `attributes` is as large as is said, and the kernel writes only into it.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<NextId>()) };
-    if result == 0 {
-        return Ok(Some(attributes.next));
+    // SAFETY: the attributes are those of the command, and hold no address.
+    match unsafe { bpf(command, &mut attributes) } {
+        Ok(_) => Ok(Some(attributes.next)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
     }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => Ok(None),
-        _ => Err(error),
+}
+
+/// A program that does nothing, attached to a tracepoint until this is dropped: what any program costs there.
+///
+/// It is a raw tracepoint program. The kernel attaches and calls typed ones (`tp_btf`) by the same functions
+/// (`bpf_raw_tp_link_attach`, `__bpf_trace_run`).
+#[derive(Debug)]
+pub struct Empty {
+    _link: OwnedFd,
+}
+
+impl Empty {
+    /// Attaches one to `tracepoint`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(tracepoint: &str) -> Result<Self> {
+        /// The part of `union bpf_attr` that `BPF_PROG_LOAD` needs.
+        #[repr(C)]
+        struct Load {
+            program_type: u32,
+            instructions: u32,
+            code: u64,
+            licence: u64,
+        }
+        /// The part that `BPF_RAW_TRACEPOINT_OPEN` uses.
+        #[repr(C)]
+        struct Open {
+            name: u64,
+            program: u32,
+        }
+        const RAW_TRACEPOINT: u32 = 17;
+        // `r0 = 0; exit`, as `struct bpf_insn` has it.
+        let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let mut load = Load {
+            program_type: RAW_TRACEPOINT,
+            instructions: 2,
+            code: code.as_ptr() as u64,
+            licence: c"GPL".as_ptr() as u64,
+        };
+        // SAFETY: the attributes are those of the command; the addresses are of as much as is said, and outlive the call.
+        let program = unsafe { bpf(5, &mut load) }.context("cannot load an empty program")?;
+        // SAFETY: the kernel has just given it to us.
+        let _program = unsafe { OwnedFd::from_raw_fd(program) };
+        let name = CString::new(tracepoint)?;
+        let mut open = Open {
+            name: name.as_ptr() as u64,
+            program: u32::try_from(program)?,
+        };
+        // SAFETY: as above.
+        let link = unsafe { bpf(17, &mut open) };
+        let link = link.with_context(|| format!("cannot attach an empty program to {tracepoint}"))?;
+        Ok(Self {
+            // SAFETY: as above.
+            _link: unsafe { OwnedFd::from_raw_fd(link) },
+        })
+    }
+}
+
+/// `bpf(2)`. `command` is one of `enum bpf_cmd`, include/uapi/linux/bpf.h.
+///
+/// # Safety
+/// `attributes` is what the command takes, and every address in it is of memory as the command wants it.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: `attributes` is as large as is said; the rest is the caller's promise.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    match libc::c_int::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -38,16 +38,17 @@ pub fn directory() -> Result<TempDir> {
         .context("cannot make a temporary directory")
 }
 
-/// Starts a daemon on `socket` that prints into a pipe. Its end is the caller's.
+/// Starts a daemon on `socket` with these flags that prints to `out`. Its end is the caller's.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn spawn_printing(socket: &Path) -> Result<Child> {
+pub fn spawn_printing(socket: &Path, flags: &[&str], out: Stdio) -> Result<Child> {
     let mut command = binary::netstate(socket)?;
     command
         .arg("daemon")
+        .args(flags)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(out)
         .stderr(Stdio::null());
     command.spawn().context("cannot start netstate daemon")
 }

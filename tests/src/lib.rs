@@ -4,6 +4,7 @@
 //! Nothing here knows how `netstate` works inside: it is started as a user would start it, and read as a
 //! user would read it.
 
+pub mod bench;
 pub mod binary;
 pub mod bpf;
 pub mod crowd;

@@ -85,6 +85,16 @@ impl Watch {
         Self::follow(child)
     }
 
+    /// The same, alone, with a recording in `file`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_recording(socket: &Path, file: &Path) -> Result<Self> {
+        let mut command = command(socket, "all")?;
+        command.arg("--record").arg(file);
+        Self::follow(command.spawn().context("cannot start netstate watch")?)
+    }
+
     /// The same inside `namespace`, and for the namespaces that `filter` says.
     ///
     /// # Errors
@@ -139,6 +149,14 @@ impl Watch {
     #[must_use]
     pub fn of(&self, cookie: u64) -> Vec<Transition> {
         self.seen().transitions.get(&cookie).cloned().unwrap_or_default()
+    }
+
+    /// All transitions that were printed that happened in this namespace, by connection.
+    #[must_use]
+    pub fn all_in(&self, netns: u32) -> BTreeMap<u64, Vec<Transition>> {
+        let mut all = self.seen().transitions.clone();
+        all.retain(|_, transitions| transitions.iter().all(|transition| transition.netns == netns));
+        all
     }
 
     /// How many transitions were printed that happened in this namespace.

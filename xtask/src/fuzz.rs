@@ -18,12 +18,12 @@ use crate::{
 const FOLDER: &str = "netstat-user/fuzz";
 
 /// The targets, each a file in its folder `targets`.
-const TARGETS: [&str; 4] = ["records", "frames", "filter", "table"];
+const TARGETS: [&str; 5] = ["records", "frames", "filter", "table", "recording"];
 
 /// The version of cargo-fuzz that runs them.
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// Fuzzes what takes bytes from others, with the address sanitizer: records, frames, filters, the table.
+/// Fuzzes what takes bytes from others, with the address sanitizer: records, frames, filters, recordings, the table.
 ///
 /// What is found on the way stays in the target folder and is where the next run begins.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// How long for each target
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// The targets: records, frames, filter, table
+    /// The targets: records, frames, filter, table, recording
     #[arg(default_values = TARGETS)]
     targets: Vec<String>,
 }

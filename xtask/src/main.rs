@@ -1,8 +1,10 @@
 //! The project's own tooling, `cargo xtask COMMAND`: one module for each command, and what they share.
 
+mod bench;
 mod build_ebpf;
 mod bytecode;
 mod fuzz;
+mod instructions;
 mod lint;
 mod manifest;
 mod packages;
@@ -33,12 +35,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
     Soak(soak::Args),
     Test(test::Args),
     Vm(vm::Args),
     Fuzz(fuzz::Args),
+    Instructions(instructions::Args),
     /// Checks formatting, and runs clippy with every warning an error
     Lint,
 }
@@ -53,12 +57,14 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
+        Command::Bench(args) => bench::main(&workspace, &args),
         Command::BuildEbpf(args) => build_ebpf::main(&workspace, &args),
         Command::Run(args) => run::main(&workspace, args),
         Command::Soak(args) => soak::main(&workspace, args),
         Command::Test(args) => Ok(test::main(&workspace, &args)),
         Command::Vm(args) => vm::main(&workspace, &args),
         Command::Fuzz(args) => fuzz::main(&workspace, &args),
+        Command::Instructions(args) => instructions::main(&workspace, &args),
         Command::Lint => Ok(lint::main(&workspace)),
     }
 }

@@ -33,7 +33,7 @@ pub unsafe fn describe_common(sk: *const c_void, out: *mut Socket) {
         let family: u16 = load(sk, at!(skc_family));
         (*out).family = family;
         (*out).protocol = IPPROTO_TCP;
-        (*out).cookie = bpf_get_socket_cookie(sk.cast_mut());
+        (*out).cookie = cookie(sk);
         (*out).skaddr = sk as u64;
         (*out).cgroup = 0;
         (*out).uid = 0;
@@ -78,6 +78,18 @@ pub unsafe fn describe_tcp(tcp: *const c_void, out: *mut Socket) {
     unsafe {
         if load_optional::<u8>(tcp, at!(is_mptcp)).unwrap_or(0) != 0 {
             (*out).flags |= socket::MPTCP;
+        }
+    }
+}
+
+/// The cookie, which the first who asks for it draws.
+#[inline(always)]
+unsafe fn cookie(sk: *const c_void) -> u64 {
+    // SAFETY: as for `describe_common`.
+    unsafe {
+        match load(sk, at!(skc_cookie)) {
+            0 => bpf_get_socket_cookie(sk.cast_mut()),
+            drawn => drawn,
         }
     }
 }

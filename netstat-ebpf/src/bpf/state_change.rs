@@ -4,9 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::generated::{
-        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock,
-    },
+    helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -113,19 +111,16 @@ unsafe fn describe(
         } else {
             describe_tcp(tcp, &raw mut (*out).socket);
         }
-        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
-        if acts_for_itself(old, new) && is_in_system_call(sk) && !is_kernel_thread(task) {
+        let acting = acts_for_itself(old, new) && is_in_system_call(sk);
+        if acting && describe_owner(out) {
             flags |= flag::TASK_IS_OWNER;
+        } else {
+            (*out).pid = 0;
+            (*out).reserved2 = 0;
+            (*out).start = 0;
+            (&raw mut (*out).comm).cast::<[u64; 2]>().write([0; 2]);
         }
         (*out).flags = flags;
-        let pid_tgid = bpf_get_current_pid_tgid();
-        (*out).pid = (pid_tgid >> 32) as u32;
-        (*out).tid = pid_tgid as u32;
-        let process: *const c_void = load(task, at!(task_group_leader));
-        (&raw mut (*out).comm)
-            .cast::<[u64; 2]>()
-            .write(load(process, at!(task_comm)));
-        (*out).start = load(process, at!(task_start));
         tcp
     }
 }
@@ -151,9 +146,23 @@ pub unsafe fn is_in_system_call(sk: *const c_void) -> bool {
     unsafe { load::<i32>(sk, at!(sk_lock_owned)) != 0 }
 }
 
-/// Whether `task` is a kernel thread, such as a worker that closes files for others.
+/// Fills in which process acts. `false`, with nothing filled in, if it is a kernel thread, such as a worker that closes
+/// files for others.
 #[inline(always)]
-unsafe fn is_kernel_thread(task: *const c_void) -> bool {
-    // SAFETY: `task` is trusted.
-    unsafe { load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0 }
+unsafe fn describe_owner(out: *mut StateChange) -> bool {
+    // SAFETY: the current task is trusted, and `out` may be written.
+    unsafe {
+        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
+        if load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0 {
+            return false;
+        }
+        (*out).pid = load(task, at!(task_tgid));
+        (*out).reserved2 = 0;
+        let process: *const c_void = load(task, at!(task_group_leader));
+        (*out).start = load(process, at!(task_start));
+        (&raw mut (*out).comm)
+            .cast::<[u64; 2]>()
+            .write(load(process, at!(task_comm)));
+    }
+    true
 }

@@ -183,10 +183,10 @@ pub struct StateChange {
     pub time: u64,
     /// The socket.
     pub socket: Socket,
-    /// The current task's process id (`tgid`), trusted only with [`flag::TASK_IS_OWNER`].
+    /// The current task's process id (`tgid`) with [`flag::TASK_IS_OWNER`], else 0; as what follows up to `start`.
     pub pid: u32,
-    /// The current task's thread id.
-    pub tid: u32,
+    /// Zero.
+    pub reserved2: u32,
     /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// When the process was started: with its id, what no other process has.

@@ -34,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     /// Print TCP state transitions as they happen
     Watch(WatchArgs),
+    /// Print the transitions of a recording that `watch --record` has made
+    Replay(ReplayArgs),
     /// Trace, keep the table and answer queries, in the foreground
     Daemon(DaemonArgs),
     /// List sockets, in netstat's columns
@@ -90,7 +92,7 @@ pub struct TracerArgs {
     /// Size of the kernel's event ring, a power of two such as 512K or 16M
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = parse_ring_size)]
     pub ring_size: u32,
-    /// Memory for the histories of connections that have ended, such as 64M: the latest are kept, some 2,000 in a
+    /// Memory for the histories of connections that have ended, such as 64M: the latest are kept, some 3,500 in a
     /// megabyte
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,
@@ -130,6 +132,28 @@ pub struct WatchArgs {
     /// Trace here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
+    /// Also record everything that the tracer is told, of all sockets, in a file made anew: `netstate replay` prints
+    /// the transitions again. Traces here, even if a daemon answers
+    #[arg(long, value_name = "FILE", conflicts_with = "stuck")]
+    pub record: Option<PathBuf>,
+    /// Only transitions that match, such as `dport 443 or TIME_WAIT`; --help explains the words
+    #[arg(value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
+/// `netstate replay`
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
+pub struct ReplayArgs {
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Instead of transitions, print how long it takes to read the recording, and to fold what it tells into a table
+    #[arg(long)]
+    pub time: bool,
+    /// What `netstate watch --record` has written
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// Only transitions that match, such as `dport 443 or TIME_WAIT`; --help explains the words
     #[arg(value_name = "FILTER")]
     pub filter: Vec<String>,

@@ -43,6 +43,17 @@ impl Source {
             }
         }
     }
+
+    /// What had happened before the command was to stop and is not printed yet, as far as this process has it.
+    async fn rest(self) -> Option<(WallClock, Vec<StreamItem>)> {
+        match self {
+            Self::Daemon(_) => None,
+            Self::Engine(handle, mut stream) => {
+                handle.gone().await;
+                Some((handle.clock(), stream.rest()))
+            }
+        }
+    }
 }
 
 /// The form that the user asked for.
@@ -58,12 +69,17 @@ impl Form {
     pub(super) fn new(args: &OutputArgs, filter: Option<Filter>) -> anyhow::Result<Self> {
         let own = selection::own()?;
         let netns = selection::netns(&args.netns)?;
-        Ok(Self {
+        Ok(Self::with(args, filter, own, netns))
+    }
+
+    /// For what happened where `own` was the caller's own namespace, of `netns` or of all.
+    pub(super) fn with(args: &OutputArgs, filter: Option<Filter>, own: Netns, netns: Option<Netns>) -> Self {
+        Self {
             json: args.json,
             query: WatchQuery { netns, filter },
             own,
             palette: Palette::new(args.color),
-        })
+        }
     }
 
     /// What is to be shown.
@@ -103,7 +119,7 @@ async fn run(mut source: Source, mut printer: Printer, stop: Stop) -> anyhow::Re
     let mut stopped = std::pin::pin!(stop.requested());
     loop {
         let items = tokio::select! {
-            () = &mut stopped => return Ok(()),
+            () = &mut stopped => break,
             items = source.next() => items?,
         };
         let Some((clock, items)) = items else {
@@ -111,10 +127,14 @@ async fn run(mut source: Source, mut printer: Printer, stop: Stop) -> anyhow::Re
         };
         printer.print(&items, clock)?;
     }
+    match source.rest().await {
+        Some((clock, items)) => printer.print(&items, clock),
+        None => Ok(()),
+    }
 }
 
 /// Standard output, and what goes there.
-struct Printer {
+pub(super) struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     form: Form,
     lines: Option<Lines>,
@@ -122,7 +142,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(form: Form) -> Self {
+    pub(super) fn new(form: Form) -> Self {
         let lines = (!form.json).then(|| Lines::new(form.palette, Some(form.own)));
         Self {
             out: output::stdout(),
@@ -132,7 +152,13 @@ impl Printer {
         }
     }
 
-    fn begin(&mut self) -> anyhow::Result<()> {
+    /// The same with these names for namespaces from here on.
+    pub(super) fn with_names(self, names: Names) -> Self {
+        let lines = self.lines.map(|lines| lines.with_names(names.clone()));
+        Self { lines, names, ..self }
+    }
+
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         let header = self
             .lines
             .as_ref()
@@ -140,7 +166,7 @@ impl Printer {
         output::written(header.and_then(|()| self.out.flush()))
     }
 
-    fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
+    pub(super) fn print(&mut self, items: &[StreamItem], clock: WallClock) -> anyhow::Result<()> {
         for item in items.iter().filter(|item| self.form.query.wants(item)) {
             output::written(match &mut self.lines {
                 Some(lines) => lines.item(&mut self.out, item, clock),

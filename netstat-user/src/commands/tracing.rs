@@ -1,6 +1,6 @@
 //! Starting the tracer inside this process.
 
-use std::{future::Future, time::Duration};
+use std::{fs::OpenOptions, future::Future, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     cli::{RoundsArgs, TracerArgs},
-    engine::{Engine, EngineError, Handle},
+    engine::{Engine, EngineError, Handle, Recording},
     loader,
 };
 
@@ -26,8 +26,14 @@ pub(super) struct Running {
 impl Running {
     /// Attaches the tracer and starts the engine.
     pub(super) fn start(args: &TracerArgs, stop: Stop) -> anyhow::Result<Self> {
+        Self::recording(args, None, stop)
+    }
+
+    /// The same, and records what the tracer tells in the file at `path`, which is made anew.
+    pub(super) fn recording(args: &TracerArgs, path: Option<&Path>, stop: Stop) -> anyhow::Result<Self> {
+        let recording = path.map(create).transpose()?;
         let tracer = loader::attach(args.ring_size, &args.without_hooks)?;
-        let (engine, handle) = Engine::new(tracer, args.ring_size, args.history)?;
+        let (engine, handle) = Engine::new(tracer, args.ring_size, args.history, recording)?;
         let engine = tokio::spawn(engine.run(stop.clone().requested()));
         Ok(Self { handle, engine, stop })
     }
@@ -42,6 +48,18 @@ impl Running {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// A file for a recording, which shows who talks to whom: for the user alone.
+fn create(path: &Path) -> anyhow::Result<Recording> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(path);
+    let file = file.with_context(|| format!("cannot record in {}", path.display()))?;
+    Ok(Recording {
+        file,
+        path: path.to_owned(),
+    })
 }
 
 /// A wish to stop that everybody hears.

@@ -19,14 +19,14 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     }
     let stop = Stop::on_signals()?;
     let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
-    if !args.alone {
+    if !args.alone && args.record.is_none() {
         match Client::connect(socket).await {
             Ok(client) => return from_daemon(client, form, socket, stop).await,
             Err(error) if error.is_absent() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let running = Running::start(&args.tracer, stop.clone())?;
+    let running = Running::recording(&args.tracer, args.record.as_deref(), stop.clone())?;
     let stream = running.handle.subscribe();
     if running.handle.ready().await.is_ok() {
         if let Some(netns) = form.query().netns

@@ -3,7 +3,10 @@
 
 mod figures;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use netstat_ebpf::wire::{self, form, kind};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -62,6 +65,20 @@ pub enum RingRecord {
     Mark(SocketMark),
     /// A sweep ended.
     Fence(Fence),
+}
+
+impl RingRecord {
+    /// The socket that it is about, if it is about one.
+    #[must_use]
+    pub const fn cookie(&self) -> Option<Cookie> {
+        match self {
+            Self::State(event) => Some(event.connection.cookie),
+            Self::News(news) => Some(news.connection.cookie),
+            Self::Gone(gone) => Some(gone.cookie),
+            Self::Mark(mark) => Some(mark.cookie),
+            Self::Fence(_) => None,
+        }
+    }
 }
 
 /// A record of a sweep.
@@ -336,7 +353,7 @@ fn connection(socket: &wire::Socket) -> Result<Connection, DecodeError> {
         family,
         local: Endpoint::new(local, socket.local_port),
         remote: Endpoint::new(remote, socket.remote_port),
-        device: (socket.device != 0).then_some(socket.device),
+        device: NonZeroU32::new(socket.device),
         mptcp: socket.flags & wire::socket::MPTCP != 0,
     })
 }
@@ -381,7 +398,7 @@ mod tests {
             time: 5,
             socket: socket(),
             pid: 1,
-            tid: 1,
+            reserved2: 0,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             start: 3,
             sk_err: 0,

@@ -143,6 +143,11 @@ impl Handle {
         self.clock.read()
     }
 
+    /// What [`Handle::clock`] reads.
+    pub(super) fn steady_clock(&self) -> Arc<SteadyClock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Everything that happens from now on.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {

@@ -8,12 +8,15 @@ mod copies;
 mod counters;
 mod handle;
 mod losses;
+mod pace;
 mod places;
 mod questions;
+mod recorder;
 mod scans;
 mod searches;
 mod stream;
 mod sweeps;
+mod told;
 
 use std::{
     future::Future,
@@ -26,6 +29,7 @@ use std::{
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
 pub use handle::{EngineGone, Handle, RowParts};
+pub use recorder::Recording;
 pub use stream::Subscription;
 
 use crate::{
@@ -34,19 +38,22 @@ use crate::{
     loader::{EventRing, KernelLog, LoadError, Tracer},
     sources,
     sweeper::{self, Job, Outcome},
-    table::{ANSWER, Table, Transition},
+    table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
 };
 use copies::Copies;
 use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
+use pace::Pace;
 use places::Places;
 use questions::Question;
+use recorder::Recorder;
 use scans::Scans;
 use searches::Searches;
 use stream::Publisher;
 use sweeps::Sweeps;
+use told::Told;
 
 /// Records folded before the engine looks at anything else.
 const BATCH: usize = 4096;
@@ -62,6 +69,9 @@ pub enum EngineError {
     /// The runtime or the system refused something.
     #[error("the tracer stopped: {0}; start it again")]
     Io(#[from] io::Error),
+    /// The recording could not be begun.
+    #[error("cannot begin the recording: {0}; is there room for it?")]
+    Recording(io::Error),
     /// The sweeper is gone.
     #[error("the tracer stopped: its sweeper has ended; start it again, and please report this")]
     SweeperGone,
@@ -78,7 +88,7 @@ pub struct Engine {
 
 /// The table and what drives it.
 struct Core {
-    table: Table,
+    table: Told,
     jobs: jobs::Sender<Job>,
     stream: Publisher,
     sweeps: Sweeps,
@@ -87,6 +97,7 @@ struct Core {
     copies: Copies,
     searches: Searches,
     losses: LossWatch,
+    pace: Pace,
     /// The counters of losses could not be read, and that has been said.
     blind: bool,
     /// A loss that goes into the stream once everything before it has.
@@ -94,24 +105,35 @@ struct Core {
     /// The time of the latest event that has been folded.
     latest: Ktime,
     counters: Counters,
+    /// Records out of the ring that are yet to be folded; empty between two batches, and kept for its memory.
+    taken: Vec<Result<RingRecord, DecodeError>>,
     /// Transitions that are not yet in the stream; empty between two batches, and kept for its memory.
     fresh: Vec<Transition>,
 }
 
 impl Engine {
     /// Puts an attached tracer to work, with a ring of so many bytes, and so many for the histories of connections
-    /// that have ended. The engine runs in [`Engine::run`]; the handle asks it things.
+    /// that have ended. What the table is told goes to `recording`, too, if there is one. The engine runs in
+    /// [`Engine::run`]; the handle asks it things.
     ///
     /// # Errors
     ///
-    /// When a thread or a descriptor cannot be had.
-    pub fn new(tracer: Tracer, ring_bytes: u32, history_bytes: usize) -> Result<(Self, Handle), EngineError> {
+    /// When a thread or a descriptor cannot be had, or the recording cannot be begun.
+    pub fn new(
+        tracer: Tracer,
+        ring_bytes: u32,
+        history_bytes: usize,
+        recording: Option<Recording>,
+    ) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
         let stream = Publisher::new();
         let handle = Handle::new(asking, stream.readers());
+        let coverage = sources::coverage(&tracer.hooks);
+        let recorder = recording.map(|recording| Recorder::start(recording, coverage, handle.steady_clock()));
+        let recorder = recorder.transpose().map_err(EngineError::Recording)?;
         let core = Core {
-            table: Table::remembering(sources::coverage(&tracer.hooks), history_bytes),
+            table: Told::new(Table::remembering(coverage, history_bytes), recorder),
             jobs,
             stream,
             sweeps: Sweeps::new(Instant::now()),
@@ -120,10 +142,12 @@ impl Engine {
             copies: Copies::default(),
             searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
+            pace: Pace::new(Instant::now(), ring_bytes),
             blind: false,
             untold: None,
             latest: Ktime(0),
             counters: Counters::new(ring_bytes, tracer.hooks),
+            taken: Vec::new(),
             fresh: Vec::new(),
         };
         let ring = tracer.events.readable()?;
@@ -150,12 +174,20 @@ impl Engine {
         let core = &mut self.core;
         loop {
             tokio::select! {
-                () = &mut stop => return Ok(()),
-                ready = self.ring.readable_mut() => {
+                () = &mut stop => {
+                    // What has happened so far is still told.
+                    let now = Ktime::now();
+                    while core.drain(self.ring.get_mut()) && core.latest <= now {}
+                    return Ok(());
+                }
+                ready = self.ring.readable_mut(), if core.pace.due().is_none() => {
                     let mut ready = ready?;
                     if !core.drain(ready.get_inner_mut()) {
                         ready.clear_ready();
                     }
+                }
+                () = sleep_until(core.pace.due().unwrap_or_else(Instant::now).into()), if core.pace.due().is_some() => {
+                    core.drain(self.ring.get_mut());
                 }
                 outcome = self.outcomes.recv() => core.outcome(outcome.ok_or(EngineError::SweeperGone)?),
                 request = self.requests.recv() => match request {
@@ -193,15 +225,27 @@ impl Core {
     /// Folds what waits in the ring, at most [`BATCH`] records. Returns whether more may wait.
     fn drain(&mut self, ring: &mut EventRing) -> bool {
         let mut read = 0;
-        while read < BATCH
-            && let Some(record) = ring.take()
-        {
-            read += 1;
-            self.fold(record);
+        while read < BATCH {
+            let mut some = std::mem::take(&mut self.taken);
+            some.extend(std::iter::from_fn(|| ring.take()).take(AHEAD));
+            let over = some.len() < AHEAD;
+            read += some.len();
+            self.table
+                .look_ahead(some.iter().flatten().filter_map(RingRecord::cookie));
+            for record in some.drain(..) {
+                self.fold(record);
+            }
+            self.taken = some;
+            if over {
+                break;
+            }
         }
         self.release();
         self.tell_losses(read < BATCH);
         let now = Instant::now();
+        if read < BATCH {
+            self.pace.emptied(now, read);
+        }
         self.losses.events_came(now);
         self.sweeps.noticed(now, self.table.unsettled());
         self.scans.noticed(now, self.table.ever_ownerless());
@@ -296,11 +340,13 @@ impl Core {
     fn publish(&mut self) {
         self.counters.transitions += self.fresh.len() as u64;
         self.stream.send(self.fresh.drain(..).map(StreamItem::Transition));
+        self.table.keep_up();
     }
 
     /// Tells of a loss once everything that happened before its end has been told; `drained` says that nothing waits.
     fn tell_losses(&mut self, drained: bool) {
         if let Some(loss) = self.untold.take_if(|loss| drained || loss.until < self.latest) {
+            self.table.lost(loss);
             self.stream.send([StreamItem::Lost(loss)]);
         }
     }

@@ -67,14 +67,17 @@ impl Publisher {
     pub(super) fn send(&self, items: impl IntoIterator<Item = StreamItem>) {
         // Held while they go out, so that a new reader knows the place that it begins at.
         let mut shared = lock(&self.shared);
+        let anybody = self.readers.receiver_count() > 0;
         for item in items {
             let place = shared.next;
             shared.next += 1;
             if let StreamItem::Lost(loss) = item {
                 shared.remember(place, loss);
             }
-            // An error says that nobody reads.
-            let _ = self.readers.send((place, item));
+            if anybody {
+                // An error says that the last of them has gone.
+                let _ = self.readers.send((place, item));
+            }
         }
     }
 }
@@ -126,6 +129,11 @@ impl Subscription {
             items.push(item);
         }
         Some(items)
+    }
+
+    /// What is there, without waiting for more: for after the engine has stopped.
+    pub fn rest(&mut self) -> Vec<StreamItem> {
+        std::iter::from_fn(|| self.try_next()).collect()
     }
 
     async fn next(&mut self) -> Option<StreamItem> {
@@ -189,18 +197,13 @@ mod tests {
     /// Any item that is no loss.
     const OTHER: StreamItem = StreamItem::Missed { items: 0 };
 
-    /// All that waits for a reader.
-    fn all(reader: &mut Subscription) -> Vec<StreamItem> {
-        std::iter::from_fn(|| reader.try_next()).collect()
-    }
-
     #[test]
     fn a_reader_that_keeps_up_gets_everything_once() {
         let publisher = Publisher::new();
         publisher.send([loss(1)]);
         let mut reader = publisher.readers().subscribe();
         publisher.send([OTHER, loss(2)]);
-        assert_eq!(all(&mut reader), [OTHER, loss(2)]);
+        assert_eq!(reader.rest(), [OTHER, loss(2)]);
     }
 
     #[test]
@@ -210,7 +213,7 @@ mod tests {
         publisher.send([OTHER, loss(7)]);
         publisher.send(std::iter::repeat_n(OTHER, CAPACITY));
         publisher.send([loss(8)]);
-        let items = all(&mut reader);
+        let items = reader.rest();
         assert_eq!(items[..2], [StreamItem::Missed { items: 3 }, loss(7)]);
         assert_eq!(items.len(), 2 + CAPACITY);
         assert_eq!(items.last(), Some(&loss(8)));
@@ -222,7 +225,8 @@ mod tests {
         let mut reader = publisher.readers().subscribe();
         publisher.send((1..=1000).map(loss));
         publisher.send(std::iter::repeat_n(OTHER, CAPACITY));
-        let told: u64 = all(&mut reader)
+        let told: u64 = reader
+            .rest()
             .iter()
             .map(|item| match item {
                 StreamItem::Lost(loss) => loss.ring_full,

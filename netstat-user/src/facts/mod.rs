@@ -16,7 +16,7 @@ use crate::{
 /// One call of `inet_sock_set_state`: a socket leaves `from` for `to`, as the kernel's full sock sees it.
 ///
 /// That is not yet the connection's own course: see [`crate::table`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateEvent {
     /// When.
     pub time: Ktime,
@@ -47,7 +47,7 @@ pub struct StateEvent {
 }
 
 /// How things stood with a socket when the kernel announced that it goes to CLOSE, before anything is cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the kernel's flags, which do not depend on each other"
@@ -97,7 +97,7 @@ pub struct Totals {
 }
 
 /// Something that happened to a socket and is no change of its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketMark {
     /// When.
     pub time: Ktime,
@@ -126,7 +126,7 @@ pub enum Occurrence {
 }
 
 /// What a hook in the kernel tells of a socket: where no state change is announced, or not all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketNews {
     /// When.
     pub time: Ktime,
@@ -142,7 +142,7 @@ pub struct SocketNews {
 }
 
 /// A minisock or request sock that ends, as a hook tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketGone {
     /// When.
     pub time: Ktime,
@@ -157,7 +157,7 @@ pub struct SocketGone {
 }
 
 /// Why a minisock or request sock ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gone {
     /// A minisock's time is over.
     Expired,
@@ -190,7 +190,7 @@ pub struct Queues {
 }
 
 /// One socket, as a sweep found it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// When the iterator looked at it.
     pub time: Ktime,
@@ -237,7 +237,7 @@ pub struct Descriptor {
 }
 
 /// A descriptor that holds a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The socket; of MPTCP the one above its subflows.
     pub cookie: Cookie,

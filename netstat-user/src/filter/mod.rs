@@ -24,7 +24,10 @@ pub use problem::Problem;
 pub use states::StateSet;
 pub use test::{Ends, Side, Subject, Test};
 
-use crate::connection::{Cookie, Netns};
+use crate::{
+    connection::{Cookie, Netns},
+    table::Row,
+};
 
 /// Steps that a filter has at most, so that it fits into a question.
 pub const MOST_OPS: usize = 256;
@@ -130,6 +133,20 @@ impl Filter {
             }
         }
         values & 1 == 1
+    }
+
+    /// Whether a row of the table is wanted.
+    #[must_use]
+    pub fn matches_row(&self, row: &Row) -> bool {
+        // They are not in the row in this form.
+        let owners = self.names_holders().then(|| row.owners());
+        self.matches(&Subject {
+            connection: &row.connection,
+            states: row.state.into(),
+            owner: None,
+            owners: owners.as_ref(),
+            uid: row.uid(),
+        })
     }
 
     /// The steps.

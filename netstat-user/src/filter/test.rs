@@ -6,7 +6,7 @@ use super::{Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
     owners::Owners,
-    table::{Row, Transition},
+    table::Transition,
     tcp::TcpState,
     view::RowView,
 };
@@ -121,12 +121,6 @@ impl<'a> Subject<'a> {
             owners: Some(owners),
             uid,
         }
-    }
-}
-
-impl<'a> From<&'a Row> for Subject<'a> {
-    fn from(row: &'a Row) -> Self {
-        Self::of_row(&row.connection, row.state, &row.owners, row.uid)
     }
 }
 

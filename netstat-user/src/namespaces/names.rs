@@ -19,10 +19,12 @@ const LAST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The names of namespaces, read anew when they may have changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Names {
-    names: HashMap<Netns, String>,
+    known: HashMap<Netns, String>,
     read: Instant,
+    /// They are of another time or host, and stay.
+    told: bool,
 }
 
 impl Names {
@@ -30,22 +32,45 @@ impl Names {
     #[must_use]
     pub fn read() -> Self {
         Self {
-            names: read(),
+            known: read(),
             read: Instant::now(),
+            told: false,
         }
+    }
+
+    /// Names that were read elsewhere or before.
+    #[must_use]
+    pub fn told(names: impl IntoIterator<Item = (Netns, String)>) -> Self {
+        Self {
+            known: names.into_iter().collect(),
+            read: Instant::now(),
+            told: true,
+        }
+    }
+
+    /// All of them, by number.
+    #[must_use]
+    pub fn to_list(&self) -> Vec<(Netns, String)> {
+        let mut list: Vec<_> = self
+            .known
+            .iter()
+            .map(|(netns, name)| (*netns, name.clone()))
+            .collect();
+        list.sort_unstable();
+        list
     }
 
     /// The name of a namespace, if it has one.
     pub fn of(&mut self, netns: Netns) -> Option<&str> {
-        let last = if self.names.contains_key(&netns) {
+        let last = if self.known.contains_key(&netns) {
             LAST
         } else {
             AGAIN
         };
-        if self.read.elapsed() > last {
+        if !self.told && self.read.elapsed() > last {
             *self = Self::read();
         }
-        self.names.get(&netns).map(String::as_str)
+        self.known.get(&netns).map(String::as_str)
     }
 
     /// What to call a namespace: its name, safe to print, or its number.
@@ -59,14 +84,14 @@ impl Names {
     /// The namespace of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<Netns> {
-        let mut found = self.names.iter().filter(|(_, known)| *known == name);
+        let mut found = self.known.iter().filter(|(_, own)| *own == name);
         found.next().map(|(netns, _)| *netns)
     }
 
     /// All names, sorted.
     #[must_use]
     pub fn all(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.names.values().map(String::as_str).collect();
+        let mut names: Vec<_> = self.known.values().map(String::as_str).collect();
         names.sort_unstable();
         names
     }

@@ -40,6 +40,12 @@ impl Lines {
         }
     }
 
+    /// The same with these names for namespaces.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
     /// The line above all others.
     ///
     /// # Errors

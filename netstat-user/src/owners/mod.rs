@@ -5,6 +5,9 @@
 //! - Who was known to hold the socket, and by a newer fact does not, is listed on as its last owner.
 //! - A connection that nobody has accepted is whoever's that holds the listener.
 
+mod packed;
+
+pub(crate) use packed::PackedOwners;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -72,9 +75,30 @@ impl Owners {
 
     /// `owner` did something with the socket.
     pub(crate) fn acted(&mut self, owner: Owner) {
+        let late = self.scanned.max(self.released) > Some(owner.seen);
+        // Most sockets have one owner in their lives, which takes no list.
+        if self.first.is_none() && !late {
+            self.first = Some(owner);
+            self.released = None;
+            return;
+        }
+        if self.rest.is_none()
+            && let Some(first) = &mut self.first
+            && first.is_same_process(&owner)
+            && first.is_current()
+        {
+            if first.seen <= owner.seen {
+                let Owner { fd, more_fds, .. } = *first;
+                *first = Owner {
+                    fd,
+                    more_fds,
+                    ..owner
+                };
+            }
+            return;
+        }
         let mut owners: Vec<Owner> = self.iter().copied().collect();
         let known = owners.iter().position(|known| known.is_same_process(&owner));
-        let late = self.scanned.max(self.released) > Some(owner.seen);
         match known {
             Some(at) if owners[at].is_current() => {
                 let Owner {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::{
     End, Ending, Table,
-    row::{Key, Row, Step},
+    row::{Row, Step},
     same_ends,
+    slots::Place,
     transition::{Source, Transition},
 };
 use crate::{
@@ -107,13 +108,13 @@ impl Table {
             (Close, _) => self.doubt_minisock(&event.connection),
             _ => self.replace_minisock(&event.connection, event.time, out),
         }
-        let cookie = event.connection.cookie;
-        match self.store.get(cookie) {
-            Some(row) if row.last_fact > event.time => self.late(event, out),
-            Some(row) if event.from == Close && row.state != Close => self.begin_again(event, out),
+        let place = self.store.find(event.connection.cookie);
+        match place.and_then(|place| Some((place, self.store.at(place)?))) {
+            Some((place, row)) if row.last_fact > event.time => self.late(place, event, out),
+            Some((_, row)) if event.from == Close && row.state != Close => self.begin_again(event, out),
             // The event that it was used again has been lost.
-            Some(row) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
-            Some(_) => self.step(event, answered, out),
+            Some((_, row)) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
+            Some((place, _)) => self.step(place, event, answered, out),
             None => self.first(event, out),
         }
     }
@@ -146,22 +147,25 @@ impl Table {
     }
 
     fn child(&mut self, event: &StateEvent, born: Ktime, out: &mut Vec<Transition>) {
-        let known = self.store.change(event.connection.cookie, |row| {
-            // A sweep may have seen it as a request sock: it has been in SYN_RECV since then.
-            let same = row.state == SynRecv && same_ends(&row.connection, &event.connection);
-            if same {
-                row.form = Form::Full;
-                row.last_fact = born;
-                describe(row, event);
-            }
-            same
+        let place = self.store.find(event.connection.cookie);
+        let known = place.filter(|place| {
+            self.store.change(*place, |row| {
+                // A sweep may have seen it as a request sock: it has been in SYN_RECV since then.
+                let same = row.state == SynRecv && same_ends(&row.connection, &event.connection);
+                if same {
+                    row.form = Form::Full;
+                    row.last_fact = born;
+                    describe(row, event);
+                }
+                same
+            }) == Some(true)
         });
-        if known == Some(true) {
-            self.inherit(event.connection.cookie.into());
+        if let Some(place) = known {
+            self.inherit(place);
             return;
         }
         let mut row = Row::begun(event.connection, Listen, born);
-        row.owners = self.owners_by_listener(&event.connection);
+        row.inherit(self.owners_by_listener(&event.connection));
         describe(&mut row, event);
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
@@ -192,7 +196,7 @@ impl Table {
     ) {
         if let Some(tuple) = connection.tuple()
             && let Some(old) = self.store.minisock(&tuple)
-            && old != Key::Socket(connection.cookie)
+            && !self.is_of(old, connection.cookie)
         {
             let end = End {
                 time,
@@ -202,6 +206,12 @@ impl Table {
             };
             self.end(old, end, out);
         }
+    }
+
+    /// Whether a row is the one that this cookie finds.
+    fn is_of(&self, place: Place, cookie: Cookie) -> bool {
+        let row = self.store.at(place);
+        row.is_some_and(|row| row.connection.cookie == cookie && !row.is_left())
     }
 
     /// A socket with a port of its choice begins to connect to where a minisock is connected already. Only after
@@ -215,7 +225,7 @@ impl Table {
         if let Some(tuple) = connection.tuple()
             && let Some(old) = self.store.minisock(&tuple)
         {
-            self.store.change(old, |row| row.confirmed = false);
+            self.store.change(old, |row| row.confirm(false));
         }
     }
 
@@ -231,10 +241,10 @@ impl Table {
         }
         let mut row = Row::begun(event.connection, event.from, event.time);
         // Nobody knows how long it was in the state that it leaves.
-        row.at_least = true;
-        self.store.insert(row);
+        row.set_at_least();
+        let place = self.store.insert(row);
         let after = self.after(event, false);
-        self.step_with(event, after, None, out, |transition| Transition {
+        self.step_with(place, event, after, None, out, |transition| Transition {
             in_state: None,
             at_least: false,
             ..transition
@@ -258,44 +268,44 @@ impl Table {
                 cause: Cause::Unknown,
                 earliest: None,
             };
-            self.end(cookie, end, out);
+            if let Some(place) = self.store.find(cookie) {
+                self.end(place, end, out);
+            }
         }
         self.first(event, out);
     }
 
-    fn step(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
+    fn step(&mut self, place: Place, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
         let after = self.after(event, true);
-        self.step_with(event, after, answered, out, |transition| transition);
+        self.step_with(place, event, after, answered, out, |transition| transition);
     }
 
     fn step_with(
         &mut self,
+        place: Place,
         event: &StateEvent,
         after: After,
         answered: Option<bool>,
         out: &mut Vec<Transition>,
         adjust: impl FnOnce(Transition) -> Transition,
     ) {
-        let cookie = event.connection.cookie;
         let (to, source, minisock) = match after {
             After::Open(state) => (state, Source::Event, false),
             After::Minisock(state) => (state, Source::Inferred, true),
             After::KnownMinisock(state) => (state, Source::Event, true),
             After::Gone => (Close, Source::Event, false),
         };
-        let reason = self.reason(event, to, answered);
-        let transition = self.store.change(cookie, |row| {
+        let reason = self.reason(place, event, to, answered);
+        let transition = self.store.change(place, |row| {
             describe(row, event);
             // A sweep may have seen the minisock before its event came: the kernel makes it first.
             let moved = row.state != to;
             let transition = super::transition(row, event.time, Some(event.from), to, source);
             row.last_fact = event.time;
             row.missed = 0;
-            row.confirmed = matches!(after, After::KnownMinisock(_));
+            row.confirm(matches!(after, After::KnownMinisock(_)));
             if minisock {
-                row.form = Form::Minisock;
-                row.inode = None;
-                row.owners.let_go(event.time);
+                row.become_minisock(event.time);
             }
             if moved {
                 let step = Step {
@@ -313,7 +323,7 @@ impl Table {
         }
         if to == Close {
             self.depart(
-                cookie,
+                place,
                 Ending {
                     time: event.time,
                     source,
@@ -351,7 +361,7 @@ impl Table {
                 let transition =
                     super::transition(row, event.time, Some(FinWait2), TimeWait, Source::Inferred);
                 row.last_fact = event.time;
-                row.confirmed = false;
+                row.confirm(false);
                 row.enter(step, false);
                 Some(transition)
             })
@@ -360,7 +370,7 @@ impl Table {
     }
 
     /// An event that is older than what is already known.
-    fn late(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+    fn late(&mut self, place: Place, event: &StateEvent, out: &mut Vec<Transition>) {
         self.take_newborn(event);
         let step = Step {
             time: event.time,
@@ -368,7 +378,7 @@ impl Table {
             to: event.to,
             source: Source::Event,
         };
-        let transition = self.store.change(event.connection.cookie, |row| {
+        let transition = self.store.change(place, |row| {
             row.record(step);
             note_owner(row, event);
             super::transition(row, event.time, Some(event.from), event.to, Source::Event)
@@ -381,13 +391,19 @@ impl Table {
     }
 
     /// Why `event` ends the row of its socket, if it does.
-    fn reason(&self, event: &StateEvent, to: TcpState, answered: Option<bool>) -> Option<Reason> {
-        let row = self.store.get(event.connection.cookie).filter(|_| to == Close)?;
+    fn reason(
+        &self,
+        place: Place,
+        event: &StateEvent,
+        to: TcpState,
+        answered: Option<bool>,
+    ) -> Option<Reason> {
+        let row = self.store.at(place).filter(|_| to == Close)?;
         of_event(event, row.known(answered))
     }
 
-    fn depart(&mut self, cookie: Cookie, ending: Ending) {
-        if let Some(row) = self.store.remove(cookie) {
+    fn depart(&mut self, place: Place, ending: Ending) {
+        if let Some(row) = self.store.remove(place) {
             self.bury(row, ending);
         }
     }
@@ -396,8 +412,8 @@ impl Table {
 /// Takes over what an event tells of its socket, the state excepted.
 fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
-    row.uid = Some(event.uid);
-    row.cgroup = event.cgroup.or(row.cgroup);
+    row.set_uid(event.uid);
+    row.learn_cgroup(event.cgroup);
     if let Some(standing) = event.standing {
         row.close_with(standing.totals);
     }
@@ -407,9 +423,9 @@ fn describe(row: &mut Row, event: &StateEvent) {
 /// Takes over what an event tells of who holds its socket.
 fn note_owner(row: &mut Row, event: &StateEvent) {
     if let Some(owner) = event.owner {
-        row.owners.acted(owner);
+        row.change_owners(|owners| owners.acted(owner));
     }
     if event.orphan {
-        row.owners.let_go(event.time);
+        row.let_go(event.time);
     }
 }

@@ -2,14 +2,11 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    Table,
-    row::{Key, Row},
-};
+use super::{Table, row::Row, slots::Place};
 use crate::{
     connection::{Connection, Cookie},
     facts::{Form, Holder, HolderScan},
-    owners::Owners,
+    owners::PackedOwners,
     tcp::TcpState::{CloseWait, Established, SynRecv},
 };
 
@@ -35,58 +32,57 @@ impl Table {
             .collect();
         let holders_of = |row: &Row| {
             let own = found.get(&row.connection.cookie);
-            let above = row.mptcp.and_then(|mptcp| found.get(&mptcp));
+            let above = row.mptcp().and_then(|mptcp| found.get(&mptcp));
             own.or(above).copied().unwrap_or_default()
         };
-        let full = self.store.rows().filter(|row| row.form == Form::Full);
-        let keys: Vec<Key> = full.map(|row| row.key).collect();
-        for key in &keys {
-            self.store.change(*key, |row| {
+        let full = self.store.rows().filter(|(_, row)| row.form == Form::Full);
+        let places: Vec<Place> = full.map(|(place, _)| place).collect();
+        for place in &places {
+            self.store.change(*place, |row| {
                 let holders = holders_of(row);
-                row.owners.scanned(scan.start, holders, scan.complete);
+                row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
             });
         }
-        let requests = self.store.rows().filter(|row| row.form == Form::Request);
-        let requests: Vec<Key> = requests.map(|row| row.key).collect();
-        for key in keys.into_iter().chain(requests) {
-            self.inherit(key);
+        let requests = self.store.rows().filter(|(_, row)| row.form == Form::Request);
+        let requests: Vec<Place> = requests.map(|(place, _)| place).collect();
+        for place in places.into_iter().chain(requests) {
+            self.inherit(place);
         }
     }
 
     /// Gives a connection that nobody holds yet to the holders of its listener.
-    pub(super) fn inherit(&mut self, key: Key) {
+    pub(super) fn inherit(&mut self, place: Place) {
         let waits = |row: &&Row| row.form != Form::Minisock && row.is_unaccepted();
-        let Some(row) = self.store.at(key).filter(waits) else {
+        let Some(row) = self.store.at(place).filter(waits) else {
             return;
         };
         let owners = self.owners_by_listener(&row.connection);
         if owners.first().is_some() {
-            self.store.change(key, |row| row.owners = owners);
+            self.store.change(place, |row| row.inherit(owners));
         }
     }
 
     /// Whose a new child is. Several listeners can share a port (`SO_REUSEPORT`): if these are not one process's,
     /// nobody knows which one the kernel has chosen.
-    pub(super) fn owners_by_listener(&self, child: &Connection) -> Owners {
+    pub(super) fn owners_by_listener(&self, child: &Connection) -> PackedOwners {
         let listeners = self.store.listeners(child);
-        let fits = listeners.filter_map(|listener| Some((fitness(&listener.connection, child)?, listener)));
-        let fits: Vec<_> = fits.collect();
-        let Some(best) = fits.iter().map(|(fitness, _)| *fitness).max() else {
-            return Owners::default();
+        let fit = |listener: &Row| fitness(&listener.connection, child);
+        let Some(best) = listeners.clone().filter_map(fit).max() else {
+            return PackedOwners::default();
         };
-        let mut best = fits.iter().filter(|(fitness, _)| *fitness == best);
-        let Some((_, listener)) = best.next() else {
-            return Owners::default();
+        let mut best = listeners.filter(|listener| fit(listener) == Some(best));
+        let Some(listener) = best.next() else {
+            return PackedOwners::default();
         };
-        let owners = listener.owners.inherited();
-        let same = |other: &Owners| match (owners.first(), other.first()) {
-            (Some(one), Some(other)) => one.is_same_process(other),
+        let owners = listener.bequest();
+        let same = |other: &Row| match (owners.first(), other.owner()) {
+            (Some(one), Some(other)) => one.is_same_process(&other),
             _ => false,
         };
-        if best.all(|(_, other)| same(&other.owners)) {
+        if best.all(same) {
             owners
         } else {
-            Owners::default()
+            PackedOwners::default()
         }
     }
 }
@@ -96,7 +92,7 @@ impl Row {
     /// An orphan is in none of these states.
     fn is_unaccepted(&self) -> bool {
         let open = matches!(self.state, Established | CloseWait | SynRecv);
-        open && self.inode.is_none() && self.owners.first().is_none()
+        open && self.inode().is_none() && self.owner().is_none()
     }
 }
 

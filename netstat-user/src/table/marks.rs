@@ -39,9 +39,11 @@ impl Table {
                 cause: Cause::Answered,
                 earliest: None,
             };
-            self.end(mark.cookie, end, out);
+            if let Some(place) = self.store.find(mark.cookie) {
+                self.end(place, end, out);
+            }
         } else {
-            self.store.change(mark.cookie, |row| {
+            self.store.change_of(mark.cookie, |row| {
                 if row.form == mark.form {
                     row.mark(mark.what, mark.time);
                 }
@@ -57,7 +59,7 @@ impl Table {
             return false;
         };
         let minisock = row.form == Form::Minisock && row.state == FinWait2 && row.last_fact <= mark.time;
-        minisock && (mark.form == Form::Minisock || (mark.closed && !row.confirmed))
+        minisock && (mark.form == Form::Minisock || (mark.closed && !row.confirmed()))
     }
 
     /// Whether some end waits for its reason.
@@ -87,10 +89,10 @@ impl Table {
             return false;
         }
         // Without the mark of what came, that of the answer may not come either: they are attached in this order.
-        let waits = self.store.change(cookie, |row| {
+        let waits = self.store.change_of(cookie, |row| {
             let waits = row.last_fact <= event.time && row.has_seen(Occurrence::ResetReceived);
             if waits {
-                row.announced = true;
+                row.announce();
                 row.last_fact = event.time;
             }
             waits

@@ -3,7 +3,8 @@
 
 use super::{
     End, Table,
-    row::{Key, Row, Step},
+    row::{Row, Step},
+    slots::Place,
     transition::{Source, Transition},
 };
 use crate::{
@@ -43,7 +44,9 @@ impl Table {
             newborn.state = None;
             return;
         }
-        let Some(key) = self.that_ended(gone) else { return };
+        let Some(place) = self.that_ended(gone) else {
+            return;
+        };
         let end = End {
             time: gone.time,
             source: Source::Event,
@@ -55,17 +58,17 @@ impl Table {
             },
             earliest: None,
         };
-        self.end(key, end, out);
+        self.end(place, end, out);
     }
 
     /// The row of what has ended. A child that came of a request sock has its cookie, and so has a socket that is
     /// used again, but not its form or its ports. If those are the same too, a sweep must say which one is gone.
-    fn that_ended(&mut self, gone: &SocketGone) -> Option<Key> {
-        let own = Key::Socket(gone.cookie);
+    fn that_ended(&mut self, gone: &SocketGone) -> Option<Place> {
+        let own = self.store.find(gone.cookie);
         let left = self.store.left(gone.cookie);
-        let all = left.iter().copied().chain([own]);
-        let mut fit = all.filter(|key| {
-            let row = self.store.at(*key);
+        let all = left.iter().copied().chain(own);
+        let mut fit = all.filter(|place| {
+            let row = self.store.at(*place);
             row.is_some_and(|row| row.form == gone.form && row.connection.ports() == gone.ports)
         });
         let (first, several) = (fit.next(), fit.next().is_some());
@@ -73,9 +76,9 @@ impl Table {
             return first;
         }
         // They have the same ports, on other addresses.
-        let doubtful: Vec<Key> = left.iter().copied().chain([own]).collect();
-        for key in doubtful {
-            self.store.change(key, |row| row.confirmed = false);
+        let doubtful: Vec<Place> = left.iter().copied().chain(own).collect();
+        for place in doubtful {
+            self.store.change(place, |row| row.confirm(false));
         }
         None
     }
@@ -90,7 +93,7 @@ impl Table {
 
     fn port_chosen(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
         self.replace_minisock(&news.connection, news.time, out);
-        self.store.change(news.connection.cookie, |row| {
+        self.store.change_of(news.connection.cookie, |row| {
             row.connection.complete(&news.connection);
         });
     }
@@ -99,13 +102,13 @@ impl Table {
         self.replace_minisock(&news.connection, news.time, out);
         let cookie = news.connection.cookie;
         let over = self.departed.get(&cookie).is_some_and(|&gone| gone > news.time);
-        if over || self.store.get(cookie).is_some() {
+        if over || self.store.find(cookie).is_some() {
             return;
         }
         let mut row = Row::begun(news.connection, Listen, news.time);
         row.form = Form::Request;
-        row.confirmed = true;
-        row.owners = self.owners_by_listener(&news.connection);
+        row.confirm(true);
+        row.inherit(self.owners_by_listener(&news.connection));
         let transition = super::transition(&row, news.time, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long this has.
         out.push(Transition {
@@ -133,8 +136,10 @@ impl Table {
         }
         let tuple = news.connection.tuple();
         let left = tuple.and_then(|tuple| self.store.left_with(cookie, &tuple));
-        let key = left.unwrap_or(Key::Socket(cookie));
-        let transition = self.store.change(key, |row| {
+        let Some(place) = left.or_else(|| self.store.find(cookie)) else {
+            return;
+        };
+        let transition = self.store.change(place, |row| {
             if row.form != Form::Minisock || row.state == news.state || row.last_fact > news.time {
                 return None;
             }
@@ -146,7 +151,7 @@ impl Table {
             };
             let transition = super::transition(row, news.time, Some(row.state), news.state, Source::Event);
             row.last_fact = news.time;
-            row.confirmed = true;
+            row.confirm(true);
             row.enter(step, false);
             Some(transition)
         });

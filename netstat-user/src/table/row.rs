@@ -1,22 +1,23 @@
 //! One row of the table: a connection, its state, and how it came there.
+//!
+//! There are a million of them on a large host, so a row takes 256 bytes, four lines of the processor's cache: what
+//! many rows lack has no room of its own.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::Steps;
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie},
+    connection::{Connection, Cookie, Owner},
     facts::{Form, Occurrence, Queues, Sighting, Totals},
-    owners::Owners,
+    owners::{Owners, PackedOwners},
     reason::{Known, Side},
     sources::Coverage,
     table::transition::Source,
     tcp::TcpState::{self, CloseWait, Closing, FinWait1, FinWait2, LastAck},
 };
-
-/// How many steps a row remembers; the oldest go first.
-pub const HISTORY: usize = 16;
 
 /// A past step of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,21 +48,6 @@ pub struct Mark {
     pub count: u32,
 }
 
-/// Which row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    /// The one of this socket.
-    Socket(Cookie),
-    /// The one of a minisock whose socket has been disconnected and used again, and has the cookie too.
-    Left(u64),
-}
-
-impl From<Cookie> for Key {
-    fn from(cookie: Cookie) -> Self {
-        Self::Socket(cookie)
-    }
-}
-
 /// How urgently a row waits for a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
@@ -74,45 +60,73 @@ pub enum Settlement {
 }
 
 /// A connection as the table knows it.
+///
+/// In the order in which most events need it: who it is, where it stands, who holds it, and the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct Row {
     /// Which connection.
     pub connection: Connection,
+    /// The latest time at which anything was known of the row.
+    pub(super) last_fact: Ktime,
+    /// Since when it is in its state.
+    pub since: Ktime,
+    steps: Steps,
+    /// The numbers of control groups begin at 1, and so do those of inodes.
+    cgroup: Option<NonZeroU64>,
+    uid: u32,
     /// Its state.
     pub state: TcpState,
     /// The kernel's structure for it.
     pub form: Form,
-    /// Since when it is in that state.
-    pub since: Ktime,
-    /// The state is older than `since`: it was there when the row was first seen.
-    pub at_least: bool,
-    /// The socket's user.
-    pub uid: Option<u32>,
-    /// The socket's control group.
-    pub cgroup: Option<u64>,
-    /// The inode of the file behind the socket.
-    pub inode: Option<u64>,
-    /// Of a subflow, the MPTCP socket that processes hold.
-    pub mptcp: Option<Cookie>,
-    /// The processes that hold the socket, or held it last.
-    pub owners: Owners,
-    /// Queues at the last sighting; `None` when there was none yet.
-    pub queues: Option<Queues>,
-    pub(super) key: Key,
-    history: Vec<Step>,
-    forgotten: u32,
-    marks: Vec<Mark>,
-    totals: Option<Box<Totals>>,
-    /// Its end has been announced, and only its reason is not known yet.
-    pub(super) announced: bool,
-    /// The latest time at which anything was known of the row.
-    pub(super) last_fact: Ktime,
-    /// The last sweep that passed over the row's place.
-    pub(super) generation: u32,
     /// How many sweeps in a row did not find it.
     pub(super) missed: u8,
+    flags: u8,
+    owners: PackedOwners,
+    inode: Option<NonZeroU64>,
+    totals: PackedTotals,
+    rare: Option<Box<Rare>>,
+    queues: Queues,
+    /// The last sweep that passed over the row's place.
+    pub(super) generation: u32,
+}
+
+/// Rows fill the lines of the cache.
+const _: () = assert!(size_of::<Row>() == 256);
+
+/// What is known of a row, or true of it: bits of [`Row::flags`].
+mod flag {
+    /// The state is older than `since`.
+    pub(super) const AT_LEAST: u8 = 1 << 0;
+    /// Its end has been announced, and only its reason is not known yet.
+    pub(super) const ANNOUNCED: u8 = 1 << 1;
     /// A sweep has seen the row in its present form.
-    pub(super) confirmed: bool,
+    pub(super) const CONFIRMED: u8 = 1 << 2;
+    /// A minisock whose socket has been disconnected and used again, and has the cookie too.
+    pub(super) const LEFT: u8 = 1 << 3;
+    pub(super) const UID: u8 = 1 << 4;
+    pub(super) const QUEUES: u8 = 1 << 5;
+    pub(super) const TOTALS: u8 = 1 << 6;
+    pub(super) const ROUND_TRIP: u8 = 1 << 7;
+}
+
+/// [`Totals`]; the round-trip time is there if the flag says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct PackedTotals {
+    bytes_acked: u64,
+    bytes_received: u64,
+    retransmits: u32,
+    srtt_us: u32,
+}
+
+/// What few rows have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Rare {
+    marks: Vec<Mark>,
+    /// Of a subflow, the MPTCP socket that processes hold.
+    mptcp: Option<Cookie>,
+    /// How many steps have been forgotten.
+    forgotten: u32,
 }
 
 impl Row {
@@ -120,53 +134,186 @@ impl Row {
     pub(super) fn begun(connection: Connection, state: TcpState, time: Ktime) -> Self {
         Self {
             connection,
-            state,
-            form: Form::Full,
             since: time,
-            at_least: false,
-            uid: None,
+            last_fact: time,
             cgroup: None,
             inode: None,
-            mptcp: None,
-            owners: Owners::default(),
-            queues: None,
-            key: Key::Socket(connection.cookie),
-            history: Vec::new(),
-            forgotten: 0,
-            marks: Vec::new(),
-            totals: None,
-            announced: false,
-            last_fact: time,
+            owners: PackedOwners::default(),
+            steps: Steps::default(),
+            totals: PackedTotals::default(),
+            rare: None,
+            queues: Queues::default(),
+            uid: 0,
             generation: 0,
+            state,
+            form: Form::Full,
             missed: 0,
-            confirmed: false,
+            flags: 0,
         }
     }
 
     /// A row that a sweep came upon.
     pub(super) fn found(seen: &Sighting, generation: u32) -> Self {
         let mut row = Self::begun(seen.connection, seen.state, seen.time);
-        row.at_least = true;
+        row.set(flag::AT_LEAST, true);
         row.see(seen, generation);
         row
+    }
+
+    const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn set(&mut self, flag: u8, value: bool) {
+        if value {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
+    }
+
+    /// Looks at each line of the cache that the row is in.
+    pub(super) fn glance(&self) -> u64 {
+        self.last_fact.0 ^ self.since.0 ^ u64::from(self.owners.is_open()) ^ u64::from(self.generation)
+    }
+
+    /// Whether the state is older than [`Row::since`]: it was there when the row was first seen.
+    #[must_use]
+    pub const fn at_least(&self) -> bool {
+        self.has(flag::AT_LEAST)
+    }
+
+    pub(super) const fn set_at_least(&mut self) {
+        self.set(flag::AT_LEAST, true);
+    }
+
+    /// Whether its end has been announced, and only its reason is not known yet.
+    pub(super) const fn announced(&self) -> bool {
+        self.has(flag::ANNOUNCED)
+    }
+
+    pub(super) const fn announce(&mut self) {
+        self.set(flag::ANNOUNCED, true);
+    }
+
+    /// Whether a sweep, or a hook, has shown the row in its present form.
+    pub(super) const fn confirmed(&self) -> bool {
+        self.has(flag::CONFIRMED)
+    }
+
+    pub(super) const fn confirm(&mut self, confirmed: bool) {
+        self.set(flag::CONFIRMED, confirmed);
+    }
+
+    /// Whether its socket has been disconnected and used again, and has the cookie too.
+    pub(super) const fn is_left(&self) -> bool {
+        self.has(flag::LEFT)
+    }
+
+    pub(super) const fn leave(&mut self) {
+        self.set(flag::LEFT, true);
+    }
+
+    /// The socket's user.
+    #[must_use]
+    pub fn uid(&self) -> Option<u32> {
+        self.has(flag::UID).then_some(self.uid)
+    }
+
+    pub(super) const fn set_uid(&mut self, uid: u32) {
+        self.uid = uid;
+        self.set(flag::UID, true);
+    }
+
+    /// The socket's control group.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        self.cgroup.map(NonZeroU64::get)
+    }
+
+    /// Takes over the control group, if it is known.
+    pub(super) fn learn_cgroup(&mut self, cgroup: Option<u64>) {
+        self.cgroup = cgroup.and_then(NonZeroU64::new).or(self.cgroup);
+    }
+
+    /// The inode of the file behind the socket.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.inode.map(NonZeroU64::get)
+    }
+
+    /// Of a subflow, the MPTCP socket that processes hold.
+    #[must_use]
+    pub fn mptcp(&self) -> Option<Cookie> {
+        self.rare.as_ref()?.mptcp
+    }
+
+    /// Queues at the last sighting; `None` when there was none yet.
+    #[must_use]
+    pub fn queues(&self) -> Option<Queues> {
+        self.has(flag::QUEUES).then_some(self.queues)
+    }
+
+    /// The processes that hold the socket, or held it last.
+    #[must_use]
+    pub fn owners(&self) -> Owners {
+        self.owners.unpacked()
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.owners.first()
+    }
+
+    /// Applies a rule of [`Owners`].
+    pub(super) fn change_owners(&mut self, change: impl FnOnce(&mut Owners)) {
+        self.owners.change(change);
+    }
+
+    /// Nobody holds the socket any more, and it has no file.
+    pub(super) fn become_minisock(&mut self, time: Ktime) {
+        self.form = Form::Minisock;
+        self.inode = None;
+        self.owners.let_go(time);
+    }
+
+    /// At `time` nobody holds the socket.
+    pub(super) fn let_go(&mut self, time: Ktime) {
+        self.owners.let_go(time);
+    }
+
+    /// Gives the row to whoever holds its listener.
+    pub(super) fn inherit(&mut self, owners: PackedOwners) {
+        self.owners = owners;
+    }
+
+    /// The owners of a connection of this listener that nobody has accepted yet.
+    pub(super) fn bequest(&self) -> PackedOwners {
+        self.owners.inherited()
     }
 
     /// Takes over what a sighting tells, the state excepted.
     pub(super) fn see(&mut self, seen: &Sighting, generation: u32) {
         self.connection.complete(&seen.connection);
         self.form = seen.form;
-        self.uid = seen.uid.or(self.uid);
-        self.cgroup = seen.cgroup.or(self.cgroup);
-        self.inode = seen.inode;
-        self.mptcp = seen.mptcp.or(self.mptcp);
+        if let Some(uid) = seen.uid {
+            self.set_uid(uid);
+        }
+        self.learn_cgroup(seen.cgroup);
+        self.inode = seen.inode.and_then(NonZeroU64::new);
+        if let Some(mptcp) = seen.mptcp {
+            self.rare.get_or_insert_default().mptcp = Some(mptcp);
+        }
         // A subflow has no file of its own.
         let nobodys = seen.inode.is_none() && !self.connection.mptcp && self.owners.is_held();
         if seen.form == Form::Minisock || nobodys {
             self.owners.let_go(seen.time);
         }
-        self.queues = Some(seen.queues);
+        self.queues = seen.queues;
+        self.set(flag::QUEUES, true);
         self.last_fact = seen.time;
-        self.confirmed = true;
+        self.confirm(true);
         self.passed(generation);
     }
 
@@ -181,48 +328,49 @@ impl Row {
         self.record(step);
         self.state = step.to;
         self.since = step.time;
-        self.at_least = at_least;
+        self.set(flag::AT_LEAST, at_least);
     }
 
     /// Adds a step to the history, in its place.
     pub(super) fn record(&mut self, step: Step) {
-        if self.history.len() == HISTORY {
-            self.history.remove(0);
-            self.forgotten += 1;
+        if self.steps.add(step) {
+            self.rare.get_or_insert_default().forgotten += 1;
         }
-        let at = self.history.partition_point(|past| past.time <= step.time);
-        self.history.insert(at, step);
     }
 
     /// Gives back memory that is not used.
     pub(super) fn shrink(&mut self) {
-        self.history.shrink_to_fit();
-        self.marks.shrink_to_fit();
+        self.steps.shrink();
+        if let Some(rare) = &mut self.rare {
+            rare.marks.shrink_to_fit();
+        }
     }
 
     /// Bytes that the row takes besides its own place.
     pub(super) fn heap_size(&self) -> usize {
-        let totals = self.totals.as_ref().map_or(0, |_| std::mem::size_of::<Totals>());
-        self.history.capacity() * std::mem::size_of::<Step>()
-            + self.marks.capacity() * std::mem::size_of::<Mark>()
-            + totals
+        let marks = |rare: &Rare| rare.marks.capacity() * size_of::<Mark>();
+        let rare = self
+            .rare
+            .as_ref()
+            .map_or(0, |rare| size_of::<Rare>() + marks(rare));
+        self.steps.heap_size() + self.owners.heap_size() + rare
     }
 
-    /// The row's steps, oldest first, at most [`HISTORY`].
-    #[must_use]
-    pub fn history(&self) -> &[Step] {
-        &self.history
+    /// The row's steps, oldest first, at most [`HISTORY`](super::HISTORY).
+    pub fn history(&self) -> impl Iterator<Item = Step> + '_ {
+        self.steps.iter()
     }
 
     /// How many older steps the row has forgotten.
     #[must_use]
-    pub const fn forgotten(&self) -> u32 {
-        self.forgotten
+    pub fn forgotten(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.forgotten)
     }
 
     /// Adds what happened to the marks: to the last one, if that is of the same kind and state.
     pub(super) fn mark(&mut self, what: Occurrence, time: Ktime) {
-        if let Some(last) = self.marks.last_mut()
+        let marks = &mut self.rare.get_or_insert_default().marks;
+        if let Some(last) = marks.last_mut()
             && last.what == what
             && last.last >= self.since
         {
@@ -230,10 +378,10 @@ impl Row {
             last.count = last.count.saturating_add(1);
             return;
         }
-        if self.marks.len() == MARKS {
-            self.marks.remove(0);
+        if marks.len() == MARKS {
+            marks.remove(0);
         }
-        self.marks.push(Mark {
+        marks.push(Mark {
             what,
             first: time,
             last: time,
@@ -244,12 +392,16 @@ impl Row {
     /// What has happened besides the steps, oldest first: a bounded number of the latest.
     #[must_use]
     pub fn marks(&self) -> &[Mark] {
-        &self.marks
+        self.rare.as_ref().map_or(&[], |rare| &rare.marks)
     }
 
     /// Whether this has happened in the state that the row is in.
     pub(super) fn has_seen(&self, what: Occurrence) -> bool {
-        let mut of_state = self.marks.iter().rev().take_while(|mark| mark.last >= self.since);
+        let mut of_state = self
+            .marks()
+            .iter()
+            .rev()
+            .take_while(|mark| mark.last >= self.since);
         of_state.any(|mark| mark.what == what)
     }
 
@@ -268,7 +420,7 @@ impl Row {
     pub fn closed_by(&self) -> Option<Side> {
         let was_in = |states: &[TcpState]| {
             let mut states = states.iter();
-            states.any(|state| self.state == *state || self.history.iter().any(|step| step.to == *state))
+            states.any(|state| self.state == *state || self.steps.states().any(|to| to == *state))
         };
         if was_in(&[Closing]) {
             Some(Side::Both)
@@ -281,20 +433,44 @@ impl Row {
 
     /// Notes what has come of the connection when its full sock closes.
     pub(super) fn close_with(&mut self, totals: Totals) {
-        self.totals = Some(Box::new(totals));
+        let Totals {
+            bytes_acked,
+            bytes_received,
+            retransmits,
+            srtt_us,
+        } = totals;
+        self.totals = PackedTotals {
+            bytes_acked,
+            bytes_received,
+            retransmits,
+            srtt_us: srtt_us.unwrap_or(0),
+        };
+        self.set(flag::TOTALS, true);
+        self.set(flag::ROUND_TRIP, srtt_us.is_some());
     }
 
     /// What had come of the connection when its full sock closed; `None` before that.
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
-        self.totals.as_deref().copied()
+        let PackedTotals {
+            bytes_acked,
+            bytes_received,
+            retransmits,
+            srtt_us,
+        } = self.totals;
+        self.has(flag::TOTALS).then_some(Totals {
+            bytes_acked,
+            bytes_received,
+            retransmits,
+            srtt_us: self.has(flag::ROUND_TRIP).then_some(srtt_us),
+        })
     }
 
     /// Whether the row is probably gone: the last sweep did not find it, and the next one decides; or its end has
     /// been announced and is told in a moment.
     #[must_use]
     pub const fn doubtful(&self) -> bool {
-        self.missed > 0 || self.announced
+        self.missed > 0 || self.announced()
     }
 
     /// How long the row has been in its state.
@@ -322,7 +498,7 @@ impl Row {
         // `listen` without `bind` is announced before the kernel picks the port (`inet_csk_listen_start`).
         let listening = no_port && self.state == TcpState::Listen;
         let portless = (connecting || listening) && !coverage.ports;
-        let assumed = self.form == Form::Minisock && !self.confirmed;
+        let assumed = self.form == Form::Minisock && !self.confirmed();
         // Most peers close too: the step to TIME_WAIT is only a round trip away.
         let closing = self.form == Form::Minisock && self.state == TcpState::FinWait2;
         let covered = match self.form {

@@ -1,11 +1,15 @@
 //! The rows, and what is counted and found by them.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
+use foldhash::quality::RandomState;
 use rustc_hash::FxHashMap;
-use slab::Slab;
 
-use super::row::{Key, Row, Settlement};
+use super::{
+    index::Index,
+    row::{Row, Settlement},
+    slots::{Place, Slots},
+};
 use crate::{
     connection::{Connection, Cookie, Netns, Tuple},
     facts::Form,
@@ -32,21 +36,27 @@ struct Population {
 /// Rows by place, cookie and, for minisocks, by their ends; with counts kept as they change.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    rows: Slab<Row>,
-    places: FxHashMap<Key, usize>,
+    rows: Slots,
+    /// Rows by cookie, those that are left aside.
+    sockets: Index,
     /// Minisocks whose sockets have been used again, by the cookie that they share with those.
-    left: FxHashMap<Cookie, Vec<Key>>,
-    next_left: u64,
+    left: FxHashMap<Cookie, Vec<Place>>,
+    minisocks: Index,
     /// Ends come from the network: hashed with a secret, unlike cookies, which the kernel deals out.
-    minisocks: HashMap<Tuple, Key>,
+    secret: RandomState,
     /// Listeners by namespace and port, which several can share.
-    listeners: FxHashMap<(Netns, u16), Vec<Key>>,
+    listeners: FxHashMap<(Netns, u16), Vec<Place>>,
     ownerless: usize,
     ever_ownerless: u64,
     namespaces: FxHashMap<Netns, Population>,
     by_state: [usize; TcpState::ALL.len()],
     unsettled: Unsettled,
     coverage: Coverage,
+}
+
+/// Where a cookie stands in the index.
+fn tag(cookie: Cookie) -> u32 {
+    u32::try_from(cookie.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0)
 }
 
 impl Store {
@@ -61,26 +71,32 @@ impl Store {
         self.coverage
     }
 
-    pub(super) fn get(&self, cookie: Cookie) -> Option<&Row> {
-        self.at(Key::Socket(cookie))
+    /// The place of a socket's row.
+    pub(super) fn find(&self, cookie: Cookie) -> Option<Place> {
+        self.sockets.find(tag(cookie), |place| {
+            self.at(place).is_some_and(|row| row.connection.cookie == cookie)
+        })
     }
 
-    pub(super) fn at(&self, key: Key) -> Option<&Row> {
-        self.rows.get(*self.places.get(&key)?)
+    pub(super) fn get(&self, cookie: Cookie) -> Option<&Row> {
+        self.at(self.find(cookie)?)
+    }
+
+    pub(super) fn at(&self, place: Place) -> Option<&Row> {
+        self.rows.get(place)
     }
 
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().map(|(_, row)| row)
+    pub(super) fn rows(&self) -> impl Iterator<Item = (Place, &Row)> {
+        self.rows.iter()
     }
 
     pub(super) fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &Row>> {
-        // A slab's capacity bounds its keys.
-        let end = self.rows.capacity().min(from.saturating_add(count));
-        (from < end).then(|| (from..end).filter_map(|place| self.rows.get(place)))
+        let end = self.rows.end().min(from.saturating_add(count));
+        (from < end).then(|| self.rows.range(from..end).map(|(_, row)| row))
     }
 
     pub(super) fn by_state(&self) -> [usize; TcpState::ALL.len()] {
@@ -100,10 +116,10 @@ impl Store {
     }
 
     /// The listeners on the port that `child` has, in its namespace.
-    pub(super) fn listeners(&self, child: &Connection) -> impl Iterator<Item = &Row> {
-        let place = child.local.port().map(|port| (child.netns, port));
-        let keys = place.and_then(|place| self.listeners.get(&place));
-        keys.into_iter().flatten().filter_map(|key| self.at(*key))
+    pub(super) fn listeners(&self, child: &Connection) -> impl Iterator<Item = &Row> + Clone {
+        let listed = child.local.port().map(|port| (child.netns, port));
+        let places = listed.and_then(|listed| self.listeners.get(&listed));
+        places.into_iter().flatten().filter_map(|place| self.at(*place))
     }
 
     pub(super) fn namespaces(&self) -> impl Iterator<Item = Netns> {
@@ -125,53 +141,75 @@ impl Store {
     }
 
     /// The minisock that has these ends.
-    pub(super) fn minisock(&self, tuple: &Tuple) -> Option<Key> {
-        self.minisocks.get(tuple).copied()
+    pub(super) fn minisock(&self, tuple: &Tuple) -> Option<Place> {
+        if self.minisocks.is_empty() {
+            return None;
+        }
+        self.minisock_tagged(self.ends_tag(tuple), tuple)
+    }
+
+    fn minisock_tagged(&self, tag: u32, tuple: &Tuple) -> Option<Place> {
+        let has_ends = |row: &Row| row.connection.tuple().as_ref() == Some(tuple);
+        self.minisocks
+            .find(tag, |place| self.at(place).is_some_and(has_ends))
+    }
+
+    /// Where ends stand in the index.
+    fn ends_tag(&self, tuple: &Tuple) -> u32 {
+        let hash = self.secret.hash_one(tuple);
+        u32::try_from(hash >> 32).unwrap_or(0)
     }
 
     /// The minisocks that a socket has left behind when it was used again.
-    pub(super) fn left(&self, cookie: Cookie) -> &[Key] {
+    pub(super) fn left(&self, cookie: Cookie) -> &[Place] {
         self.left.get(&cookie).map_or(&[], Vec::as_slice)
     }
 
     /// The one of them that has these ends.
-    pub(super) fn left_with(&self, cookie: Cookie, tuple: &Tuple) -> Option<Key> {
-        let with_ends = |key: &&Key| self.at(**key).and_then(|row| row.connection.tuple()) == Some(*tuple);
+    pub(super) fn left_with(&self, cookie: Cookie, tuple: &Tuple) -> Option<Place> {
+        let with_ends =
+            |place: &&Place| self.at(**place).and_then(|row| row.connection.tuple()) == Some(*tuple);
         self.left(cookie).iter().find(with_ends).copied()
     }
 
-    /// Adds a row; one that had its key is replaced.
-    pub(super) fn insert(&mut self, row: Row) {
-        self.remove(row.key);
-        self.enlist(&row);
-        self.places.insert(row.key, self.rows.insert(row));
+    /// Adds a row; one of the same socket is replaced.
+    pub(super) fn insert(&mut self, row: Row) -> Place {
+        let cookie = row.connection.cookie;
+        if let Some(replaced) = self.find(cookie) {
+            self.remove(replaced);
+        }
+        let place = self.rows.insert(row);
+        self.sockets.insert(tag(cookie), place);
+        self.enlist(place);
+        place
     }
 
     /// Adds the row of a minisock whose socket has been used again.
     pub(super) fn insert_left(&mut self, mut row: Row) {
-        row.key = Key::Left(self.next_left);
-        self.next_left += 1;
-        self.left.entry(row.connection.cookie).or_default().push(row.key);
-        self.insert(row);
+        row.leave();
+        let cookie = row.connection.cookie;
+        let place = self.rows.insert(row);
+        self.left.entry(cookie).or_default().push(place);
+        self.enlist(place);
     }
 
     /// Makes room for another connection of the same socket: its minisock stays, and is found by its ends.
     pub(super) fn leave_behind(&mut self, cookie: Cookie) {
-        if let Some(row) = self.remove(cookie) {
+        if let Some(place) = self.find(cookie)
+            && let Some(row) = self.remove(place)
+        {
             self.insert_left(row);
         }
     }
 
-    pub(super) fn remove(&mut self, key: impl Into<Key>) -> Option<Row> {
-        let key = key.into();
-        let place = self.places.remove(&key)?;
-        let row = self.rows.remove(place);
-        self.delist(&row);
+    pub(super) fn remove(&mut self, place: Place) -> Option<Row> {
+        let row = self.rows.remove(place)?;
+        self.delist(&row, place);
         let cookie = row.connection.cookie;
-        if matches!(key, Key::Left(_))
-            && let Some(left) = self.left.get_mut(&cookie)
-        {
-            left.retain(|other| *other != key);
+        if !row.is_left() {
+            self.sockets.remove(tag(cookie), place);
+        } else if let Some(left) = self.left.get_mut(&cookie) {
+            left.retain(|other| *other != place);
             if left.is_empty() {
                 self.left.remove(&cookie);
             }
@@ -179,10 +217,13 @@ impl Store {
         Some(row)
     }
 
+    /// Changes the row of a socket, as [`Store::change`].
+    pub(super) fn change_of<R>(&mut self, cookie: Cookie, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
+        self.change(self.find(cookie)?, change)
+    }
+
     /// Changes a row, and the counts with it. `None` when there is no such row.
-    pub(super) fn change<R>(&mut self, key: impl Into<Key>, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
-        let key = key.into();
-        let place = *self.places.get(&key)?;
+    pub(super) fn change<R>(&mut self, place: Place, change: impl FnOnce(&mut Row) -> R) -> Option<R> {
         let row = self.rows.get_mut(place)?;
         let before = Listing::of(row, self.coverage);
         let result = change(row);
@@ -191,37 +232,40 @@ impl Store {
         if before != after {
             let netns = row.connection.netns;
             if before.listener != after.listener {
-                self.unlist_listener(netns, before.listener, key);
-                self.list_listener(netns, after.listener, key);
+                self.unlist_listener(netns, before.listener, place);
+                self.list_listener(netns, after.listener, place);
             }
             self.count(netns, before, usize::wrapping_sub);
             self.count(netns, after, usize::wrapping_add);
             if before.minisock != after.minisock {
-                self.unlist_minisock(before.minisock, key);
-                self.list_minisock(after.minisock, key);
+                self.unlist_minisock(before.minisock, place);
+                self.list_minisock(after.minisock, place);
             }
         }
         Some(result)
     }
 
-    fn enlist(&mut self, row: &Row) {
+    fn enlist(&mut self, place: Place) {
+        let Some(row) = self.rows.get(place) else { return };
+        let netns = row.connection.netns;
         let listing = Listing::of(row, self.coverage);
         self.ever_ownerless += u64::from(listing.ownerless);
-        self.namespaces.entry(row.connection.netns).or_default().rows += 1;
-        self.count(row.connection.netns, listing, usize::wrapping_add);
-        self.list_minisock(listing.minisock, row.key);
-        self.list_listener(row.connection.netns, listing.listener, row.key);
+        self.namespaces.entry(netns).or_default().rows += 1;
+        self.count(netns, listing, usize::wrapping_add);
+        self.list_minisock(listing.minisock, place);
+        self.list_listener(netns, listing.listener, place);
     }
 
-    fn delist(&mut self, row: &Row) {
+    fn delist(&mut self, row: &Row, place: Place) {
         let listing = Listing::of(row, self.coverage);
-        self.count(row.connection.netns, listing, usize::wrapping_sub);
-        self.unlist_minisock(listing.minisock, row.key);
-        self.unlist_listener(row.connection.netns, listing.listener, row.key);
-        if let Some(population) = self.namespaces.get_mut(&row.connection.netns) {
+        let netns = row.connection.netns;
+        self.count(netns, listing, usize::wrapping_sub);
+        self.unlist_minisock(listing.minisock, place);
+        self.unlist_listener(netns, listing.listener, place);
+        if let Some(population) = self.namespaces.get_mut(&netns) {
             population.rows -= 1;
             if population.rows == 0 {
-                self.namespaces.remove(&row.connection.netns);
+                self.namespaces.remove(&netns);
             }
         }
     }
@@ -242,35 +286,37 @@ impl Store {
         }
     }
 
-    fn list_minisock(&mut self, tuple: Option<Tuple>, key: Key) {
+    /// Has the minisock found by its ends, in place of any other that is.
+    fn list_minisock(&mut self, tuple: Option<Tuple>, place: Place) {
+        let Some(tuple) = tuple else { return };
+        let tag = self.ends_tag(&tuple);
+        if let Some(other) = self.minisock_tagged(tag, &tuple) {
+            self.minisocks.remove(tag, other);
+        }
+        self.minisocks.insert(tag, place);
+    }
+
+    fn unlist_minisock(&mut self, tuple: Option<Tuple>, place: Place) {
         if let Some(tuple) = tuple {
-            self.minisocks.insert(tuple, key);
+            self.minisocks.remove(self.ends_tag(&tuple), place);
         }
     }
 
-    fn list_listener(&mut self, netns: Netns, port: Option<u16>, key: Key) {
+    fn list_listener(&mut self, netns: Netns, port: Option<u16>, place: Place) {
         if let Some(port) = port {
-            self.listeners.entry((netns, port)).or_default().push(key);
+            self.listeners.entry((netns, port)).or_default().push(place);
         }
     }
 
-    fn unlist_listener(&mut self, netns: Netns, port: Option<u16>, key: Key) {
-        let Some(place) = port.map(|port| (netns, port)) else {
+    fn unlist_listener(&mut self, netns: Netns, port: Option<u16>, place: Place) {
+        let Some(listed) = port.map(|port| (netns, port)) else {
             return;
         };
-        if let Some(keys) = self.listeners.get_mut(&place) {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.listeners.remove(&place);
+        if let Some(places) = self.listeners.get_mut(&listed) {
+            places.retain(|other| *other != place);
+            if places.is_empty() {
+                self.listeners.remove(&listed);
             }
-        }
-    }
-
-    fn unlist_minisock(&mut self, tuple: Option<Tuple>, key: Key) {
-        if let Some(tuple) = tuple
-            && self.minisocks.get(&tuple) == Some(&key)
-        {
-            self.minisocks.remove(&tuple);
         }
     }
 }

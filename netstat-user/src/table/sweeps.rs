@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::{
     End, Table,
-    row::{Key, Row, Step},
+    row::{Row, Step},
     same_ends,
+    slots::Place,
     transition::{Source, Transition},
 };
 use crate::{
@@ -63,7 +65,7 @@ pub struct SweepPart {
 }
 
 /// A namespace that was looked for in vain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Which.
     pub netns: Netns,
@@ -137,7 +139,7 @@ impl Table {
             self.swept.remove(netns);
         }
         if !closed.is_empty() {
-            for row in self.store.rows().filter(|row| row.form == Form::Full) {
+            for (_, row) in self.store.rows().filter(|(_, row)| row.form == Form::Full) {
                 closed
                     .entry(row.connection.netns)
                     .and_modify(|alive| *alive = true);
@@ -156,12 +158,12 @@ impl Table {
         let missed: Vec<_> = self
             .store
             .rows()
-            .filter_map(|row| Some((row, missed(row)?)))
-            .filter(|(row, (start, ..))| row.last_fact.plus(SETTLING) < *start)
-            .map(|(row, time)| (row.key, time))
+            .filter_map(|(place, row)| Some((place, row, missed(row)?)))
+            .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start)
+            .map(|(place, _, time)| (place, time))
             .collect();
-        for (key, (start, end, cause)) in missed {
-            self.miss(key, (start, end), cause, out);
+        for (place, (start, end, cause)) in missed {
+            self.miss(place, (start, end), cause, out);
         }
         self.abandon_sweep();
     }
@@ -181,14 +183,14 @@ impl Table {
         }
         let cookie = seen.connection.cookie;
         let generation = self.generation;
-        let place = self.place(seen);
-        if let Place::Row(key) = place {
+        let belongs = self.belongs(seen);
+        if let Belongs::To(place) = belongs {
             // Between the two things that `tcp_time_wait` does, a part of a sweep may end: the event is the next thing to
             // come out of the ring, and it is exact.
             let newborn = self.newborn.get(&cookie);
             let told = seen.form == Form::Minisock
                 && newborn.is_some_and(|newborn| newborn.hashed.plus(SETTLING) >= seen.time);
-            let transition = self.store.change(key, |row| {
+            let transition = self.store.change(place, |row| {
                 if told && row.form == Form::Full {
                     row.passed(generation);
                     return None;
@@ -210,11 +212,11 @@ impl Table {
         if gone {
             return;
         }
-        if matches!(place, Place::Successor) {
+        if matches!(belongs, Belongs::Successor) {
             self.store.leave_behind(cookie);
         }
         let row = self.discover(seen, out);
-        if matches!(place, Place::Left) {
+        if matches!(belongs, Belongs::Left) {
             self.store.insert_left(row);
         } else {
             self.store.insert(row);
@@ -223,22 +225,23 @@ impl Table {
 
     /// Where a sighting belongs. A socket that is used again shares its cookie with the minisocks of its
     /// connections before.
-    fn place(&self, seen: &Sighting) -> Place {
+    fn belongs(&self, seen: &Sighting) -> Belongs {
         let cookie = seen.connection.cookie;
         if seen.form == Form::Minisock
             && let Some(tuple) = seen.connection.tuple()
             && let Some(left) = self.store.left_with(cookie, &tuple)
         {
-            return Place::Row(left);
+            return Belongs::To(left);
         }
-        let Some(row) = self.store.get(cookie) else {
-            return Place::New;
+        let place = self.store.find(cookie);
+        let Some((place, row)) = place.and_then(|place| Some((place, self.store.at(place)?))) else {
+            return Belongs::New;
         };
         let other = !same_ends(&row.connection, &seen.connection);
         match (row.form, seen.form) {
-            (Form::Minisock, _) if other && seen.time > row.last_fact => Place::Successor,
-            (Form::Full, Form::Minisock) if other => Place::Left,
-            _ => Place::Row(Key::Socket(cookie)),
+            (Form::Minisock, _) if other && seen.time > row.last_fact => Belongs::Successor,
+            (Form::Full, Form::Minisock) if other => Belongs::Left,
+            _ => Belongs::To(place),
         }
     }
 
@@ -252,7 +255,7 @@ impl Table {
         }
         let mut row = Row::found(seen, self.generation);
         if seen.form == Form::Request {
-            row.owners = self.owners_by_listener(&seen.connection);
+            row.inherit(self.owners_by_listener(&seen.connection));
         }
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
@@ -278,7 +281,7 @@ impl Table {
     /// TCP Fast Open it does.
     fn recognise(&self, seen: &Sighting, born: Ktime, out: &mut Vec<Transition>) -> Row {
         let mut row = Row::begun(seen.connection, Listen, born);
-        row.owners = self.owners_by_listener(&seen.connection);
+        row.inherit(self.owners_by_listener(&seen.connection));
         let transition = super::transition(&row, born, Some(Listen), SynRecv, Source::Event);
         // How long the listener has listened is not how long the child has.
         out.push(Transition {
@@ -299,8 +302,8 @@ impl Table {
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash
     /// chain changes between two reads, and a search for namespaces can pass over one that is handed from process
     /// to process; so it takes two to end a row that may still be there.
-    fn miss(&mut self, key: Key, (start, end): (Ktime, Ktime), cause: Cause, out: &mut Vec<Transition>) {
-        let gone = self.store.change(key, |row| {
+    fn miss(&mut self, place: Place, (start, end): (Ktime, Ktime), cause: Cause, out: &mut Vec<Transition>) {
+        let gone = self.store.change(place, |row| {
             row.missed = row.missed.saturating_add(1);
             let gone = row.missed > 1 || is_expected_to_end(row, start);
             gone.then_some(row.last_fact)
@@ -312,16 +315,16 @@ impl Table {
                 cause,
                 earliest: Some(last_fact),
             };
-            self.end(key, end, out);
+            self.end(place, end, out);
         }
     }
 }
 
 /// Where a sighting belongs.
 #[derive(Clone, Copy)]
-enum Place {
+enum Belongs {
     /// To this row.
-    Row(Key),
+    To(Place),
     /// To none yet.
     New,
     /// To none yet: a minisock that the socket has left behind.
@@ -377,5 +380,5 @@ fn is_expected_to_end(row: &Row, now: Ktime) -> bool {
     let minisock = row.form == Form::Minisock;
     // FIN_WAIT2 lasts as long as `tcp_fin_timeout` says, which may be anything, or until data or a RST come.
     let due = row.state == TcpState::FinWait2 || row.since.plus(TIME_WAIT_LENGTH) <= now;
-    minisock && (!row.confirmed || due)
+    minisock && (!row.confirmed() || due)
 }

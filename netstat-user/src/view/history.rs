@@ -30,7 +30,7 @@ impl HistoryView {
     pub fn new(row: &Row, now: Ktime) -> Self {
         Self {
             row: RowView::new(row, now),
-            steps: row.history().to_vec(),
+            steps: row.history().collect(),
             marks: row.marks().to_vec(),
             totals: row.totals(),
             forgotten: row.forgotten(),

@@ -56,12 +56,12 @@ impl RowView {
             form: row.form,
             since: row.since,
             in_state: row.in_state(now),
-            at_least: row.at_least,
-            queues: row.queues,
-            uid: row.uid,
-            owners: row.owners.clone(),
-            cgroup: row.cgroup,
-            inode: row.inode,
+            at_least: row.at_least(),
+            queues: row.queues(),
+            uid: row.uid(),
+            owners: row.owners(),
+            cgroup: row.cgroup(),
+            inode: row.inode(),
             figures: None,
         }
     }
@@ -113,10 +113,7 @@ impl RowQuery {
     #[must_use]
     pub fn wants(&self, row: &Row) -> bool {
         self.netns.is_none_or(|netns| netns == row.connection.netns)
-            && self
-                .filter
-                .as_ref()
-                .is_none_or(|filter| filter.matches(&row.into()))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches_row(row))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::{FileTypeExt, PermissionsExt},
+    process::Stdio,
     sync::mpsc::channel,
     thread,
 };
@@ -167,7 +168,7 @@ fn prints_unless_quiet() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    let mut child = spawn_printing(&socket)?;
+    let mut child = spawn_printing(&socket, &[], Stdio::piped())?;
     let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
     let (tell, told) = channel();
     thread::spawn(move || {
@@ -198,7 +199,7 @@ fn goes_on_without_its_reader() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    let mut child = spawn_printing(&socket)?;
+    let mut child = spawn_printing(&socket, &[], Stdio::piped())?;
     drop(child.stdout.take());
     let agreed = wait_until_it_answers(&socket).and_then(|()| {
         let first = Pair::new(&namespace, LOOPBACK)?;

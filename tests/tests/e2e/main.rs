@@ -33,6 +33,7 @@ mod output;
 mod overrun;
 mod owners;
 mod reasons;
+mod record;
 mod show;
 mod socket_file;
 mod stuck;
@@ -93,6 +94,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
+    ("record", record::TESTS),
     ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
     ("timers", timers::TESTS),

@@ -6,6 +6,7 @@ use std::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -50,7 +51,7 @@ fn stops_although_nobody_reads_its_lines() -> Result<()> {
     let namespace = Namespace::new()?;
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    let mut child = spawn_printing(&socket)?;
+    let mut child = spawn_printing(&socket, &[], Stdio::piped())?;
     let _unread = child.stdout.take().context("no stdout")?;
     let ended = wait_until_it_answers(&socket).and_then(|()| {
         // More lines than a pipe takes.

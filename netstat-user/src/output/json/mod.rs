@@ -5,6 +5,7 @@ mod tcp;
 
 use std::{
     io::{self, Write},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -158,7 +159,7 @@ impl Identity {
             local_port: connection.local.port(),
             remote_addr: connection.remote.addr(connection.family),
             remote_port: connection.remote.port(),
-            device: connection.device,
+            device: connection.device.map(NonZeroU32::get),
             mptcp: connection.mptcp,
         }
     }

@@ -53,7 +53,10 @@ impl World {
 
     fn owners(&self, cookie: Cookie) -> Vec<(u32, OwnerSource)> {
         let row = self.table.get(cookie).unwrap();
-        row.owners.iter().map(|owner| (owner.pid, owner.source)).collect()
+        row.owners()
+            .iter()
+            .map(|owner| (owner.pid, owner.source))
+            .collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Histories that matter, one by one.
 
+use std::num::NonZeroU32;
+
 use super::world::{NETNS, World};
 use crate::{
     connection::{Cookie, Endpoint},
@@ -40,7 +42,7 @@ fn a_client_that_closes_first_ends_in_time_wait() {
     );
     let row = world.table.get(Cookie(1)).unwrap();
     assert_eq!((row.state, row.form), (TimeWait, Form::Minisock));
-    assert_eq!(row.history().len(), 5);
+    assert_eq!(row.history().count(), 5);
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn a_child_of_an_older_kernel_does_not_move_its_listener() {
     assert_eq!(world.table.get(listener.connection.cookie).unwrap().state, Listen);
     let child = world.table.get(request.connection.cookie).unwrap();
     assert_eq!(child.state, Established);
-    let steps: Vec<_> = child.history().iter().map(|step| step.to).collect();
+    let steps: Vec<_> = child.history().map(|step| step.to).collect();
     assert_eq!(steps, [SynRecv, Established]);
 }
 
@@ -204,7 +206,7 @@ fn the_same_ends_on_another_device_are_another_connection() {
     let first = world.pick(0).unwrap();
     other.connection.local = first.connection.local;
     other.connection.remote = first.connection.remote;
-    other.connection.device = Some(7);
+    other.connection.device = NonZeroU32::new(7);
     world.go(other, Established);
     world.read(usize::MAX);
     assert_eq!(world.table.get(Cookie(1)).unwrap().state, TimeWait);

@@ -323,7 +323,7 @@ impl World {
 
     /// The table's rows and the kernel's sockets, to be compared. An end that waits for its reason is one.
     pub(super) fn both(&self) -> (Facts, Facts) {
-        let rows = self.table.rows().filter(|row| !row.announced);
+        let rows = self.table.rows().filter(|row| !row.announced());
         let table = rows.map(|row| (row.connection, row.state, row.form));
         let kernel = self
             .sockets

@@ -1,0 +1,120 @@
+//! The table, and the recording of what it is told.
+
+use std::ops::Deref;
+
+use super::recorder::Recorder;
+use crate::{
+    clock::Ktime,
+    facts::{HolderScan, SocketGone, SocketMark, SocketNews, StateEvent},
+    recording::Fact,
+    table::{Lost, SweepPart, Table, Transition},
+    view::Loss,
+};
+
+/// The table, which can be changed only by what is also recorded, if there is a recording.
+#[derive(Debug)]
+pub(super) struct Told {
+    table: Table,
+    recorder: Option<Recorder>,
+}
+
+impl Deref for Told {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl Told {
+    pub(super) fn new(table: Table, recorder: Option<Recorder>) -> Self {
+        Self { table, recorder }
+    }
+
+    fn record(&mut self, fact: impl FnOnce() -> Fact) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&fact());
+        }
+    }
+
+    /// Some facts have been told: what was recorded of them before is written if it is time.
+    pub(super) fn keep_up(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.keep_up();
+        }
+    }
+
+    pub(super) fn apply_event(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
+        self.record(|| Fact::State(*event));
+        self.table.apply_event(event, out);
+    }
+
+    pub(super) fn apply_news(&mut self, news: &SocketNews, out: &mut Vec<Transition>) {
+        self.record(|| Fact::News(*news));
+        self.table.apply_news(news, out);
+    }
+
+    pub(super) fn apply_gone(&mut self, gone: &SocketGone, out: &mut Vec<Transition>) {
+        self.record(|| Fact::Gone(*gone));
+        self.table.apply_gone(gone, out);
+    }
+
+    pub(super) fn apply_mark(&mut self, mark: &SocketMark, out: &mut Vec<Transition>) {
+        self.record(|| Fact::Mark(*mark));
+        self.table.apply_mark(mark, out);
+    }
+
+    pub(super) fn release(&mut self, now: Ktime, out: &mut Vec<Transition>) {
+        self.record(|| Fact::Released(now));
+        self.table.release(now, out);
+    }
+
+    pub(super) fn begin_sweep(&mut self) {
+        self.record(|| Fact::SweepBegun);
+        self.table.begin_sweep();
+    }
+
+    pub(super) fn apply_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>) {
+        if self.recorder.is_some() {
+            for seen in &part.sightings {
+                self.record(|| Fact::Seen(*seen));
+            }
+            self.record(|| Fact::Walked {
+                netns: part.netns,
+                start: part.start,
+                first: part.first,
+                end: part.end,
+            });
+        }
+        self.table.apply_part(part, out);
+    }
+
+    pub(super) fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+        for lost in lost {
+            self.record(|| Fact::Absent(*lost));
+        }
+        self.record(|| Fact::SweepEnded { start, end });
+        self.table.end_sweep(lost, start, end, out);
+    }
+
+    pub(super) fn abandon_sweep(&mut self) {
+        self.record(|| Fact::SweepAbandoned);
+        self.table.abandon_sweep();
+    }
+
+    pub(super) fn apply_scan(&mut self, scan: HolderScan) {
+        if self.recorder.is_some() {
+            for holder in &scan.holders {
+                self.record(|| Fact::Held(*holder));
+            }
+            let (start, complete) = (scan.start, scan.complete);
+            self.record(|| Fact::Scanned { start, complete });
+        }
+        self.table.apply_scan(scan);
+    }
+
+    /// Events were lost, which the table is not told, but whoever reads the stream.
+    pub(super) fn lost(&mut self, loss: Loss) {
+        self.record(|| Fact::Unseen(loss));
+    }
+}
