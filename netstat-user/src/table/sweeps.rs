@@ -185,7 +185,18 @@ impl Table {
         let generation = self.generation;
         let belongs = self.belongs(seen);
         if let Belongs::To(place) = belongs {
-            let transition = self.store.change(place, |row| update(row, seen, generation));
+            // Between the two things that `tcp_time_wait` does, a part of a sweep may end: the event is the next thing to
+            // come out of the ring, and it is exact.
+            let newborn = self.newborn.get(&cookie);
+            let told = seen.form == Form::Minisock
+                && newborn.is_some_and(|newborn| newborn.hashed.plus(SETTLING) >= seen.time);
+            let transition = self.store.change(place, |row| {
+                if told && row.form == Form::Full {
+                    row.passed(generation);
+                    return None;
+                }
+                update(row, seen, generation)
+            });
             out.extend(transition.flatten());
             return;
         }

@@ -8,7 +8,7 @@ use crate::{
     facts::{Form, Occurrence, Queues, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
     reason::Reason,
     sources::Coverage,
-    table::{NamespaceSweep, Table, Transition},
+    table::{NamespaceSweep, SweepPart, Table, Transition},
     tcp::TcpState,
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Sweep {
     pub(super) start: Ktime,
     pub(super) ahead: VecDeque<Cookie>,
     pub(super) seen: Vec<Sighting>,
+    /// No part of it has been handed over.
+    pub(super) first: bool,
 }
 
 /// The kernel, the ring and the table.
@@ -50,8 +52,8 @@ pub(super) struct World {
     pub(super) sockets: BTreeMap<Cookie, Socket>,
     pub(super) ring: VecDeque<Record>,
     pub(super) walking: Option<Sweep>,
-    /// Walked, and waiting for its fence.
-    pub(super) walked: Option<NamespaceSweep>,
+    /// Parts that are walked, and wait for their fences.
+    pub(super) walked: VecDeque<SweepPart>,
     pub(super) table: Table,
     pub(super) transitions: Vec<Transition>,
     /// Why connections were reset, by the time of their events.
@@ -182,7 +184,7 @@ impl World {
     }
 
     pub(super) fn start_sweep(&mut self) {
-        if self.walking.is_some() || self.walked.is_some() {
+        if self.walking.is_some() || !self.walked.is_empty() {
             return;
         }
         self.table.begin_sweep();
@@ -192,6 +194,7 @@ impl World {
             start,
             ahead,
             seen: Vec::new(),
+            first: true,
         });
     }
 
@@ -207,18 +210,24 @@ impl World {
                 None => self.finish_walk(),
             }
         }
+        self.hand_over(None);
     }
 
     pub(super) fn finish_walk(&mut self) {
-        let Some(Sweep { start, seen, .. }) = self.walking.take() else {
-            return;
-        };
         let end = self.tick(1);
-        self.walked = Some(NamespaceSweep {
+        self.hand_over(Some(end));
+        self.walking = None;
+    }
+
+    /// Hands over what the sweep has seen since it last did: the last part, if the sweep ends.
+    fn hand_over(&mut self, end: Option<Ktime>) {
+        let Some(sweep) = &mut self.walking else { return };
+        self.walked.push_back(SweepPart {
             netns: NETNS,
-            start,
+            start: sweep.start,
+            first: std::mem::replace(&mut sweep.first, false),
             end,
-            sightings: seen,
+            sightings: std::mem::take(&mut sweep.seen),
         });
         self.ring.push_back(Record::Fence);
     }
@@ -252,10 +261,13 @@ impl World {
                 Some(Record::Gone(gone)) => self.table.apply_gone(&gone, &mut self.transitions),
                 Some(Record::Mark(mark)) => self.table.apply_mark(&mark, &mut self.transitions),
                 Some(Record::Fence) => {
-                    let Some(sweep) = self.walked.take() else { continue };
-                    self.table.apply_sweep(&sweep, &mut self.transitions);
-                    self.table
-                        .end_sweep(&[], sweep.start, sweep.end, &mut self.transitions);
+                    let Some(part) = self.walked.pop_front() else {
+                        continue;
+                    };
+                    self.table.apply_part(&part, &mut self.transitions);
+                    if let Some(end) = part.end {
+                        self.table.end_sweep(&[], part.start, end, &mut self.transitions);
+                    }
                 }
             }
         }
