@@ -159,11 +159,15 @@ impl Table {
             .store
             .rows()
             .filter_map(|(place, row)| Some((place, row, missed(row)?)))
-            .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start)
-            .map(|(place, _, time)| (place, time))
+            .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start || is_doubted(row, *start))
+            .map(|(place, row, time)| (place, row.last_fact, time))
             .collect();
-        for (place, (start, end, cause)) in missed {
-            self.miss(place, (start, end), cause, out);
+        for (place, last_fact, (start, end, cause)) in missed {
+            if last_fact.plus(SETTLING) < start {
+                self.miss(place, (start, end), cause, out);
+            } else {
+                self.store.change(place, |row| row.missed = row.missed.max(1));
+            }
         }
         self.abandon_sweep();
     }
@@ -373,6 +377,13 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
         earliest: Some(last_fact),
         ..found
     })
+}
+
+/// Whether a row that a sweep did not find is hidden from answers already, though it is too young to be judged: a minisock
+/// that was only assumed. The kernel makes it before it announces what it is assumed by (`tcp_time_wait`), so a sweep
+/// that began later sees it, if there was room for it (`tcp_max_tw_buckets`).
+fn is_doubted(row: &Row, start: Ktime) -> bool {
+    row.form == Form::Minisock && !row.confirmed() && row.last_fact < start
 }
 
 /// Whether a row that a sweep did not find was due to end: a minisock that was only assumed, or is old enough.

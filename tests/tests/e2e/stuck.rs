@@ -83,7 +83,28 @@ fn find(daemon: &Daemon, namespace: &Namespace, kind: &str, more: &str) -> Resul
     }
     let evidence = finding["evidence"].as_array().context("no evidence")?;
     ensure!(!evidence.is_empty(), "{finding}");
+    let next = finding["next"].as_str().unwrap_or_default();
+    ensure!(next.contains(step(kind)), "{kind} is mended otherwise: {next}");
     Ok(finding)
+}
+
+/// What the advice has to say of each kind of finding.
+fn step(kind: &str) -> &'static str {
+    match kind {
+        "syn_unanswered" => "ip route get",
+        "syn_ack_unanswered" => "tcp_syncookies",
+        "held_by_accept_queue" => "call accept",
+        "accept_queue_full" | "accept_queue_filling" => "from calling accept: `strace -fp",
+        "data_unacknowledged" | "fin_unacknowledged" => "ss -K dst",
+        "zero_window" => "find out why it does not read, `strace -fp",
+        "data_unread" => "does not read fd",
+        "not_closed" => "has to close fd",
+        "half_closed" => "give that a limit",
+        "peer_not_closing" => "nothing here",
+        "ports_running_out" => "open and use them again",
+        "time_wait_full" => "tcp_max_tw_buckets",
+        _ => "there is no such kind",
+    }
 }
 
 /// The text of the evidence.
@@ -201,6 +222,10 @@ fn a_syn_ack_without_answer() -> Result<()> {
     ensure!(finding["state"] == "SYN_RECV", "{finding}");
     ensure!(finding["port"] == listener.local_addr()?.port(), "{finding}");
     ensure!(evidence(&finding).contains("SYN-ACK sent"), "{finding}");
+    ensure!(
+        finding["pid"] == std::process::id() && finding["owner_source"] == "inherited",
+        "it is its listener's: {finding}"
+    );
     Ok(())
 }
 
@@ -352,6 +377,12 @@ fn a_fin_without_acknowledgement() -> Result<()> {
     drop(other);
     let last_ack = find(&daemon, &link.right, "fin_unacknowledged", "")?;
     ensure!(last_ack["state"] == "LAST_ACK", "{last_ack}");
+    for finding in [&last_ack, &find(&daemon, &link.left, "fin_unacknowledged", "")?] {
+        ensure!(
+            finding["pid"] == std::process::id() && finding["owner_source"] == "last",
+            "who has closed it: {finding}"
+        );
+    }
     let fin_wait1 = find(&daemon, &link.left, "fin_unacknowledged", "")?;
     ensure!(fin_wait1["state"] == "FIN_WAIT1", "{fin_wait1}");
     ensure!(evidence(&fin_wait1).contains("gives up after"), "{fin_wait1}");

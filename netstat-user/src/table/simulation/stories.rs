@@ -327,3 +327,25 @@ fn a_minisock_stays_when_the_kernel_refuses_its_ports_to_another() {
     world.settle();
     assert_eq!(world.table.len(), 1);
 }
+
+/// With `tcp_max_tw_buckets` reached there is no minisock. The row is too young to be judged, but no answer has it.
+#[test]
+fn a_minisock_that_a_later_sweep_does_not_see_is_not_answered() {
+    let mut world = World::default();
+    let socket = world.new_socket(FinWait2, Form::Full, 80, 4000);
+    world.announce(socket, Close, |event| event.peer_fin = true);
+    world.read(usize::MAX);
+    let cookie = socket.connection.cookie;
+    assert!(
+        !world.table.get(cookie).unwrap().doubtful(),
+        "it may well be there"
+    );
+    world.sweep_that_sees(&[]);
+    let row = world.table.get(cookie).unwrap();
+    assert!(row.doubtful() && row.state == TimeWait);
+    // One that is there after all is shown again.
+    let mut minisock = world.new_socket(TimeWait, Form::Minisock, 80, 4000);
+    minisock.connection = socket.connection;
+    world.sweep_that_sees(&[minisock]);
+    assert!(!world.table.get(cookie).unwrap().doubtful());
+}
