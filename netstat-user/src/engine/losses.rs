@@ -19,6 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct LossWatch {
     counters: LossCounters,
     known: Losses,
+    /// What was interrupted by the last look, which the next one has to confirm.
+    seen: u64,
     looked: Ktime,
     due: Option<Instant>,
 }
@@ -28,6 +30,7 @@ impl LossWatch {
         Self {
             counters,
             known: Losses::default(),
+            seen: 0,
             looked: now,
             due: None,
         }
@@ -57,12 +60,20 @@ impl LossWatch {
         self.due = None;
         let since = std::mem::replace(&mut self.looked, now);
         if losses == self.known {
+            self.seen = losses.recursion;
             return Ok(None);
         }
         let ring_full = losses.ring_full().saturating_sub(self.known.ring_full());
-        let interrupted = losses.recursion.saturating_sub(self.known.recursion);
-        // The stand-in's count comes a moment later than that of what it stands in for.
-        let recursion = losses.recursion.max(self.known.recursion);
+        // The stand-in's count comes a moment later than that of what it stands in for, so a rise counts once it is still
+        // there at the next look: one that was none would hide the next one that is.
+        let recursion = losses.recursion.min(self.seen).max(self.known.recursion);
+        if losses.recursion > recursion {
+            self.due = Some(Instant::now() + INTERVAL);
+            // It happened before this look.
+            self.looked = since;
+        }
+        self.seen = losses.recursion;
+        let interrupted = recursion - self.known.recursion;
         self.known = Losses { recursion, ..losses };
         let loss = Loss {
             ring_full,

@@ -100,6 +100,7 @@ impl Table {
         if !self.unborn.is_empty()
             && let Some(birth) = self.unborn.remove(&event.skaddr)
             && event.from == SynRecv
+            && !self.is_rivals(event)
         {
             self.child(event, birth.time, out);
         }
@@ -107,6 +108,9 @@ impl Table {
             (_, Close) => {}
             (Close, _) => self.doubt_minisock(&event.connection),
             _ => self.replace_minisock(&event.connection, event.time, out),
+        }
+        if self.is_rivals(event) {
+            return;
         }
         let place = self.store.find(event.connection.cookie);
         match place.and_then(|place| Some((place, self.store.at(place)?))) {
@@ -124,6 +128,9 @@ impl Table {
     /// next event.
     fn birth(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {
         if event.connection.remote.port().is_some() {
+            if self.is_past_handshake(event) {
+                return;
+            }
             self.replace_minisock(&event.connection, event.time, out);
             self.child(event, event.time, out);
             return;
@@ -144,6 +151,22 @@ impl Table {
     pub fn is_expecting(&self, now: Ktime) -> bool {
         let mut births = self.unborn.values();
         births.any(|birth| birth.time.plus(HANDSHAKE) < now)
+    }
+
+    /// Whether the connection that `event` is about has completed its handshake, as far as the table knows.
+    fn is_past_handshake(&self, event: &StateEvent) -> bool {
+        let row = self.store.get(event.connection.cookie);
+        row.is_some_and(|row| {
+            let handshake = matches!(row.state, SynRecv | Close);
+            row.form == Form::Full && !handshake && same_ends(&row.connection, &event.connection)
+        })
+    }
+
+    /// Whether `event` is the end of a second child of one handshake: when two CPUs complete it at once, both make one, with the
+    /// cookie of the request sock if it has one, and the one that comes too late is closed
+    /// (`inet_ehash_nolisten`, `own_req`).
+    fn is_rivals(&self, event: &StateEvent) -> bool {
+        (event.from, event.to) == (SynRecv, Close) && self.is_past_handshake(event)
     }
 
     fn child(&mut self, event: &StateEvent, born: Ktime, out: &mut Vec<Transition>) {

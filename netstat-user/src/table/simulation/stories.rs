@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::world::{NETNS, World};
+use super::world::{NETNS, Socket, World};
 use crate::{
     connection::{Cookie, Endpoint},
     facts::Form,
@@ -348,4 +348,41 @@ fn a_minisock_that_a_later_sweep_does_not_see_is_not_answered() {
     minisock.connection = socket.connection;
     world.sweep_that_sees(&[minisock]);
     assert!(!world.table.get(cookie).unwrap().doubtful());
+}
+
+/// Two CPUs complete one handshake, and the child that comes too late has the cookie of the other one.
+#[test]
+fn a_rival_child_ends_nobodys_connection() {
+    let mut world = World::default();
+    let child = world.new_socket(Listen, Form::Full, 80, 4000);
+    let mut rival = child;
+    rival.skaddr.0 += 1;
+    for (socket, from, to) in [
+        (child, Listen, SynRecv),
+        (rival, Listen, SynRecv),
+        (child, SynRecv, Established),
+        (rival, SynRecv, Close),
+    ] {
+        world.announce(
+            Socket {
+                state: from,
+                ..socket
+            },
+            to,
+            |_| (),
+        );
+    }
+    world.read(usize::MAX);
+    let row = world.table.get(child.connection.cookie).unwrap();
+    assert_eq!(row.state, Established);
+    // The other way round, after the connection is there.
+    for (from, to) in [(Listen, SynRecv), (SynRecv, Close)] {
+        world.announce(Socket { state: from, ..rival }, to, |_| ());
+    }
+    world.read(usize::MAX);
+    assert_eq!(
+        world.table.get(child.connection.cookie).unwrap().state,
+        Established
+    );
+    assert_eq!(world.transitions.len(), 2, "{:?}", world.transitions);
 }
