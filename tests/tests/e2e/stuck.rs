@@ -489,10 +489,9 @@ fn several_have_to_close() -> Result<()> {
     let finding = found?;
     let holders = finding["owners"].as_array().context("no owners")?;
     let holders: Vec<_> = holders.iter().filter_map(|owner| owner["pid"].as_u64()).collect();
+    // The children of tests beside this one hold it too, until they are the programs that they are to be.
     ensure!(
-        holders.len() == 2
-            && holders.contains(&child.id().into())
-            && holders.contains(&std::process::id().into()),
+        holders.contains(&child.id().into()) && holders.contains(&std::process::id().into()),
         "{finding}"
     );
     let next = finding["next"].as_str().unwrap_or_default();
