@@ -29,7 +29,12 @@ use crate::{
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let filter = filtering::filter("replay", &args.filter)?;
     let path = &args.file;
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = File::open(path).with_context(|| {
+        format!(
+            "cannot open {}; name a file that `netstate watch --record` has written",
+            path.display()
+        )
+    })?;
     let mut recording = Reader::new(BufReader::new(file)).map_err(|error| refused(path, &error))?;
     let header = recording.header().clone();
     let netns = netns(&args.output.netns, &header)?;

@@ -55,7 +55,12 @@ fn create(path: &Path) -> anyhow::Result<Recording> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(path);
-    let file = file.with_context(|| format!("cannot record in {}", path.display()))?;
+    let file = file.with_context(|| {
+        format!(
+            "cannot record in {}; name a file in a folder that is there and that you may write to",
+            path.display()
+        )
+    })?;
     Ok(Recording {
         file,
         path: path.to_owned(),
