@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{
     Namespace, binary,
     rows::{End, Row},
-    wait::wait_for,
+    wait::{SOON, wait_for},
 };
 
 /// One object of `netstate list --json`.
@@ -229,6 +229,28 @@ pub fn agreement(namespace: &Namespace, socket: &Path, limit: Duration) -> Resul
         Ok((rows == truth).then_some(listed))
     });
     waited.with_context(|| format!("netstate and ss differ:\n{difference}"))
+}
+
+/// Compares `netstate list` with `ss` in `namespace` while nothing moves there, which `ss` says before and after; returns
+/// netstate's rows. Unlike [`agreement`], it gives netstate no second try.
+///
+/// # Errors
+/// When they differ, or something moves all the time.
+pub fn agreement_at_once(namespace: &Namespace, socket: &Path) -> Result<Vec<Listed>> {
+    let still = wait_for("nothing to move", SOON, || {
+        let before = ss(namespace)?;
+        let listed = list(namespace, socket)?;
+        Ok((ss(namespace)? == before).then_some((before, listed)))
+    });
+    let (truth, listed) = still?;
+    let mut rows: Vec<Row> = listed.iter().map(Listed::row).collect::<Result<_>>()?;
+    rows.sort();
+    ensure!(
+        rows == truth,
+        "netstate and ss differ:\n{}",
+        describe_difference(&rows, &truth)
+    );
+    Ok(listed)
 }
 
 fn describe_difference(listed: &[Row], truth: &[Row]) -> String {

@@ -165,6 +165,10 @@ pub struct DaemonArgs {
     /// Print no transitions
     #[arg(long, short)]
     pub quiet: bool,
+    /// Also record everything that the tracer is told in a file made anew: `netstate replay` prints the transitions
+    /// again
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,

@@ -20,7 +20,7 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
     } else {
         Some(Form::new(&args.output, None)?)
     };
-    let running = Running::start(&args.tracer, stop.clone())?;
+    let running = Running::recording(&args.tracer, args.record.as_deref(), stop.clone())?;
     let stream = form.map(|form| (form, running.handle.subscribe()));
     if running.handle.ready().await.is_err() {
         return running.finish().await;

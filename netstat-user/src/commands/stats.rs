@@ -126,6 +126,9 @@ fn lost(stats: &Stats) -> String {
             stats.lost_marks
         );
     }
+    if stats.unannounced > 0 {
+        let _ = write!(text, "; sweeps found {} that no event told of", stats.unannounced);
+    }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);
     }

@@ -98,6 +98,7 @@ impl Counters {
             lost_news_ring_full: losses.news_ring_full.clone(),
             lost_recursion: losses.recursion,
             lost_marks: losses.marks,
+            unannounced: table.unannounced(),
             undecodable: self.undecodable,
             ring_bytes: self.ring_bytes,
             hooks: self.hooks.clone(),

@@ -73,6 +73,8 @@ pub struct Table {
     waiting: FxHashMap<Cookie, StateEvent>,
     /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
     swept: FxHashMap<Netns, Ktime>,
+    /// See [`Table::unannounced`].
+    unannounced: u64,
 }
 
 impl Table {
@@ -182,6 +184,13 @@ impl Table {
     #[must_use]
     pub fn ownerless(&self) -> usize {
         self.store.ownerless()
+    }
+
+    /// How many changes of full socks were found by sweeps alone. Each should have been an event: it was lost, or the
+    /// kernel did not run the program (`docs/kernel.md`).
+    #[must_use]
+    pub fn unannounced(&self) -> u64 {
+        self.unannounced
     }
 
     /// The namespaces that have rows.

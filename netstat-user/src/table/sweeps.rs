@@ -187,21 +187,39 @@ impl Table {
         }
         let cookie = seen.connection.cookie;
         let generation = self.generation;
-        let belongs = self.belongs(seen);
+        let mut belongs = self.belongs(seen);
+        if let Belongs::Replaces(place) = belongs {
+            let last_fact = self.store.at(place).map(|row| row.last_fact);
+            let end = End {
+                time: seen.time,
+                source: Source::Sweep,
+                cause: Cause::Unknown,
+                earliest: last_fact,
+            };
+            self.unannounced += 1;
+            self.end(place, end, out);
+            // What is told of from here on is not what ended just now.
+            self.departed.remove(&cookie);
+            belongs = Belongs::New;
+        }
         if let Belongs::To(place) = belongs {
             // Between the two things that `tcp_time_wait` does, a part of a sweep may end: the event is the next thing to
             // come out of the ring, and it is exact.
             let newborn = self.newborn.get(&cookie);
             let told = seen.form == Form::Minisock
                 && newborn.is_some_and(|newborn| newborn.hashed.plus(SETTLING) >= seen.time);
+            let mut full = false;
             let transition = self.store.change(place, |row| {
+                full = row.form == Form::Full && seen.form == Form::Full;
                 if told && row.form == Form::Full {
                     row.passed(generation);
                     return None;
                 }
                 update(row, seen, generation)
             });
-            out.extend(transition.flatten());
+            let transition = transition.flatten();
+            self.unannounced += u64::from(full && transition.is_some());
+            out.extend(transition);
             return;
         }
         // The hook that tells of its end is passed just before the kernel takes a minisock out of its hash.
@@ -245,6 +263,7 @@ impl Table {
         match (row.form, seen.form) {
             (Form::Minisock, _) if other && seen.time > row.last_fact => Belongs::Successor,
             (Form::Full, Form::Minisock) if other => Belongs::Left,
+            (Form::Full, Form::Full) if other && seen.time > row.last_fact => Belongs::Replaces(place),
             _ => Belongs::To(place),
         }
     }
@@ -264,6 +283,7 @@ impl Table {
         if let Some(&last_sweep) = self.swept.get(&seen.connection.netns) {
             // A request sock comes out of its listener without a word; anything else has been missed.
             let from = (seen.form == Form::Request).then_some(Listen);
+            self.unannounced += u64::from(seen.form == Form::Full);
             let transition = super::transition(&row, seen.time, from, seen.state, Source::Sweep);
             out.push(Transition {
                 in_state: None,
@@ -310,9 +330,10 @@ impl Table {
         let gone = self.store.change(place, |row| {
             row.missed = row.missed.saturating_add(1);
             let gone = row.missed > 1 || is_expected_to_end(row, start);
-            gone.then_some(row.last_fact)
+            gone.then_some((row.last_fact, row.form))
         });
-        if let Some(last_fact) = gone.flatten() {
+        if let Some((last_fact, form)) = gone.flatten() {
+            self.unannounced += u64::from(form == Form::Full);
             let end = End {
                 time: end,
                 source: Source::Sweep,
@@ -335,6 +356,9 @@ enum Belongs {
     Left,
     /// To none yet: the row that has the cookie is of a minisock that the socket has left behind.
     Successor,
+    /// To none yet: this row is of a connection that the socket had before it was used again, and both its end and the
+    /// new beginning were lost.
+    Replaces(Place),
 }
 
 /// The sweep of a namespace whose missing rows are still to be judged.

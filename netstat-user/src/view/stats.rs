@@ -45,6 +45,8 @@ pub struct Stats {
     pub lost_recursion: u64,
     /// Retransmissions and RSTs that are not in any history, for whatever reason. No row is wrong for want of them.
     pub lost_marks: u64,
+    /// Changes that only sweeps found, of sockets whose changes the kernel announces: lost, or not announced.
+    pub unannounced: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Size of the ring in bytes.

@@ -26,6 +26,7 @@ mod touch;
 mod trial;
 mod vanishing;
 mod verifier;
+mod withheld;
 mod worker;
 
 pub use options::{Options, Rate};

@@ -32,6 +32,9 @@ pub struct Options {
     /// Lets netstate go without its hooks in the kernel
     #[arg(long)]
     pub without_hooks: bool,
+    /// Has netstate record what it is told, for `netstate replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// The netstate to judge; else `NETSTATE_BIN` says
     #[arg(long)]
     pub netstate: Option<PathBuf>,

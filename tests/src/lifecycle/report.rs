@@ -23,6 +23,8 @@ pub struct Report {
     pub(super) done: Yield,
     /// Namespaces that came and went, and sockets that were left in some.
     pub(super) vanished: (usize, usize),
+    /// Changes that the kernel has announced and not run the tracer for.
+    pub(super) withheld: usize,
     pub(super) stream: StreamFacts,
     pub(super) unasked: Unasked,
     pub(super) verified: Rounds,
@@ -159,8 +161,8 @@ impl Report {
         writeln!(
             out,
             "losses          {ring_full} ring full, {interrupted} interrupted, {undecodable} not understood, of {events} events; \
-             told {}, missed by the reader {}",
-            stream.lost, stream.missed
+             told {}, missed by the reader {}, kept by the kernel {}",
+            stream.lost, stream.missed, self.withheld
         )
     }
 

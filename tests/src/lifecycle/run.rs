@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{
     arena::{Arena, Side},
@@ -21,6 +21,7 @@ use super::{
     trial::Trial,
     vanishing::{Vanished, come_and_go},
     verifier::Verifier,
+    withheld::Witness,
     worker::{Terms, Yield, work},
 };
 use crate::{Daemon, stats};
@@ -41,13 +42,19 @@ pub fn run(options: &Options) -> Result<Report> {
         .map(|_| Arena::new(&mut dice))
         .collect::<Result<_>>()?;
     let kernel = Kernel::probe(&arenas[0].link.left);
-    let flags: &[&str] = if options.without_hooks {
-        &["--without-hooks"]
-    } else {
-        &[]
-    };
+    let mut flags = Vec::new();
+    if options.without_hooks {
+        flags.push("--without-hooks");
+    }
+    if let Some(file) = &options.record {
+        flags.extend([
+            "--record",
+            file.to_str().context("the recording's name is not UTF-8")?,
+        ]);
+    }
     let first = sys::next_cookies()?;
-    let daemon = Daemon::start_with(flags)?;
+    let witness = Witness::start()?;
+    let daemon = Daemon::start_with(&flags)?;
     let stream = Stream::start(daemon.socket())?;
     let places = places(&arenas)?;
     // A namespace's first sweep tells nothing of what it finds: from now on everything is told.
@@ -70,7 +77,9 @@ pub fn run(options: &Options) -> Result<Report> {
     drop(arenas);
     trial.gone();
     let (counts, sweeping) = stats::read(daemon.socket())?;
-    let histories = stream.finish()?;
+    let mut histories = stream.finish()?;
+    let announced = witness.map_or_else(|| Ok(Vec::new()), Witness::finish)?;
+    let withheld = histories.withhold(&announced);
     let left_out = KINDS.iter().filter(|kind| !kind.is_possible(kernel));
     Ok(Report {
         options: options.clone(),
@@ -78,6 +87,7 @@ pub fn run(options: &Options) -> Result<Report> {
         ran_for,
         done,
         vanished: gone,
+        withheld,
         stream: StreamFacts::of(&histories),
         explained: trial.explained(&histories),
         findings: trial.findings(&histories, &unasked, &verified, &counts),

@@ -68,7 +68,7 @@ fn list_alone() -> Result<()> {
     let namespace = Namespace::new()?;
     let pair = Pair::new(&namespace, LOOPBACK)?;
     let absent = directory.path().join("absent.sock");
-    let rows = snapshot::agreement(&namespace, &absent, Duration::ZERO)?;
+    let rows = snapshot::agreement_at_once(&namespace, &absent)?;
     ensure!(rows.len() == 3, "a listener and two ends, but {rows:?}");
     ensure!(
         rows.iter().all(|row| row.at_least),

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Namespace, Watch, binary,
+    Daemon, Namespace, Watch, binary,
     daemon::{STOP, directory},
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
     traffic::come_and_go,
@@ -20,6 +20,7 @@ use rustix::process::Signal;
 
 crate::tests![
     a_replay_tells_the_same,
+    a_daemon_records_too,
     what_was_cut_off_is_replayed_up_to_there,
     what_is_no_recording_is_refused,
     a_full_disk_ends_the_recording_alone,
@@ -53,6 +54,31 @@ fn record(file: &Path, namespace: &Namespace) -> Result<BTreeMap<u64, Vec<Transi
     let status = watch.wait_for_end(STOP)?;
     ensure!(status.success(), "netstate watch: {status}: {:?}", watch.stderr());
     Ok(printed)
+}
+
+fn a_daemon_records_too() -> Result<()> {
+    let directory = directory()?;
+    let file = directory.path().join("daemon.rec");
+    let namespace = Namespace::new()?;
+    let name = file.to_str().context("not UTF-8")?;
+    let daemon = Daemon::start_with(&["--record", name])?;
+    let watch = Watch::start(daemon.socket())?;
+    traffic(&namespace, &watch)?;
+    let printed = watch.all_in(namespace.inode());
+    drop((watch, daemon));
+    let replayed = replay(&file, &format!("--json --netns {}", namespace.inode()))?;
+    ensure!(replayed.success, "{}", replayed.stderr);
+    let again = transitions(&replayed.stdout)?;
+    ensure!(printed.len() > 100, "only {} connections", printed.len());
+    for (cookie, transitions) in &printed {
+        // What came after the last look at what was printed is only in the recording.
+        let again = again.get(cookie).map(Vec::as_slice).unwrap_or_default();
+        ensure!(
+            again.starts_with(transitions),
+            "{transitions:#?}, and again {again:#?}"
+        );
+    }
+    Ok(())
 }
 
 struct Replayed {

@@ -102,6 +102,7 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "lost_ring_full_by_cpu": stats.lost_ring_full,
             "lost_recursion": stats.lost_recursion,
             "lost_marks": stats.lost_marks,
+            "unannounced": stats.unannounced,
             "undecodable": stats.undecodable,
             "lost_news_ring_full_by_cpu": stats.lost_news_ring_full,
             "ring_bytes": stats.ring_bytes,

@@ -292,6 +292,38 @@ fn a_socket_that_is_used_again_leaves_its_minisock_behind() {
 }
 
 #[test]
+fn a_sweep_sees_that_a_socket_is_used_again_when_all_events_of_that_were_lost() {
+    let mut world = World::default();
+    world.connect();
+    let before = world.pick(0).unwrap();
+    world.advance(before, 1);
+    let before = world.pick(0).unwrap();
+    world.read(usize::MAX);
+    world.sweep_that_sees(&[before]);
+    assert_eq!(world.table.unannounced(), 0);
+    let told = world.transitions.len();
+    let mut again = before;
+    again.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 9);
+    world.tick(1_000_000_000);
+    world.sweep_that_sees(&[again]);
+    let row = world.table.get(Cookie(1)).unwrap();
+    assert_eq!((row.state, row.connection), (Established, again.connection));
+    let steps: Vec<_> = world.transitions[told..]
+        .iter()
+        .map(|step| (step.connection.local, step.from, step.to, step.source))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            (before.connection.local, Some(Established), Close, Source::Sweep),
+            (again.connection.local, None, Established, Source::Sweep),
+        ]
+    );
+    assert_eq!(world.table.unannounced(), 2);
+    assert_eq!(world.table.len(), 1);
+}
+
+#[test]
 fn both_connections_of_a_socket_are_found_by_a_first_sweep() {
     for order in [[0, 1], [1, 0]] {
         let mut world = World::default();
