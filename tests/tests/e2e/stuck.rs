@@ -603,7 +603,7 @@ fn no_room_after_the_handshake() -> Result<()> {
                     })
                     .cloned()
             };
-            last = findings.clone();
+            last.clone_from(&findings);
             let whole = findings.iter().all(|one| one["finding"] != "data_unacknowledged");
             Ok(of("SYN_RECV").zip(of("ESTABLISHED")).filter(|_| whole))
         },
