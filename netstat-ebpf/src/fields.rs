@@ -133,6 +133,8 @@ kernel_fields! {
     sk_socket = "sock", "sk_socket", required;
     /// The number of the inode behind it; unsigned long. Since 6.18.
     sk_ino = "sock", "sk_ino", optional;
+    /// The kernel uses the socket itself, so no file leads to it; a bit.
+    sk_kern_sock = "sock", "sk_kern_sock", bits;
     /// The socket's control group; pointer to `cgroup`. Absent without `CONFIG_SOCK_CGROUP_DATA`.
     sk_cgroup = "sock", "sk_cgrp_data.cgroup", optional;
     /// The group's kernfs node; pointer.

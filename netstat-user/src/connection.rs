@@ -39,8 +39,43 @@ pub enum Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Sixteen bytes in network order: an IPv4 address as its v4-mapped form.
+    #[serde(with = "octets")]
     addr: [u8; 16],
     port: u16,
+}
+
+/// An address in one piece: serde takes an array for sixteen numbers, and an answer has hundreds of thousands of them.
+mod octets {
+    use std::fmt;
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{self, Visitor},
+    };
+
+    pub(super) fn serialize<S: Serializer>(octets: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(octets)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        from.deserialize_bytes(Octets)
+    }
+
+    struct Octets;
+
+    impl Visitor<'_> for Octets {
+        type Value = [u8; 16];
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the sixteen bytes of an address")
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
+            bytes
+                .try_into()
+                .map_err(|_| E::invalid_length(bytes.len(), &self))
+        }
+    }
 }
 
 impl Endpoint {

@@ -35,7 +35,12 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
     // SAFETY: `sk` is a trusted `sock_common`; every byte of the record is written, first of all with zero.
     unsafe {
         clear(out);
-        let Some(sock) = sighting::see(sk, kind::SOCKET_FIGURES, &raw mut (*out).seen) else {
+        let Some(sock) = sighting::see(
+            sk,
+            kind::SOCKET_FIGURES,
+            sighting::time(ctx),
+            &raw mut (*out).seen,
+        ) else {
             return 0;
         };
         let mut figures = Figures { out: &mut *out };

@@ -65,6 +65,22 @@ pub fn probe_bits(base: *const c_void, offset: u32) -> Option<u8> {
     Some((u32::from(byte) >> (first % 8) & ((1 << width) - 1)) as u8)
 }
 
+/// As [`probe_bits`], where the verifier knows what is there.
+///
+/// # Safety
+///
+/// As [`load`], of the byte that has the bits.
+#[inline(always)]
+pub unsafe fn load_bits(base: *const c_void, offset: u32) -> Option<u8> {
+    if offset == ABSENT {
+        return None;
+    }
+    let (first, width) = (offset >> 8, offset & 0xff);
+    // SAFETY: the caller's promise.
+    let byte: u8 = unsafe { load(base, first / 8) };
+    Some((u32::from(byte) >> (first % 8) & ((1 << width) - 1)) as u8)
+}
+
 /// Reads a `T` at `base + offset` by a helper, where the verifier does not know what is there. `None` where the
 /// running kernel has no such field, or the address is none.
 #[inline(always)]

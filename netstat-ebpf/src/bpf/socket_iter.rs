@@ -21,7 +21,7 @@ extern "C" fn iter_tcp(ctx: *const u64) -> i32 {
     let mut record = MaybeUninit::<SocketSeen>::uninit();
     // SAFETY: `sk` is a trusted `sock_common`; every byte of the record is written.
     unsafe {
-        if sighting::see(sk, kind::SOCKET_SEEN, record.as_mut_ptr()).is_some() {
+        if sighting::see(sk, kind::SOCKET_SEEN, sighting::time(ctx), record.as_mut_ptr()).is_some() {
             ctx.write(record.assume_init_ref());
         }
     }

@@ -269,7 +269,7 @@ pub struct SocketSeen {
     pub form: u8,
     /// Zero.
     pub reserved: [u8; 2],
-    /// When the iterator looked, with the socket locked.
+    /// A time shortly before the iterator looked, with the socket locked; never after.
     pub time: u64,
     /// The socket.
     pub socket: Socket,

@@ -21,6 +21,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
             holders: true,
             figures: true,
             as_is: false,
+            brief: false,
         },
         most: args.most,
     };

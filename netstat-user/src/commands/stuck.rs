@@ -39,6 +39,7 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
         holders: true,
         figures: true,
         as_is: false,
+        brief: false,
     };
     let mut stopped = std::pin::pin!(Stop::of_rounds(args.rounds)?.requested());
     let mut source = Source::find(socket, args.alone).await?;

@@ -125,6 +125,7 @@ impl Verifier {
             holders: false,
             figures: false,
             as_is: true,
+            brief: false,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
         let after = kernel(self.netns).await?;
@@ -193,6 +194,7 @@ impl Verifier {
                 holders: false,
                 figures: false,
                 as_is: true,
+                brief: false,
             },
             most: HistoryQuery::MOST,
         };

@@ -84,6 +84,7 @@ impl Watch {
                 holders: true,
                 figures: true,
                 as_is: false,
+                brief: false,
             },
             filter: filtering::filter("watch", &args.filter)?,
             args: args.clone(),
@@ -170,6 +171,7 @@ impl Watch {
                     filter: Filter::any_cookie(&cookies),
                     // They have been looked at a moment ago.
                     as_is: true,
+                    brief: false,
                     holders: false,
                     figures: false,
                     ..self.query.clone()

@@ -1,49 +1,32 @@
-//! Snapshots of the table, copied in parts.
+//! Answers of rows, completed out of the table in parts.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
-use super::questions::Parts;
+use super::answer::RowAnswer;
 use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
-    view::{About, PackedRows, RowPart, RowQuery, RowView},
+    view::{About, RowQuery},
 };
 
 /// Places of the table copied at once: a fraction of a millisecond.
 const PART: usize = 4096;
 
-/// A snapshot that somebody waits for.
+/// An answer that somebody waits for.
 #[derive(Debug)]
-struct Copy {
-    query: RowQuery,
-    figures: Arc<FigureSet>,
-    at: usize,
-    about: About,
-    /// Those that have been copied and not yet handed over.
-    rows: PackedRows,
-    reply: Parts,
+pub(super) struct Copy {
+    pub(super) query: RowQuery,
+    pub(super) figures: Arc<FigureSet>,
+    pub(super) about: About,
+    pub(super) answer: RowAnswer,
+    /// The walks, by [`Table::walks`], whose rows have been told already.
+    pub(super) shown: Option<RangeInclusive<u32>>,
 }
 
-/// Encodes rows, and hands over as many as fill a frame.
-fn pack(
-    views: impl Iterator<Item = RowView>,
-    rows: &mut PackedRows,
-    reply: &Parts,
-) -> Result<(), postcard::Error> {
-    for view in views {
-        rows.push(&view)?;
-        if rows.is_full() {
-            // Whoever asked may have gone since.
-            let _ = reply.send(Ok(RowPart::Rows(std::mem::take(rows))));
-        }
-    }
-    Ok(())
-}
-
-/// The snapshots under way.
+/// The answers under way, and the place of the table that each has come to.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Vec<Copy>);
+pub(super) struct Copies(Vec<(Copy, usize)>);
 
 impl Copies {
     /// Whether there are any.
@@ -51,42 +34,35 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, query: RowQuery, about: About, figures: Arc<FigureSet>, reply: Parts) {
-        self.0.push(Copy {
-            query,
-            figures,
-            at: 0,
-            about,
-            rows: PackedRows::new(),
-            reply,
-        });
+    /// Whether no sweep may begin: it would show rows again, and none could be told from those that are still to be told.
+    pub(super) fn hold_sweeps(&self) -> bool {
+        self.0.iter().any(|(copy, _)| copy.shown.is_some())
+    }
+
+    pub(super) fn add(&mut self, copy: Copy) {
+        self.0.push((copy, 0));
     }
 
     /// Copies one part for each, and hands it over.
     pub(super) fn advance(&mut self, table: &Table, now: Ktime) {
-        for mut copy in std::mem::take(&mut self.0) {
-            if copy.reply.is_closed() {
+        for (mut copy, at) in std::mem::take(&mut self.0) {
+            if copy.answer.is_idle() {
                 continue;
             }
-            let Some(part) = table.part(copy.at, PART) else {
-                // Whoever asked may have gone since.
-                if !copy.rows.is_empty() {
-                    let _ = copy.reply.send(Ok(RowPart::Rows(copy.rows)));
-                }
-                let _ = copy.reply.send(Ok(RowPart::End(copy.about)));
+            let Some(part) = table.part(at, PART) else {
+                copy.answer.end(copy.about);
                 continue;
             };
-            // A row that the sweep for this very answer did not find is not there.
-            let wanted = part.filter(|row| !row.doubtful() && copy.query.wants(row));
-            let views = wanted.map(|row| RowView::answering(&copy.query, row, &copy.figures, now));
-            if let Err(error) = pack(views, &mut copy.rows, &copy.reply) {
-                let _ = copy.reply.send(Err(format!(
-                    "a row cannot be encoded: {error}; please report this"
-                )));
-                continue;
+            for row in part {
+                if copy
+                    .shown
+                    .as_ref()
+                    .is_none_or(|shown| !shown.contains(&row.walk()))
+                {
+                    copy.answer.tell(&copy.query, row, &copy.figures, now);
+                }
             }
-            copy.at += PART;
-            self.0.push(copy);
+            self.0.push((copy, at + PART));
         }
     }
 }

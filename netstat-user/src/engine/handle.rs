@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    answer::RowAnswer,
     questions::Question,
     stream::{Readers, Subscription},
 };
@@ -102,7 +103,7 @@ impl Handle {
     /// [`EngineGone`].
     pub async fn parts(&self, query: RowQuery) -> Result<RowParts, EngineGone> {
         let (reply, parts) = mpsc::unbounded_channel();
-        let request = Request::Look(Question::Rows(query, reply));
+        let request = Request::Look(Question::Rows(query, RowAnswer::new(reply)));
         self.asking.send(request).await.map_err(|_| EngineGone)?;
         Ok(RowParts(parts))
     }

@@ -4,6 +4,7 @@
 //! stream is a bounded broadcast that slow readers fall behind in, and a large snapshot is copied in parts
 //! between which events are read.
 
+mod answer;
 mod copies;
 mod counters;
 mod handle;
@@ -41,7 +42,7 @@ use crate::{
     table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
 };
-use copies::Copies;
+use copies::{Copies, Copy};
 use counters::Counters;
 use handle::Request;
 use losses::LossWatch;
@@ -200,7 +201,7 @@ impl Engine {
                     tokio::task::yield_now().await;
                 }
                 () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
-                () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() => core.start_sweep()?,
+                () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() && !core.copies.hold_sweeps() => core.start_sweep()?,
                 () = sleep_until(core.scans.due().into()), if core.scans.idle() => core.start_scan()?,
                 ready = self.log.readable_mut() => {
                     let mut ready = ready?;
@@ -290,8 +291,14 @@ impl Core {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Look(Question::Rows(query, reply)) if query.as_is => {
-                self.copies.add(query, About::default(), Arc::default(), reply);
+            Request::Look(Question::Rows(query, answer)) if query.as_is => {
+                self.copies.add(Copy {
+                    query,
+                    figures: Arc::default(),
+                    about: About::default(),
+                    answer,
+                    shown: None,
+                });
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
                 self.searches.add(query, Arc::default(), reply);

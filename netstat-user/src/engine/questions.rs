@@ -1,24 +1,22 @@
 //! What can be asked of the engine that takes a sweep first.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::answer::RowAnswer;
 use crate::{
     connection::Netns,
     sweeper::Figuring,
-    view::{Histories, HistoryQuery, RowPart, RowQuery},
+    view::{Histories, HistoryQuery, RowQuery},
 };
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, String>>;
 
-/// Where the parts of an answer go, which has no more of them than the table has rows.
-pub(super) type Parts = mpsc::UnboundedSender<Result<RowPart, String>>;
-
 /// A question that waits for a sweep which starts after it was asked.
 #[derive(Debug)]
 pub(super) enum Question {
     /// The rows.
-    Rows(RowQuery, Parts),
+    Rows(RowQuery, RowAnswer),
     /// Histories.
     Histories(HistoryQuery, Reply<Histories>),
     /// Whether there is such a namespace.
@@ -43,6 +41,22 @@ impl Question {
         }
     }
 
+    /// The answer, if its rows are told as the sweep shows them: holders are known only when their scan is over.
+    pub(super) fn told_at_once(&mut self) -> Option<(&RowQuery, &mut RowAnswer)> {
+        match self {
+            Self::Rows(query, answer) if !query.holders => Some((query, answer)),
+            _ => None,
+        }
+    }
+
+    /// The question for another sweep, since the one that it waited for has come to nothing.
+    pub(super) fn again(mut self) -> Self {
+        if let Self::Rows(_, answer) = &mut self {
+            answer.begin_again();
+        }
+        self
+    }
+
     pub(super) fn wants_holders(&self) -> bool {
         self.rows().is_some_and(|query| query.holders)
     }
@@ -54,7 +68,10 @@ impl Question {
     pub(super) fn refuse(self, why: String) {
         // Whoever asked may have gone since.
         let _ = match self {
-            Self::Rows(_, reply) => reply.send(Err(why)).map_err(drop),
+            Self::Rows(_, answer) => {
+                answer.refuse(why);
+                Ok(())
+            }
             Self::Histories(_, reply) => reply.send(Err(why)).map_err(drop),
             Self::Exists(_, reply) => reply.send(Err(why)).map_err(drop),
         };

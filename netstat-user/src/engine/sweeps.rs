@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Core, EngineError,
+    copies::Copy,
     questions::{Question, figuring},
 };
 use crate::{
@@ -46,6 +47,8 @@ struct Running {
     void: bool,
     /// It was due, and not only asked for.
     due: bool,
+    /// How many walks there had been.
+    walks: u32,
 }
 
 /// The engine's sweeps.
@@ -152,6 +155,7 @@ impl Core {
         self.sweeps.running = Some(Running {
             questions,
             due,
+            walks: self.table.walks(),
             ..Running::default()
         });
         Ok(())
@@ -225,7 +229,14 @@ impl Core {
         let passed = &mut self.sweeps.passed;
         // Fences come out of the ring in the order of the parts.
         while let Some((_, part)) = running.unfenced.pop_front_if(|(mark, _)| passed.remove(mark)) {
-            self.table.apply_part(&part, &mut self.fresh);
+            let now = Ktime::now();
+            let (questions, figures) = (&mut running.questions, &running.figures);
+            let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
+            self.table.show_part(&part, &mut self.fresh, |row| {
+                for (query, answer) in &mut waiting {
+                    answer.show(query, row, figures, now);
+                }
+            });
         }
         let over = running.unfenced.is_empty() && running.done.is_some();
         if over && let Some(running) = self.sweeps.running.take() {
@@ -241,6 +252,7 @@ impl Core {
             figures,
             void,
             due,
+            walks,
             ..
         } = running
         else {
@@ -274,7 +286,9 @@ impl Core {
         self.plan_next(now, &done, due);
         if void {
             self.sweeps.schedule.damaged(now);
-            self.sweeps.waiting.extend(questions);
+            self.sweeps
+                .waiting
+                .extend(questions.into_iter().map(Question::again));
             return;
         }
         if disturbance.is_some() {
@@ -285,7 +299,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &Arc::new(figures), &done);
+        self.answer(questions, &Arc::new(figures), &done, walks);
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -308,7 +322,8 @@ impl Core {
         }
     }
 
-    fn answer(&mut self, questions: Vec<Question>, figures: &Arc<FigureSet>, done: &SweepDone) {
+    /// Answers `questions` after a sweep before which there had been so many walks.
+    fn answer(&mut self, questions: Vec<Question>, figures: &Arc<FigureSet>, done: &SweepDone, walks: u32) {
         let figures_for = |wanted| {
             if wanted {
                 Arc::clone(figures)
@@ -316,7 +331,9 @@ impl Core {
                 Arc::default()
             }
         };
-        for question in questions {
+        let shown = walks.wrapping_add(1)..=self.table.walks();
+        for mut question in questions {
+            let shown = question.told_at_once().map(|_| shown.clone());
             let netns = question.netns();
             let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
             let failed = failed.map(|(_, error)| error).or(done.broken.as_ref());
@@ -326,7 +343,7 @@ impl Core {
             let absent = absent.and_then(|netns| Some(done.failure(netns)?.to_string()));
             match (failed.or(absent), question) {
                 (Some(why), question) => question.refuse(why),
-                (None, Question::Rows(query, reply)) => {
+                (None, Question::Rows(query, answer)) => {
                     let mut unswept = self.places.unswept();
                     let passing = done.failed.iter().filter(|(_, error)| !error.is_forbidden());
                     unswept.extend(passing.map(|(netns, error)| Unswept {
@@ -340,7 +357,13 @@ impl Core {
                         unseen: query.holders.then(|| self.unseen()).flatten(),
                         settings: figures.settings().collect(),
                     };
-                    self.copies.add(query, about, figures, reply);
+                    self.copies.add(Copy {
+                        query,
+                        figures,
+                        about,
+                        answer,
+                        shown,
+                    });
                 }
                 (None, Question::Histories(query, reply)) => {
                     let figures = figures_for(query.rows.figures);

@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::{HolderScan, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, SweepPart, Table, Transition},
+    table::{Lost, Row, SweepPart, Table, Transition},
     view::Loss,
 };
 
@@ -74,7 +74,7 @@ impl Told {
         self.table.begin_sweep();
     }
 
-    pub(super) fn apply_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>) {
+    pub(super) fn show_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>, show: impl FnMut(&Row)) {
         if self.recorder.is_some() {
             for seen in &part.sightings {
                 self.record(|| Fact::Seen(*seen));
@@ -86,7 +86,7 @@ impl Told {
                 end: part.end,
             });
         }
-        self.table.apply_part(part, out);
+        self.table.show_part(part, out, show);
     }
 
     pub(super) fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {

@@ -192,7 +192,7 @@ pub struct Queues {
 /// One socket, as a sweep found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
-    /// When the iterator looked at it.
+    /// A time shortly before the iterator looked at it, never after.
     pub time: Ktime,
     /// Which socket.
     pub connection: Connection,

@@ -185,12 +185,13 @@ impl Store {
     }
 
     /// Adds the row of a minisock whose socket has been used again.
-    pub(super) fn insert_left(&mut self, mut row: Row) {
+    pub(super) fn insert_left(&mut self, mut row: Row) -> Place {
         row.leave();
         let cookie = row.connection.cookie;
         let place = self.rows.insert(row);
         self.left.entry(cookie).or_default().push(place);
         self.enlist(place);
+        place
     }
 
     /// Makes room for another connection of the same socket: its minisock stays, and is found by its ends.

@@ -84,16 +84,21 @@ impl Table {
     /// did not show is judged by [`Table::end_sweep`].
     pub fn apply_sweep(&mut self, sweep: &NamespaceSweep, out: &mut Vec<Transition>) {
         self.begin_walk();
-        self.sight_all(&sweep.sightings, sweep.netns, out);
+        self.sight_all(&sweep.sightings, sweep.netns, out, |_| ());
         self.end_walk(sweep.netns, sweep.start, sweep.end);
     }
 
     /// The same with a part of it, after all events up to the end of that part.
     pub fn apply_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>) {
+        self.show_part(part, out, |_| ());
+    }
+
+    /// The same; each row that the part shows is given to `show`, once in a sweep.
+    pub fn show_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>, show: impl FnMut(&Row)) {
         if part.first {
             self.begin_walk();
         }
-        self.sight_all(&part.sightings, part.netns, out);
+        self.sight_all(&part.sightings, part.netns, out, show);
         if let Some(end) = part.end {
             self.end_walk(part.netns, part.start, end);
         }
@@ -103,10 +108,23 @@ impl Table {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn sight_all(&mut self, sightings: &[Sighting], netns: Netns, out: &mut Vec<Transition>) {
+    fn sight_all(
+        &mut self,
+        sightings: &[Sighting],
+        netns: Netns,
+        out: &mut Vec<Transition>,
+        mut show: impl FnMut(&Row),
+    ) {
         for seen in sightings {
-            self.sight(seen, netns, out);
+            let shown = self.sight(seen, netns, out);
+            shown.and_then(|place| self.store.at(place)).map(&mut show);
         }
+    }
+
+    /// How many walks have begun: [`Row::walk`] is the number of the last one that has shown the row.
+    #[must_use]
+    pub fn walks(&self) -> u32 {
+        self.generation
     }
 
     fn end_walk(&mut self, netns: Netns, start: Ktime, end: Ktime) {
@@ -181,9 +199,10 @@ impl Table {
         }
     }
 
-    fn sight(&mut self, seen: &Sighting, netns: Netns, out: &mut Vec<Transition>) {
+    /// Takes in that a socket was seen. Returns the place of its row, if this walk shows that for the first time.
+    fn sight(&mut self, seen: &Sighting, netns: Netns, out: &mut Vec<Transition>) -> Option<Place> {
         if seen.state == Close || seen.connection.netns != netns {
-            return;
+            return None;
         }
         let cookie = seen.connection.cookie;
         let generation = self.generation;
@@ -208,9 +227,10 @@ impl Table {
             let newborn = self.newborn.get(&cookie);
             let told = seen.form == Form::Minisock
                 && newborn.is_some_and(|newborn| newborn.hashed.plus(SETTLING) >= seen.time);
-            let mut full = false;
+            let (mut full, mut again) = (false, false);
             let transition = self.store.change(place, |row| {
                 full = row.form == Form::Full && seen.form == Form::Full;
+                again = row.generation == generation;
                 if told && row.form == Form::Full {
                     row.passed(generation);
                     return None;
@@ -220,7 +240,7 @@ impl Table {
             let transition = transition.flatten();
             self.unannounced += u64::from(full && transition.is_some());
             out.extend(transition);
-            return;
+            return (!again).then_some(place);
         }
         // The hook that tells of its end is passed just before the kernel takes a minisock out of its hash.
         let margin = match seen.form {
@@ -232,17 +252,17 @@ impl Table {
             .get(&cookie)
             .is_some_and(|&departed| departed.plus(margin) >= seen.time);
         if gone {
-            return;
+            return None;
         }
         if matches!(belongs, Belongs::Successor) {
             self.store.leave_behind(cookie);
         }
         let row = self.discover(seen, out);
-        if matches!(belongs, Belongs::Left) {
-            self.store.insert_left(row);
+        Some(if matches!(belongs, Belongs::Left) {
+            self.store.insert_left(row)
         } else {
-            self.store.insert(row);
-        }
+            self.store.insert(row)
+        })
     }
 
     /// Where a sighting belongs. A socket that is used again shares its cookie with the minisocks of its

@@ -66,9 +66,29 @@ impl RowView {
         }
     }
 
+    fn in_brief(row: &Row) -> Self {
+        Self {
+            connection: row.connection,
+            state: row.state,
+            form: row.form,
+            since: Ktime(0),
+            in_state: Duration::ZERO,
+            at_least: false,
+            queues: row.queues(),
+            uid: None,
+            owners: Owners::default(),
+            cgroup: None,
+            inode: None,
+            figures: None,
+        }
+    }
+
     /// As much of `row` as `query` asks for, with its figures out of `set`.
     #[must_use]
     pub fn answering(query: &RowQuery, row: &Row, set: &FigureSet, now: Ktime) -> Self {
+        if query.brief {
+            return Self::in_brief(row);
+        }
         let mut view = Self::new(row, now);
         if !query.tells_owners() {
             view.owners = Owners::default();
@@ -101,6 +121,8 @@ pub struct RowQuery {
     pub figures: bool,
     /// As the table has them now, without asking the kernel first; then there are no figures.
     pub as_is: bool,
+    /// Ends, state and queues are enough: a large answer is a third as long without the rest, which is empty then.
+    pub brief: bool,
 }
 
 impl RowQuery {

@@ -44,6 +44,7 @@ fn the_longest_filter_fits_into_a_question() {
         figures: true,
         holders: true,
         as_is: true,
+        brief: false,
     };
     let questions = [
         Question::Rows(query),

@@ -28,12 +28,16 @@ pub(super) fn write(out: &mut Text, row: &RowView, columns: Columns, names: &Nam
         out.push(" ");
         let start = out.len();
         names.end(out, connection, end, columns.wide);
-        out.fill(start, ADDRESS_WIDTH);
+        if names.in_words {
+            out.fill(start, ADDRESS_WIDTH);
+        } else {
+            out.fill_plain(start, ADDRESS_WIDTH);
+        }
     }
     out.push(" ");
     let start = out.len();
     out.push(row.state.name());
-    out.fill(start, 11);
+    out.fill_plain(start, 11);
     if columns.extend {
         out.push(" ");
         let start = out.len();

@@ -57,13 +57,19 @@ impl Order {
 /// Keys that are sorted at once.
 const RUN: usize = 4096;
 
-/// Adds a key, and sorts the last run if it is complete with that.
+/// Adds a key. If the last run is complete with that, it is sorted, and merged with those before it that are together as
+/// long, as one counts in binary: so that, whenever the rows end, only a few long runs are left to merge.
+#[expect(
+    clippy::stable_sort_primitive,
+    reason = "it merges what is sorted already, which the other one does not"
+)]
 fn push<T: Ord>(keys: &mut Vec<T>, key: T) {
     keys.push(key);
-    if keys.len().is_multiple_of(RUN)
-        && let Some(run) = keys.last_chunk_mut::<RUN>()
-    {
-        run.sort_unstable();
+    if keys.len().is_multiple_of(RUN) {
+        let merged = RUN << (keys.len() / RUN).trailing_zeros();
+        let (before, last) = (keys.len() - merged, keys.len() - RUN);
+        keys[last..].sort_unstable();
+        keys[before..].sort();
     }
 }
 

@@ -60,15 +60,23 @@ impl Text {
     pub(super) fn address(&mut self, address: IpAddr) {
         match address {
             IpAddr::V4(v4) => {
-                for (at, octet) in v4.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        self.0.push(b'.');
-                    }
-                    self.number(u64::from(octet));
+                let mut text = [0; 16];
+                let mut length = 0;
+                for octet in v4.octets() {
+                    let (digits, count) = OCTETS[usize::from(octet)];
+                    text[length..length + 4].copy_from_slice(&digits);
+                    length += count;
                 }
+                // The last one has a dot behind it, too.
+                self.0.extend_from_slice(&text[..length - 1]);
             }
             IpAddr::V6(v6) => self.display(v6),
         }
+    }
+
+    /// As [`fill`](Self::fill) where only letters, digits and the like can have been written.
+    pub(super) fn fill_plain(&mut self, start: usize, width: usize) {
+        self.blanks(width.saturating_sub(self.0.len() - start));
     }
 
     /// Takes back what was written from `start` on.
@@ -93,6 +101,34 @@ impl fmt::Write for Text {
         Ok(())
     }
 }
+
+/// What each octet of an address is as text, with a dot behind it, and how long that is.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let all = [
+            b'0' + (octet / 100) as u8,
+            b'0' + (octet / 10 % 10) as u8,
+            b'0' + (octet % 10) as u8,
+        ];
+        let skipped = if octet < 10 {
+            2
+        } else if octet < 100 {
+            1
+        } else {
+            0
+        };
+        let mut at = skipped;
+        while at < 3 {
+            octets[octet].0[at - skipped] = all[at];
+            at += 1;
+        }
+        octets[octet].1 = 4 - skipped;
+        octet += 1;
+    }
+    octets
+};
 
 /// The digits of a number, at the end of `digits`.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {

@@ -1,0 +1,240 @@
+//! An answer of rows on its way to whoever asked: handed over as many at a time as fill a frame.
+
+use std::mem;
+
+use rustc_hash::FxHashSet;
+use tokio::sync::mpsc;
+
+use crate::{
+    clock::Ktime,
+    connection::{Connection, Cookie},
+    facts::FigureSet,
+    table::Row,
+    view::{About, PackedRows, RowPart, RowQuery, RowView},
+};
+
+/// Where the parts of an answer go, which has no more of them than the table has rows.
+pub(super) type Parts = mpsc::UnboundedSender<Result<RowPart, String>>;
+
+/// A connection: a socket that is used again shares its cookie with the minisocks of its connections before.
+type Key = (Cookie, Option<u16>, Option<u16>);
+
+fn key(connection: &Connection) -> Key {
+    (
+        connection.cookie,
+        connection.local.port(),
+        connection.remote.port(),
+    )
+}
+
+/// The rows that answer a question. Most are told while the sweep for it goes on, each when the sweep has shown it, and
+/// the others when it is over.
+#[derive(Debug)]
+pub(super) struct RowAnswer {
+    /// `None` when it came to nothing.
+    parts: Option<Parts>,
+    /// Those that are yet to be handed over.
+    rows: PackedRows,
+    /// Those that this sweep has shown, should it come to nothing.
+    shown: Vec<Key>,
+    /// Those that sweeps have shown which came to nothing.
+    before: FxHashSet<Key>,
+}
+
+impl RowAnswer {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts: Some(parts),
+            rows: PackedRows::new(),
+            shown: Vec::new(),
+            before: FxHashSet::default(),
+        }
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_idle(&self) -> bool {
+        self.parts.as_ref().is_none_or(Parts::is_closed)
+    }
+
+    /// Tells of a row that the sweep has just shown, if `query` wants it.
+    pub(super) fn show(&mut self, query: &RowQuery, row: &Row, figures: &FigureSet, now: Ktime) {
+        if self.tell(query, row, figures, now) {
+            self.shown.push(key(&row.connection));
+        }
+    }
+
+    /// The sweep has come to nothing, and another one will show the same rows again.
+    pub(super) fn begin_again(&mut self) {
+        self.before.extend(self.shown.drain(..));
+    }
+
+    /// Tells of a row, if `query` wants it and it was not told before. Returns whether it is told now.
+    pub(super) fn tell(&mut self, query: &RowQuery, row: &Row, figures: &FigureSet, now: Ktime) -> bool {
+        // A row that the sweep for this very answer did not find is not there.
+        if row.doubtful() || !query.wants(row) || self.was_told(row) {
+            return false;
+        }
+        let pushed = self.rows.push(&RowView::answering(query, row, figures, now));
+        if let Err(error) = pushed {
+            self.fail(format!("a row cannot be encoded: {error}; please report this"));
+        } else if self.rows.is_full() {
+            self.hand_over();
+        }
+        true
+    }
+
+    fn was_told(&self, row: &Row) -> bool {
+        !self.before.is_empty() && self.before.contains(&key(&row.connection))
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(parts) = &self.parts {
+            // Whoever asked may have gone since.
+            let _ = parts.send(Ok(RowPart::Rows(mem::take(&mut self.rows))));
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        if let Some(parts) = self.parts.take() {
+            let _ = parts.send(Err(why));
+        }
+    }
+
+    /// There are no more.
+    pub(super) fn end(mut self, about: About) {
+        if !self.rows.is_empty() {
+            self.hand_over();
+        }
+        if let Some(parts) = self.parts {
+            let _ = parts.send(Ok(RowPart::End(about)));
+        }
+    }
+
+    /// There is none.
+    pub(super) fn refuse(mut self, why: String) {
+        self.fail(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        connection::{Endpoint, Family, Netns, SkAddr},
+        engine::copies::{Copies, Copy},
+        facts::{Form, Queues, Sighting},
+        table::{SweepPart, Table},
+        tcp::TcpState,
+        view::unpack,
+    };
+
+    const NETNS: Netns = Netns(1);
+    const QUERY: RowQuery = RowQuery {
+        netns: None,
+        filter: None,
+        holders: false,
+        figures: false,
+        as_is: false,
+        brief: false,
+    };
+
+    fn seen(number: u16, time: u64) -> Sighting {
+        let end = |port| Endpoint::new("127.0.0.1".parse().unwrap(), port);
+        Sighting {
+            time: Ktime(time),
+            connection: Connection {
+                cookie: Cookie(u64::from(number)),
+                netns: NETNS,
+                family: Family::Inet,
+                local: end(number),
+                remote: end(1),
+                device: None,
+                mptcp: false,
+            },
+            skaddr: SkAddr(u64::from(number)),
+            state: TcpState::Established,
+            form: Form::Full,
+            uid: None,
+            cgroup: None,
+            inode: None,
+            mptcp: None,
+            queues: Queues::default(),
+        }
+    }
+
+    /// A sweep, in two parts, that sees these sockets, and shows them to `answer`.
+    fn sweep(table: &mut Table, time: u64, parts: [&[u16]; 2], answer: &mut RowAnswer) {
+        table.begin_sweep();
+        for (number, sockets) in parts.into_iter().enumerate() {
+            let part = SweepPart {
+                netns: NETNS,
+                start: Ktime(time),
+                first: number == 0,
+                end: (number == 1).then_some(Ktime(time + 2)),
+                sightings: sockets.iter().map(|socket| seen(*socket, time + 1)).collect(),
+            };
+            table.show_part(&part, &mut Vec::new(), |row| {
+                answer.show(&QUERY, row, &FigureSet::default(), Ktime(time + 2));
+            });
+        }
+    }
+
+    fn told(parts: &mut mpsc::UnboundedReceiver<Result<RowPart, String>>) -> Vec<u64> {
+        let mut told = Vec::new();
+        while let Ok(part) = parts.try_recv() {
+            if let Ok(RowPart::Rows(rows)) = part {
+                unpack(&rows.into_frame(), |row| told.push(row.connection.cookie.0)).unwrap();
+            }
+        }
+        told
+    }
+
+    /// The rest of the answer out of the table, after `walks` of which the rows have been told.
+    fn complete(table: &Table, answer: RowAnswer, walks: u32) {
+        let mut copies = Copies::default();
+        copies.add(Copy {
+            query: QUERY,
+            figures: std::sync::Arc::default(),
+            about: About::default(),
+            answer,
+            shown: Some(walks + 1..=table.walks()),
+        });
+        assert!(copies.hold_sweeps());
+        while copies.pending() {
+            copies.advance(table, Ktime(1000));
+        }
+    }
+
+    #[test]
+    fn each_row_is_told_once_whether_the_sweep_has_shown_it_or_not() {
+        let mut table = Table::default();
+        let (reply, mut parts) = mpsc::unbounded_channel();
+        let mut answer = RowAnswer::new(reply);
+        sweep(
+            &mut table,
+            10,
+            [&[1, 2, 9], &[]],
+            &mut RowAnswer::new(mpsc::unbounded_channel().0),
+        );
+        let walks = table.walks();
+        // A socket that the kernel shows twice, and one that it passes over.
+        sweep(&mut table, 20, [&[1, 3], &[1, 2]], &mut answer);
+        complete(&table, answer, walks);
+        let mut told = told(&mut parts);
+        told.sort_unstable();
+        assert_eq!(told, [1, 2, 3, 9]);
+    }
+
+    #[test]
+    fn what_a_sweep_has_shown_that_came_to_nothing_is_not_told_again() {
+        let mut table = Table::default();
+        let (reply, mut parts) = mpsc::unbounded_channel();
+        let mut answer = RowAnswer::new(reply);
+        sweep(&mut table, 10, [&[1, 2], &[]], &mut answer);
+        answer.begin_again();
+        let walks = table.walks();
+        sweep(&mut table, 20, [&[1, 2], &[3]], &mut answer);
+        complete(&table, answer, walks);
+        assert_eq!(told(&mut parts), [1, 2, 3]);
+    }
+}
