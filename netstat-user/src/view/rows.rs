@@ -109,6 +109,7 @@ impl RowView {
 
 /// Which rows a question is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are a question's wishes")]
 pub struct RowQuery {
     /// One namespace; `None` for all.
     pub netns: Option<Netns>,

@@ -59,10 +59,6 @@ const RUN: usize = 4096;
 
 /// Adds a key. If the last run is complete with that, it is sorted, and merged with those before it that are together as
 /// long, as one counts in binary: so that, whenever the rows end, only a few long runs are left to merge.
-#[expect(
-    clippy::stable_sort_primitive,
-    reason = "it merges what is sorted already, which the other one does not"
-)]
 fn push<T: Ord>(keys: &mut Vec<T>, key: T) {
     keys.push(key);
     if keys.len().is_multiple_of(RUN) {

@@ -105,13 +105,9 @@ impl fmt::Write for Text {
 /// What each octet of an address is as text, with a dot behind it, and how long that is.
 const OCTETS: [([u8; 4], usize); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
+    let mut digits = [b'0'; 3];
     let mut octet = 0;
-    while octet < 256 {
-        let all = [
-            b'0' + (octet / 100) as u8,
-            b'0' + (octet / 10 % 10) as u8,
-            b'0' + (octet % 10) as u8,
-        ];
+    while octet < octets.len() {
         let skipped = if octet < 10 {
             2
         } else if octet < 100 {
@@ -120,11 +116,17 @@ const OCTETS: [([u8; 4], usize); 256] = {
             0
         };
         let mut at = skipped;
-        while at < 3 {
-            octets[octet].0[at - skipped] = all[at];
+        while at < digits.len() {
+            octets[octet].0[at - skipped] = digits[at];
             at += 1;
         }
-        octets[octet].1 = 4 - skipped;
+        octets[octet].1 = digits.len() + 1 - skipped;
+        at = digits.len() - 1;
+        while digits[at] == b'9' {
+            digits[at] = b'0';
+            at -= 1;
+        }
+        digits[at] += 1;
         octet += 1;
     }
     octets
