@@ -473,6 +473,11 @@ impl Row {
         self.missed > 0 || self.announced()
     }
 
+    /// Whether a process is known to hold the socket.
+    pub(super) fn is_held(&self) -> bool {
+        self.owners.is_held()
+    }
+
     /// The number of the last walk that has shown the row, of [`Table::walks`](super::Table::walks); 0 for none.
     #[must_use]
     pub const fn walk(&self) -> u32 {

@@ -27,6 +27,10 @@ pub const SETTLING: Duration = Duration::from_millis(50);
 /// `TCP_TIMEWAIT_LEN`: no minisock outlives it without a segment that renews it.
 const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
 
+/// No full sock that nobody holds lasts longer without a change: its FIN is sent eight times at most, unless
+/// `tcp_orphan_retries` says more, with at most two minutes in between (`tcp_orphan_retries()`, `TCP_RTO_MAX`).
+const ORPHAN: Duration = Duration::from_mins(20);
+
 /// A full sock whose minisock was hashed this long ago and that is not closed yet never will be: its event is lost.
 /// `tcp_time_wait` does both in a moment, if nobody takes the processor away from it.
 const NEWBORN: Duration = Duration::from_secs(10);
@@ -142,8 +146,9 @@ impl Table {
     /// and has not are missed.
     ///
     /// A namespace that is nowhere may live on by its sockets: a full sock keeps it, until an event says that the
-    /// sock has ended. A minisock does not, and ends with its namespace (`inet_twsk_purge`); while full socks keep
-    /// that, nobody can look, and minisocks are taken to last as long as they can.
+    /// sock has ended, or so long has passed that the event must be lost. A minisock does not, and ends with its
+    /// namespace (`inet_twsk_purge`); while full socks keep that, nobody can look, and minisocks are taken to last as
+    /// long as they can.
     pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.release(start, out);
         self.unborn.retain(|_, birth| birth.time.plus(UNBORN) >= start);
@@ -157,7 +162,8 @@ impl Table {
             self.swept.remove(netns);
         }
         if !closed.is_empty() {
-            for (_, row) in self.store.rows().filter(|(_, row)| row.form == Form::Full) {
+            let full = |row: &Row| row.form == Form::Full && !is_spent(row, start);
+            for (_, row) in self.store.rows().filter(|(_, row)| full(row)) {
                 closed
                     .entry(row.connection.netns)
                     .and_modify(|alive| *alive = true);
@@ -169,9 +175,12 @@ impl Table {
                 return (row.generation != walk.generation).then_some((walk.start, walk.end, Cause::Unknown));
             }
             let alive = *closed.get(&netns)?;
-            let expired = row.since.plus(TIME_WAIT_LENGTH) <= start;
+            let expired = match row.form {
+                Form::Full => is_spent(row, start),
+                Form::Minisock | Form::Request => row.since.plus(TIME_WAIT_LENGTH) <= start || !alive,
+            };
             let cause = if alive { Cause::Unknown } else { Cause::Namespace };
-            (row.form != Form::Full && (expired || !alive)).then_some((start, end, cause))
+            expired.then_some((start, end, cause))
         };
         let missed: Vec<_> = self
             .store
@@ -421,6 +430,18 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
         earliest: Some(last_fact),
         ..found
     })
+}
+
+/// Whether a full sock must have ended, whatever events have told: nobody holds it, and it has sent its FIN for as long
+/// as the kernel lets one.
+fn is_spent(row: &Row, now: Ktime) -> bool {
+    row.form == Form::Full
+        && matches!(
+            row.state,
+            TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck
+        )
+        && !row.is_held()
+        && row.last_fact.plus(ORPHAN) <= now
 }
 
 /// Whether a row that a sweep did not find is hidden from answers already, though it is too young to be judged: a minisock

@@ -26,7 +26,7 @@ fn holder(cookie: Cookie, pid: u32, time: Ktime) -> Holder {
 }
 
 impl World {
-    fn scan(&mut self, holders: &[(Cookie, u32)]) {
+    pub(super) fn scan(&mut self, holders: &[(Cookie, u32)]) {
         let (start, time) = (self.tick(1), self.tick(1));
         let holders = holders.iter().map(|(cookie, pid)| holder(*cookie, *pid, time));
         self.table.apply_scan(HolderScan {

@@ -195,6 +195,28 @@ fn a_namespace_that_cannot_be_found_lives_by_its_full_socks() {
 }
 
 #[test]
+fn an_orphan_that_nobody_can_look_at_does_not_last_for_ever() {
+    for (holders, left) in [(&[(Cookie(1), 7)][..], 1), (&[], 0)] {
+        let mut world = World::default();
+        world.connect();
+        for choice in [1, 1] {
+            let socket = world.pick(0).unwrap();
+            world.advance(socket, choice);
+        }
+        world.read(usize::MAX);
+        assert_eq!(world.table.rows().next().unwrap().state, FinWait1);
+        world.scan(holders);
+        for (minutes, rows) in [(5, 1), (5, 1), (11, 1), (1, left)] {
+            let start = world.tick(minutes * 60_000_000_000);
+            let end = world.tick(1);
+            world.table.begin_sweep();
+            world.table.end_sweep(&[GONE], start, end, &mut world.transitions);
+            assert_eq!(world.table.len(), rows, "{minutes}: {:?}", world.transitions);
+        }
+    }
+}
+
+#[test]
 fn the_same_ends_on_another_device_are_another_connection() {
     let mut world = World::default();
     world.connect();
