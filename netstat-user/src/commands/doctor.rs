@@ -205,6 +205,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
                     Ok(scan) => count += scan.holders.len(),
                     Err(error) => failures.push(error),
                 },
+                Outcome::LookedUp(_) => {}
             });
         });
     });

@@ -122,6 +122,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
                 }
                 Outcome::SocketsDone(done) => finished = Some(done),
                 Outcome::HoldersDone(done) => scan = Some(done.found),
+                Outcome::LookedUp(_) => {}
             }
         }
     });

@@ -74,13 +74,17 @@ impl RowAnswer {
         if row.doubtful() || !query.wants(row) || self.was_told(row) {
             return false;
         }
-        let pushed = self.rows.push(&RowView::answering(query, row, figures, now));
-        if let Err(error) = pushed {
+        self.push(&RowView::answering(query, row, figures, now));
+        true
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, view: &RowView) {
+        if let Err(error) = self.rows.push(view) {
             self.fail(format!("a row cannot be encoded: {error}; please report this"));
         } else if self.rows.is_full() {
             self.hand_over();
         }
-        true
     }
 
     fn was_told(&self, row: &Row) -> bool {

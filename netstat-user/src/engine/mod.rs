@@ -8,6 +8,7 @@ mod answer;
 mod copies;
 mod counters;
 mod handle;
+mod lookups;
 mod losses;
 mod pace;
 mod places;
@@ -45,6 +46,7 @@ use crate::{
 use copies::{Copies, Copy};
 use counters::Counters;
 use handle::Request;
+use lookups::Lookups;
 use losses::LossWatch;
 use pace::Pace;
 use places::Places;
@@ -96,6 +98,7 @@ struct Core {
     scans: Scans,
     places: Places,
     copies: Copies,
+    lookups: Lookups,
     searches: Searches,
     losses: LossWatch,
     pace: Pace,
@@ -141,6 +144,7 @@ impl Engine {
             scans: Scans::new(Instant::now()),
             places: Places::default(),
             copies: Copies::default(),
+            lookups: Lookups::default(),
             searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
             pace: Pace::new(Instant::now(), ring_bytes),
@@ -190,9 +194,12 @@ impl Engine {
                 () = sleep_until(core.pace.due().unwrap_or_else(Instant::now).into()), if core.pace.due().is_some() => {
                     core.drain(self.ring.get_mut());
                 }
-                outcome = self.outcomes.recv() => core.outcome(outcome.ok_or(EngineError::SweeperGone)?),
+                outcome = self.outcomes.recv() => match outcome.ok_or(EngineError::SweeperGone)? {
+                    Outcome::LookedUp(found) => core.looked_up(found, self.ring.get_mut()),
+                    outcome => core.outcome(outcome),
+                },
                 request = self.requests.recv() => match request {
-                    Some(request) => core.request(request),
+                    Some(request) => core.request(request, self.ring.get_mut()),
                     // Every handle is gone: nobody listens and nobody can ask.
                     None => return Ok(()),
                 },
@@ -209,6 +216,10 @@ impl Engine {
                     ready.clear_ready();
                 }
                 () = tokio::time::sleep(ANSWER), if core.table.is_waiting() => core.release(),
+                () = std::future::ready(()), if core.lookups.pending() => {
+                    core.search_few();
+                    tokio::task::yield_now().await;
+                }
                 () = std::future::ready(()), if core.copies.pending() => {
                     core.copies.advance(&core.table, Ktime::now());
                     tokio::task::yield_now().await;
@@ -289,7 +300,7 @@ impl Core {
         }
     }
 
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, request: Request, ring: &mut EventRing) {
         match request {
             Request::Look(Question::Rows(query, answer)) if query.as_is => {
                 self.copies.add(Copy {
@@ -299,6 +310,14 @@ impl Core {
                     answer,
                     shown: None,
                 });
+            }
+            Request::Look(Question::Rows(query, answer))
+                if Lookups::can_answer(&query, &self.table, Ktime::now()) =>
+            {
+                // What has happened up to now is in the ring.
+                let now = Ktime::now();
+                while self.drain(ring) && self.latest <= now {}
+                self.lookups.add(query, answer);
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
                 self.searches.add(query, Arc::default(), reply);

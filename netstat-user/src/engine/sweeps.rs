@@ -201,6 +201,7 @@ impl Core {
 
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
+            Outcome::LookedUp(_) => {}
             Outcome::HoldersDone(done) => self.scan_done(done),
             Outcome::Part(part, fence, figures) => {
                 if let Some(running) = &mut self.sweeps.running {

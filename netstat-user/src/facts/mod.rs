@@ -214,6 +214,15 @@ pub struct Sighting {
     pub queues: Queues,
 }
 
+/// One socket, as the kernel has it when it is asked for that alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Its state; for a minisock its substate.
+    pub state: TcpState,
+    /// Its queues.
+    pub queues: Queues,
+}
+
 /// The end of a sweep, or of a part of it, behind every event whose outcome the sweep can have seen until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {

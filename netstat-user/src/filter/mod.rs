@@ -27,6 +27,7 @@ pub use test::{Ends, Side, Subject, Test};
 use crate::{
     connection::{Cookie, Netns},
     table::Row,
+    tcp::TcpState,
 };
 
 /// Steps that a filter has at most, so that it fits into a question.
@@ -147,6 +148,39 @@ impl Filter {
             owners: owners.as_ref(),
             uid: row.uid(),
         })
+    }
+
+    /// Whether a socket in `state` may be wanted, whatever else it is.
+    #[must_use]
+    pub fn can_match(&self, state: TcpState) -> bool {
+        // As in `matches`, for what a value can be: true, or false.
+        let (mut can_hold, mut can_fail) = (0_u64, 0_u64);
+        for op in &self.0 {
+            match op {
+                Op::Test(test) => {
+                    let (holds, fails) = match test {
+                        Test::State(states) => (states.meets(state.into()), !states.meets(state.into())),
+                        _ => (true, true),
+                    };
+                    can_hold = can_hold << 1 | u64::from(holds);
+                    can_fail = can_fail << 1 | u64::from(fails);
+                }
+                Op::Not => {
+                    let swapped = (can_hold ^ can_fail) & 1;
+                    can_hold ^= swapped;
+                    can_fail ^= swapped;
+                }
+                Op::And => {
+                    can_hold = (can_hold >> 1) & (can_hold | !1);
+                    can_fail = (can_fail >> 1) | (can_fail & 1);
+                }
+                Op::Or => {
+                    can_hold = (can_hold >> 1) | (can_hold & 1);
+                    can_fail = (can_fail >> 1) & (can_fail | !1);
+                }
+            }
+        }
+        can_hold & 1 == 1
     }
 
     /// The steps.

@@ -24,8 +24,9 @@ use tokio::sync::mpsc as channel;
 
 use crate::{
     clock::{Ktime, Tick},
-    connection::Netns,
-    facts::{Descriptor, FigureSet},
+    connection::{Connection, Netns},
+    diag,
+    facts::{Descriptor, FigureSet, Looked},
     loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
     settings::Settings,
@@ -41,6 +42,8 @@ pub enum Job {
     Sockets(Scope),
     /// Walk all open files for those that hold sockets.
     Holders,
+    /// Look up these sockets, and no others.
+    Lookup(Vec<Connection>),
 }
 
 /// Which namespaces to walk.
@@ -151,6 +154,11 @@ impl Walker {
     pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
         match job {
             Job::Sockets(scope) => self.sockets(&scope, &mut report),
+            Job::Lookup(these) => {
+                let found = self.look_up(&these);
+                self.return_home();
+                report(Outcome::LookedUp(found));
+            }
             Job::Holders => {
                 let cpu = processor_time();
                 let found = iterate::files(&mut self.iterators).map(|(scan, namespaces)| {
@@ -214,6 +222,19 @@ impl Walker {
         }));
     }
 
+    /// Looks up each of `these`, in its namespace. `None` if one is not there, or nobody can say.
+    fn look_up(&mut self, these: &[Connection]) -> Option<Vec<Looked>> {
+        let mut found = Vec::with_capacity(these.len());
+        for these in these.chunk_by(|one, other| one.netns == other.netns) {
+            let netns = these.first()?.netns;
+            let (_, path) = self.known_way(netns)?;
+            self.enter(netns, &path).ok()?;
+            let sockets = diag::look_up(these);
+            found.extend(sockets.ok()??);
+        }
+        Some(found)
+    }
+
     /// Finds the ways into the namespaces of `scope`.
     fn plan(&mut self, scope: &Scope) -> Plan {
         if !scope.everywhere
@@ -275,13 +296,8 @@ impl Walker {
         }
     }
 
-    fn namespace(
-        &mut self,
-        netns: Netns,
-        path: &Path,
-        figures: bool,
-        report: impl FnMut(Part, bool),
-    ) -> Result<(), SweepError> {
+    /// Moves the thread into a namespace, for as long as the job takes.
+    fn enter(&mut self, netns: Netns, path: &Path) -> Result<(), SweepError> {
         // Entering the namespace that the thread is in already needs no privilege.
         let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
         if !here {
@@ -296,6 +312,17 @@ impl Walker {
             }
             entered.map_err(error)?;
         }
+        Ok(())
+    }
+
+    fn namespace(
+        &mut self,
+        netns: Netns,
+        path: &Path,
+        figures: bool,
+        report: impl FnMut(Part, bool),
+    ) -> Result<(), SweepError> {
+        self.enter(netns, path)?;
         if figures
             && let Some(error) = self.iterators.without_figures()
             && !std::mem::replace(&mut self.told, true)

@@ -6,7 +6,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
-    facts::{Fence, FigureSet, HolderScan},
+    facts::{Fence, FigureSet, HolderScan, Looked},
     loader::LoadError,
     namespaces,
     table::SweepPart,
@@ -21,6 +21,8 @@ pub enum Outcome {
     SocketsDone(SweepDone),
     /// All files have been walked.
     HoldersDone(ScanDone),
+    /// Sockets have been looked up, each of those that were asked for; `None` if one is not there, or cannot be asked for.
+    LookedUp(Option<Vec<Looked>>),
 }
 
 /// How a walk over the namespaces went.

@@ -206,7 +206,8 @@ impl Row {
     }
 
     /// Whether its socket has been disconnected and used again, and has the cookie too.
-    pub(super) const fn is_left(&self) -> bool {
+    #[must_use]
+    pub const fn is_left(&self) -> bool {
         self.has(flag::LEFT)
     }
 

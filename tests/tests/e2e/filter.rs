@@ -1,18 +1,21 @@
 //! What a filter lets through: what `ss` shows for the same words, and what its words say.
 
-use std::{net::SocketAddr, path::Path};
+use std::{io::Write, net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, Watch, binary,
+    Daemon, Link, Namespace, Watch, binary,
     daemon::directory,
+    link::Way,
     snapshot::{self, Listed},
-    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, listen, wait_for_fin},
+    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, listen, start_connecting, wait_for_fin},
     wait::{SOON, wait_for},
 };
 
 crate::tests![
     list_shows_what_ss_shows,
+    few_sockets_are_told_as_all_are,
+    a_half_open_connection_is_among_the_few,
     words_that_ss_has_not,
     listeners_by_default,
     text_knows_holders,
@@ -139,6 +142,76 @@ fn list_shows_what_ss_shows() -> Result<()> {
             });
             same.with_context(|| format!("list {arguments}: {difference}"))?;
         }
+    }
+    Ok(())
+}
+
+/// The lines of `list -atn` with these words, without the heads, sorted.
+fn lines(namespace: &Namespace, socket: &Path, words: &str) -> Result<Vec<String>> {
+    let printed = binary::run_in(namespace, socket, &format!("list -atn {words}"))?;
+    let mut lines: Vec<_> = printed.lines().skip(2).map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines)
+}
+
+/// What matches a filter may be asked for alone, and is told as among all others, queues included.
+fn few_sockets_are_told_as_all_are() -> Result<()> {
+    let mut zoo = Zoo::new()?;
+    let daemon = Daemon::start()?;
+    zoo.v4.client.write_all(b"nobody reads this")?;
+    zoo.v6.server.write_all(b"nor this")?;
+    let waiting = connect(&zoo.namespace, zoo.v4.listener.local_addr()?)?;
+    let (listener, port) = (zoo.v4.listener.local_addr()?.port(), waiting.local_addr()?.port());
+    daemon.agrees(&zoo.namespace)?;
+    for words in [
+        format!("state listening sport {listener}"),
+        format!("state established sport {listener}"),
+        format!("state established dport {port}"),
+        "state established dst [::1]".to_owned(),
+        "state close-wait".to_owned(),
+        "exclude syn-recv exclude time-wait".to_owned(),
+        format!("state time-wait sport {}", zoo.past),
+        "state last-ack".to_owned(),
+    ] {
+        let all = lines(&zoo.namespace, daemon.socket(), "")?;
+        let few = lines(&zoo.namespace, daemon.socket(), &words)?;
+        let count = snapshot::ss_matching(&zoo.namespace, &words)?.len();
+        ensure!(
+            few.len() == count && few.iter().all(|line| all.contains(line)),
+            "{words}: {few:#?}, and ss shows {count}, of {all:#?}"
+        );
+    }
+    let unread = lines(
+        &zoo.namespace,
+        daemon.socket(),
+        &format!("state established sport {listener}"),
+    )?;
+    ensure!(
+        unread.iter().any(|line| line.starts_with("tcp       17      0 ")),
+        "{unread:#?}"
+    );
+    Ok(())
+}
+
+/// Where nobody announces half-open connections, the kernel is asked for all that the filter can match.
+fn a_half_open_connection_is_among_the_few() -> Result<()> {
+    let link = Link::new()?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&link.right, &format!("{}:0", Link::RIGHT))?;
+    let port = listener.local_addr()?.port();
+    daemon.agrees(&link.right)?;
+    link.lose(Way::ToLeft)?;
+    let _client = start_connecting(&link.left, listener.local_addr()?)?;
+    wait_for("ss to show it", SOON, || {
+        let shown = snapshot::ss_matching(&link.right, &format!("state syn-recv sport {port}"))?;
+        Ok((!shown.is_empty()).then_some(()))
+    })?;
+    for words in [format!("sport {port}"), format!("state syn-recv sport {port}")] {
+        let told = lines(&link.right, daemon.socket(), &words)?;
+        ensure!(
+            told.iter().any(|line| line.contains("SYN_RECV")),
+            "{words}: {told:#?}"
+        );
     }
     Ok(())
 }

@@ -292,3 +292,19 @@ fn what_a_reader_has_to_know_always_passes() {
     transition.from = Some(TcpState::TimeWait);
     assert!(query.wants(&StreamItem::Transition(transition)));
 }
+
+#[test]
+fn a_filter_knows_which_states_it_can_match() {
+    for (text, possible) in [
+        ("state listening sport 443", false),
+        ("sport 443", true),
+        ("exclude syn-recv", false),
+        ("not (state syn-recv or inet)", false),
+        ("not (state syn-recv and inet)", true),
+        ("state syn-recv or port 1", true),
+        ("state established or port 1", true),
+        ("state established port 1 or state time-wait", false),
+    ] {
+        assert_eq!(parsed(text).can_match(TcpState::SynRecv), possible, "{text}");
+    }
+}

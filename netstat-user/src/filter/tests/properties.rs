@@ -169,6 +169,15 @@ proptest! {
     }
 
     #[test]
+    fn what_matches_can_match(ops in ops(), mut socket in sockets()) {
+        if let Ok(filter) = Filter::try_from(ops) {
+            socket.from = None;
+            let matches = filter.matches(&socket.subject());
+            prop_assert!(!matches || filter.can_match(socket.state));
+        }
+    }
+
+    #[test]
     fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..200), socket in sockets()) {
         if let Ok(filter) = protocol::decode::<Filter>(&bytes) {
             let _ = filter.matches(&socket.subject());
