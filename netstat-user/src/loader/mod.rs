@@ -3,6 +3,7 @@
 mod btf;
 mod error;
 mod hooks;
+mod object;
 
 use std::{
     fs::File,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramFd},
 };
@@ -21,15 +22,11 @@ pub use error::LoadError;
 pub use hooks::{ALL as ALL_HOOKS, functions as hooked_functions};
 use netstat_ebpf::wire::{lost, stand_in};
 use tokio::io::unix::AsyncFd;
-use zerocopy::IntoBytes;
 
 use crate::{
     decode::{self, DecodeError, RingRecord},
     sources::HookState,
 };
-
-/// The compiled BPF programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
 
 /// The tracepoint, and the program of the same name.
 const STATE_CHANGE: &str = "inet_sock_set_state";
@@ -65,7 +62,11 @@ pub struct Tracer {
 ///
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
-    let (mut ebpf, btf) = load_object(ring_bytes)?;
+    let names: Vec<_> = iterator_functions()
+        .chain([tracepoint_type(STATE_CHANGE)])
+        .chain(hooks::targets())
+        .collect();
+    let (mut ebpf, btf) = object::load(ring_bytes, &names)?;
     let optional = load_iterators(&mut ebpf, &btf, Needs::ALL)?;
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
@@ -112,7 +113,8 @@ impl Needs {
 ///
 /// [`LoadError`].
 pub fn iterators(needs: Needs) -> Result<Iterators, LoadError> {
-    let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
+    let names: Vec<_> = iterator_functions().collect();
+    let (mut ebpf, btf) = object::load(SMALLEST_RING, &names)?;
     let optional = load_iterators(&mut ebpf, &btf, needs)?;
     Ok(Iterators { ebpf, optional })
 }
@@ -129,16 +131,16 @@ pub fn check_fields() -> Result<Vec<String>, LoadError> {
 /// A page: the least that the kernel takes.
 const SMALLEST_RING: u32 = 4096;
 
-fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
-    let kernel = btf::kernel()?;
-    let ebpf = EbpfLoader::new()
-        // The object has no relocations that would take it.
-        .btf(None)
-        .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
-        .map_max_entries("EVENTS", ring_bytes)
-        .load(OBJECT)
-        .map_err(|error| LoadError::object(&error))?;
-    Ok((ebpf, kernel.functions))
+/// The kernel's functions that stand for iterators.
+fn iterator_functions() -> impl Iterator<Item = String> {
+    [SOCKETS, FIGURES, FILES]
+        .map(|(_, iterator)| format!("bpf_iter_{iterator}"))
+        .into_iter()
+}
+
+/// The kernel's type that stands for a tracepoint.
+fn tracepoint_type(tracepoint: &str) -> String {
+    format!("btf_trace_{tracepoint}")
 }
 
 /// Iterators that can be done without: why the kernel has not taken them.
