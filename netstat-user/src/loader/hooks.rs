@@ -2,7 +2,7 @@
 //! a hook in a function would have told is left to the sweeps where a kernel refuses it; what a tracepoint would have told is
 //! not known then.
 
-use super::{LoadError, missing, program, tracepoint_type};
+use super::{LoadError, missing, program, verification::Target};
 use crate::sources::{HookState, Subject};
 use aya::{
     Btf, Ebpf,
@@ -129,9 +129,9 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
 pub(super) fn targets() -> impl Iterator<Item = String> {
     HOOKS.iter().flat_map(|hook| {
         let functions = hook.functions.iter();
-        functions.map(|function| match hook.place {
-            Place::Entry | Place::Exit => (*function).to_owned(),
-            Place::Tracepoint => tracepoint_type(function),
+        functions.map(|&function| match hook.place {
+            Place::Entry | Place::Exit => function.to_owned(),
+            Place::Tracepoint => Target::Tracepoint(function).name(),
         })
     })
 }

@@ -1,14 +1,11 @@
 //! The BPF object: parsed, with its maps created and the kernel's field offsets filled in. Its programs are not loaded yet.
 
-use std::{
-    panic::resume_unwind,
-    thread::{self, Scope, ScopedJoinHandle},
-};
+use std::thread;
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use zerocopy::IntoBytes;
 
-use super::{LoadError, btf};
+use super::{LoadError, btf, threads};
 
 /// The compiled BPF programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
@@ -24,15 +21,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
 /// [`LoadError`].
 pub(super) fn load(ring_bytes: u32, names: &[String]) -> Result<(Ebpf, Btf), LoadError> {
     thread::scope(|scope| {
-        let loader = spawn(scope, EbpfLoader::new)?;
+        let loader = threads::spawn(scope, EbpfLoader::new)?;
         let bytes = btf::bytes()?;
         let kernel = btf::Kernel::read(&bytes)?;
         let offsets = kernel.offsets()?;
-        let object = spawn(scope, move || {
-            create(join(loader), ring_bytes, offsets.as_bytes())
+        let object = threads::spawn(scope, move || {
+            create(threads::join(loader), ring_bytes, offsets.as_bytes())
         })?;
         let functions = kernel.functions(names)?;
-        Ok((join(object)?, functions))
+        Ok((threads::join(object)?, functions))
     })
 }
 
@@ -44,18 +41,4 @@ fn create<'a>(mut loader: EbpfLoader<'a>, ring_bytes: u32, offsets: &'a [u8]) ->
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
         .map_err(|error| LoadError::object(&error))
-}
-
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<ScopedJoinHandle<'scope, T>, LoadError> {
-    let thread = thread::Builder::new().name("loader".to_owned());
-    thread
-        .spawn_scoped(scope, work)
-        .map_err(|error| LoadError::other("cannot start a thread", &error))
-}
-
-fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
