@@ -17,31 +17,30 @@ impl Table {
         scan.sort();
         let of_one = |a: &Holder, b: &Holder| a.cookie == b.cookie;
         let named = |holders: &'_ [Holder]| Some(holders.first()?.cookie);
-        let found: FxHashMap<Cookie, &[Holder]> = scan
-            .holders
-            .chunk_by(of_one)
-            .filter_map(|holders| Some((named(holders)?, holders)))
-            .collect();
+        let mut found: FxHashMap<Cookie, &[Holder]> = FxHashMap::default();
+        found.reserve(scan.holders.len());
+        let sockets = scan.holders.chunk_by(of_one);
+        found.extend(sockets.filter_map(|holders| Some((named(holders)?, holders))));
         let holders_of = |row: &Row| {
             let own = found.get(&row.connection.cookie);
             let above = row.mptcp().and_then(|mptcp| found.get(&mptcp));
             own.or(above).copied().unwrap_or_default()
         };
-        let (mut full, mut heirs, mut requests) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, row) in self.store.rows() {
-            match row.form {
-                Form::Full => full.push(place),
-                Form::Request => requests.push(place),
-                Form::Minisock => {}
+        // With very many rows, memory is what takes the time, so each is looked at once.
+        let (mut heirs, mut requests) = (Vec::new(), Vec::new());
+        for place in self.store.places() {
+            match self.store.at(place).map(|row| row.form) {
+                Some(Form::Full) => {
+                    let waits = self.store.change(place, |row| {
+                        let holders = holders_of(row);
+                        row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
+                        row.is_unaccepted()
+                    });
+                    heirs.extend(waits.filter(|waits| *waits).map(|_| place));
+                }
+                Some(Form::Request) => requests.push(place),
+                Some(Form::Minisock) | None => {}
             }
-        }
-        for place in full {
-            let waits = self.store.change(place, |row| {
-                let holders = holders_of(row);
-                row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
-                row.is_unaccepted()
-            });
-            heirs.extend(waits.filter(|waits| *waits).map(|_| place));
         }
         // Only now is it known who holds the listeners.
         for place in heirs.into_iter().chain(requests) {
