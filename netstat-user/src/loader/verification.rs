@@ -1,5 +1,5 @@
-//! Loading programs side by side. For each one the kernel takes milliseconds, of one processor: it verifies it, and looks
-//! for what a tracepoint's is attached to in all of its BTF.
+//! Loading programs side by side. To verify one, the kernel takes milliseconds of one processor: for each read through a
+//! pointer that it trusts, it goes through all of its BTF (`btf_nested_type_is_trusted`).
 
 use std::{
     collections::HashMap,
@@ -56,11 +56,11 @@ impl Loaded {
     }
 }
 
-/// Loads programs, on two threads, which begin with the first of them.
+/// Loads programs, on two threads, which take them in their order.
 ///
 /// # Errors
 ///
-/// When there is no such program.
+/// When there is no such program, or no thread; whether the kernel takes a program is told by [`Loaded`].
 pub(super) fn load(
     ebpf: &mut Ebpf,
     btf: &Btf,
