@@ -121,7 +121,13 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
                     figures.extend(found);
                 }
                 Outcome::SocketsDone(done) => finished = Some(done),
-                Outcome::HoldersDone(done) => scan = Some(done.found),
+                Outcome::HoldersDone(done) => {
+                    // The walk has only begun, so there is nothing else to do yet.
+                    scan = Some(done.found.map(|mut scan| {
+                        scan.sort();
+                        scan
+                    }));
+                }
                 Outcome::LookedUp(_) => {}
             }
         }

@@ -71,8 +71,10 @@ impl Core {
     pub(super) fn scan_done(&mut self, done: ScanDone) {
         self.scans.under_way = self.scans.under_way.saturating_sub(1);
         match done.found {
-            Ok(scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
+            Ok(mut scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
                 self.scans.trouble = None;
+                // The walk has only begun, so there is nothing else to do yet.
+                scan.sort();
                 self.scans.held_back = Some(scan);
             }
             Ok(scan) => {

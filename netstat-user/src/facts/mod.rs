@@ -264,3 +264,13 @@ pub struct HolderScan {
     /// The descriptors that hold sockets.
     pub holders: Vec<Holder>,
 }
+
+impl HolderScan {
+    /// Puts the descriptors in the order in which they are folded, which takes no time where they are in it already.
+    pub fn sort(&mut self) {
+        self.holders.sort_unstable_by_key(|holder| {
+            let Owner { start, pid, fd, .. } = holder.owner;
+            (holder.cookie, start, pid, fd)
+        });
+    }
+}

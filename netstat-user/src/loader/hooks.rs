@@ -2,7 +2,7 @@
 //! a hook in a function would have told is left to the sweeps where a kernel refuses it; what a tracepoint would have told is
 //! not known then.
 
-use super::{LoadError, missing, program};
+use super::{LoadError, missing, program, verification::Target};
 use crate::sources::{HookState, Subject};
 use aya::{
     Btf, Ebpf,
@@ -123,6 +123,17 @@ pub const ALL: &str = "all";
 /// The kernel's functions that hooks are for, under all their names.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     HOOKS.iter().flat_map(|hook| hook.functions).copied()
+}
+
+/// What the hooks can be attached to, as the kernel's BTF names it.
+pub(super) fn targets() -> impl Iterator<Item = String> {
+    HOOKS.iter().flat_map(|hook| {
+        let functions = hook.functions.iter();
+        functions.map(|&function| match hook.place {
+            Place::Entry | Place::Exit => function.to_owned(),
+            Place::Tracepoint => Target::Tracepoint(function).name(),
+        })
+    })
 }
 
 /// The hooks, as far as the kernel has taken them.

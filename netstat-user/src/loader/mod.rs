@@ -3,6 +3,9 @@
 mod btf;
 mod error;
 mod hooks;
+mod object;
+mod threads;
+mod verification;
 
 use std::{
     fs::File,
@@ -11,7 +14,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramFd},
 };
@@ -21,26 +24,28 @@ pub use error::LoadError;
 pub use hooks::{ALL as ALL_HOOKS, functions as hooked_functions};
 use netstat_ebpf::wire::{lost, stand_in};
 use tokio::io::unix::AsyncFd;
-use zerocopy::IntoBytes;
+use verification::{Loaded, Target};
 
 use crate::{
     decode::{self, DecodeError, RingRecord},
     sources::HookState,
 };
 
-/// The compiled BPF programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETSTATE_BPF_OBJECT"));
-
 /// The tracepoint, and the program of the same name.
 const STATE_CHANGE: &str = "inet_sock_set_state";
 /// Its stand-in, for what happens on a CPU while it runs there.
 const INTERRUPTING: &str = "inet_sock_set_state_interrupting";
-/// The program that walks the sockets of a namespace, and the iterator that it is for.
-const SOCKETS: (&str, &str) = ("iter_tcp", "tcp");
+/// The program that walks the sockets of a namespace.
+const SOCKETS: &str = "iter_tcp";
 /// The program that walks them and reads their figures.
-const FIGURES: (&str, &str) = ("iter_tcp_figures", "tcp");
-/// The program that walks open files, and the iterator that it is for.
-const FILES: (&str, &str) = ("iter_task_file", "task_file");
+const FIGURES: &str = "iter_tcp_figures";
+/// The program that walks open files.
+const FILES: &str = "iter_task_file";
+
+/// What they are for.
+const OF_STATES: Target = Target::Tracepoint(STATE_CHANGE);
+const OF_SOCKETS: Target = Target::Iterator("tcp");
+const OF_FILES: Target = Target::Iterator("task_file");
 
 /// The tracer, attached: events flow into the ring from now on.
 pub struct Tracer {
@@ -65,15 +70,32 @@ pub struct Tracer {
 ///
 /// [`LoadError`]; nothing stays attached then.
 pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> {
-    let (mut ebpf, btf) = load_object(ring_bytes)?;
-    let optional = load_iterators(&mut ebpf, &btf, Needs::ALL)?;
+    let names = [OF_STATES, OF_SOCKETS, OF_FILES].map(Target::name).into_iter();
+    let names: Vec<_> = names.chain(hooks::targets()).collect();
+    let (mut ebpf, btf) = object::load(ring_bytes, &names)?;
+    // Those that take longest come first.
+    let mut loaded = verification::load(
+        &mut ebpf,
+        &btf,
+        &[
+            (STATE_CHANGE, OF_STATES),
+            (INTERRUPTING, OF_STATES),
+            (FIGURES, OF_SOCKETS),
+            (SOCKETS, OF_SOCKETS),
+            (FILES, OF_FILES),
+        ],
+    )?;
+    let optional = Optional::among(&mut loaded)?;
+    for name in [STATE_CHANGE, INTERRUPTING] {
+        loaded.take(name)?;
+    }
     let counters = per_cpu(&mut ebpf, "LOST")?;
     let stand_in = per_cpu(&mut ebpf, "STAND_IN")?;
     let ring = ebpf.take_map("EVENTS").ok_or_else(|| missing("map", "EVENTS"))?;
     let ring = RingBuf::try_from(ring).map_err(|e| LoadError::other("cannot map the event ring", &e))?;
     let log = EbpfLogger::init(&mut ebpf).map_err(|e| LoadError::other("cannot open the kernel log", &e))?;
-    let tracepoint = attach_state_change(&mut ebpf, &btf, STATE_CHANGE)?;
-    attach_state_change(&mut ebpf, &btf, INTERRUPTING)?;
+    let tracepoint = attach_state_change(&mut ebpf, STATE_CHANGE)?;
+    attach_state_change(&mut ebpf, INTERRUPTING)?;
     let hooks = hooks::attach(&mut ebpf, &btf, without);
     Ok(Tracer {
         events: EventRing(ring),
@@ -99,21 +121,19 @@ pub struct Needs {
     pub files: bool,
 }
 
-impl Needs {
-    const ALL: Self = Self {
-        figures: true,
-        files: true,
-    };
-}
-
 /// Loads the iterators alone: enough for one snapshot.
 ///
 /// # Errors
 ///
 /// [`LoadError`].
 pub fn iterators(needs: Needs) -> Result<Iterators, LoadError> {
-    let (mut ebpf, btf) = load_object(SMALLEST_RING)?;
-    let optional = load_iterators(&mut ebpf, &btf, needs)?;
+    let names = [OF_SOCKETS, OF_FILES].map(Target::name);
+    let (mut ebpf, btf) = object::load(SMALLEST_RING, &names)?;
+    let mut programs = vec![(SOCKETS, OF_SOCKETS)];
+    programs.extend(needs.figures.then_some((FIGURES, OF_SOCKETS)));
+    programs.extend(needs.files.then_some((FILES, OF_FILES)));
+    let mut loaded = verification::load(&mut ebpf, &btf, &programs)?;
+    let optional = Optional::among(&mut loaded)?;
     Ok(Iterators { ebpf, optional })
 }
 
@@ -129,18 +149,6 @@ pub fn check_fields() -> Result<Vec<String>, LoadError> {
 /// A page: the least that the kernel takes.
 const SMALLEST_RING: u32 = 4096;
 
-fn load_object(ring_bytes: u32) -> Result<(Ebpf, Btf), LoadError> {
-    let kernel = btf::kernel()?;
-    let ebpf = EbpfLoader::new()
-        // The object has no relocations that would take it.
-        .btf(None)
-        .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
-        .map_max_entries("EVENTS", ring_bytes)
-        .load(OBJECT)
-        .map_err(|error| LoadError::object(&error))?;
-    Ok((ebpf, kernel.functions))
-}
-
 /// Iterators that can be done without: why the kernel has not taken them.
 #[derive(Debug)]
 struct Optional {
@@ -150,31 +158,15 @@ struct Optional {
     files: Result<(), LoadError>,
 }
 
-/// Loads the iterators.
-fn load_iterators(ebpf: &mut Ebpf, btf: &Btf, needs: Needs) -> Result<Optional, LoadError> {
-    load_iterator(ebpf, btf, SOCKETS)?;
-    let mut load = |needed, iterator| {
-        if needed {
-            load_iterator(ebpf, btf, iterator)
-        } else {
-            Err(LoadError::other("cannot walk", &"its program was not asked for"))
-        }
-    };
-    Ok(Optional {
-        figures: load(needs.figures, FIGURES),
-        files: load(needs.files, FILES),
-    })
-}
-
-fn load_iterator(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    (name, iterator): (&'static str, &str),
-) -> Result<(), LoadError> {
-    let program: &mut Iter = program(ebpf, name)?;
-    program
-        .load(iterator, btf)
-        .map_err(|error| LoadError::program(name, error))
+impl Optional {
+    /// Out of what was loaded; an error if the kernel has not taken the iterator that cannot be done without.
+    fn among(loaded: &mut Loaded) -> Result<Self, LoadError> {
+        loaded.take(SOCKETS)?;
+        Ok(Self {
+            figures: loaded.take(FIGURES),
+            files: loaded.take(FILES),
+        })
+    }
 }
 
 fn per_cpu(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
@@ -182,11 +174,10 @@ fn per_cpu(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u
     PerCpuArray::try_from(map).map_err(|e| LoadError::other("cannot use a counter", &e))
 }
 
-/// Attaches one of the tracepoint's programs.
-fn attach_state_change(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<ProgramFd, LoadError> {
+/// Attaches one of the tracepoint's programs, which is loaded.
+fn attach_state_change(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramFd, LoadError> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
     let error = |error| LoadError::program(name, error);
-    program.load(STATE_CHANGE, btf).map_err(error)?;
     program.attach().map_err(error)?;
     program
         .fd()
@@ -253,7 +244,7 @@ impl Iterators {
     ///
     /// [`LoadError`] when the kernel refuses.
     pub fn sockets(&mut self) -> Result<File, LoadError> {
-        self.open(SOCKETS.0)
+        self.open(SOCKETS)
     }
 
     /// As [`sockets`](Self::sockets), with the figures of each socket.
@@ -262,7 +253,7 @@ impl Iterators {
     ///
     /// [`LoadError`] when the kernel refuses; not when it [has not taken the program](Self::without_figures).
     pub fn figures(&mut self) -> Result<File, LoadError> {
-        self.open(FIGURES.0)
+        self.open(FIGURES)
     }
 
     /// Why the kernel has not taken the program that reads figures; `None` when it has.
@@ -279,7 +270,7 @@ impl Iterators {
     /// [`LoadError`] when the kernel refuses.
     pub fn files(&mut self) -> Result<File, LoadError> {
         match &self.optional.files {
-            Ok(()) => self.open(FILES.0),
+            Ok(()) => self.open(FILES),
             Err(why) => Err(LoadError::other("cannot walk the open files", &why.in_short())),
         }
     }

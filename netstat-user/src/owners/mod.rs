@@ -150,6 +150,18 @@ impl Owners {
         if complete {
             self.scanned = self.scanned.max(Some(start));
         }
+        // So it is with nearly every socket the first time; the rest comes to the same, with room for many.
+        if self.first.is_none()
+            && let [Holder { owner, .. }] = found
+            && self.released < Some(owner.seen)
+        {
+            self.first = Some(Owner {
+                more_fds: 0,
+                ..*owner
+            });
+            (self.more, self.released) = (0, None);
+            return;
+        }
         let mut found = processes(found);
         found.retain(|found| self.released < Some(found.seen));
         let stays = |known: &Owner| match known.source {

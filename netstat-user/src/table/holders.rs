@@ -14,38 +14,36 @@ impl Table {
     /// Folds a scan of all open files. Rows that it should have found a holder of and has not are nobody's from then
     /// on, and keep their last owners.
     pub fn apply_scan(&mut self, mut scan: HolderScan) {
-        let in_order = |holder: &Holder| {
-            (
-                holder.cookie,
-                holder.owner.start,
-                holder.owner.pid,
-                holder.owner.fd,
-            )
-        };
-        scan.holders.sort_unstable_by_key(in_order);
+        scan.sort();
         let of_one = |a: &Holder, b: &Holder| a.cookie == b.cookie;
         let named = |holders: &'_ [Holder]| Some(holders.first()?.cookie);
-        let found: FxHashMap<Cookie, &[Holder]> = scan
-            .holders
-            .chunk_by(of_one)
-            .filter_map(|holders| Some((named(holders)?, holders)))
-            .collect();
+        let mut found: FxHashMap<Cookie, &[Holder]> = FxHashMap::default();
+        found.reserve(scan.holders.len());
+        let sockets = scan.holders.chunk_by(of_one);
+        found.extend(sockets.filter_map(|holders| Some((named(holders)?, holders))));
         let holders_of = |row: &Row| {
             let own = found.get(&row.connection.cookie);
             let above = row.mptcp().and_then(|mptcp| found.get(&mptcp));
             own.or(above).copied().unwrap_or_default()
         };
-        let full = self.store.rows().filter(|(_, row)| row.form == Form::Full);
-        let places: Vec<Place> = full.map(|(place, _)| place).collect();
-        for place in &places {
-            self.store.change(*place, |row| {
-                let holders = holders_of(row);
-                row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
-            });
+        // With very many rows, memory is what takes the time, so each is looked at once.
+        let (mut heirs, mut requests) = (Vec::new(), Vec::new());
+        for place in self.store.places() {
+            match self.store.at(place).map(|row| row.form) {
+                Some(Form::Full) => {
+                    let waits = self.store.change(place, |row| {
+                        let holders = holders_of(row);
+                        row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
+                        row.is_unaccepted()
+                    });
+                    heirs.extend(waits.filter(|waits| *waits).map(|_| place));
+                }
+                Some(Form::Request) => requests.push(place),
+                Some(Form::Minisock) | None => {}
+            }
         }
-        let requests = self.store.rows().filter(|(_, row)| row.form == Form::Request);
-        let requests: Vec<Place> = requests.map(|(place, _)| place).collect();
-        for place in places.into_iter().chain(requests) {
+        // Only now is it known who holds the listeners.
+        for place in heirs.into_iter().chain(requests) {
             self.inherit(place);
         }
     }

@@ -94,6 +94,12 @@ impl Store {
         self.rows.iter()
     }
 
+    /// The places where rows are, and some where none is: to go through without looking at the rows.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        // There is no place past what a number of 32 bits can tell.
+        (0..u32::try_from(self.rows.end()).unwrap_or(u32::MAX)).map(Place)
+    }
+
     pub(super) fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &Row>> {
         let end = self.rows.end().min(from.saturating_add(count));
         (from < end).then(|| self.rows.range(from..end).map(|(_, row)| row))

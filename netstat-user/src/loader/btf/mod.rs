@@ -14,39 +14,48 @@ use types::{BtfError, Types};
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// What the running kernel's BTF tells.
-pub(super) struct Kernel {
-    /// Where the fields are.
-    pub(super) offsets: Offsets,
-    /// The functions that programs can be attached to.
-    pub(super) functions: Btf,
-}
+/// The running kernel's BTF, read as far as it is asked for.
+pub(super) struct Kernel<'a>(Types<'a>);
 
-/// Reads it.
-///
-/// # Errors
-///
-/// [`LoadError::NoBtf`] when the kernel has no BTF, [`LoadError::BadBtf`] when it makes no sense, and
-/// [`LoadError::MissingField`] when it lacks a field that netstate cannot do without.
-pub(super) fn kernel() -> Result<Kernel, LoadError> {
-    let bytes = bytes()?;
-    let types = read(&bytes)?;
-    let functions = Btf::parse(&types.outline(), Endianness::default());
-    Ok(Kernel {
-        offsets: Offsets::resolve(|field| resolve(&types, field))?,
-        functions: functions.map_err(|error| LoadError::BadBtf(error.to_string()))?,
-    })
+impl<'a> Kernel<'a> {
+    /// What its [`bytes`] tell.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::BadBtf`] when they make no sense.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, LoadError> {
+        read(bytes).map(Self)
+    }
+
+    /// Where the fields are that programs read.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::MissingField`] when there is none that netstate cannot do without.
+    pub(super) fn offsets(&self) -> Result<Offsets, LoadError> {
+        Offsets::resolve(|field| resolve(&self.0, field))
+    }
+
+    /// What programs are attached to, of these names: functions, and types that stand for tracepoints.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::BadBtf`] when it makes no sense.
+    pub(super) fn functions(&self, names: &[String]) -> Result<Btf, LoadError> {
+        let names = names.iter().map(String::as_bytes).collect();
+        Btf::parse(&self.0.outline(&names), Endianness::default())
+            .map_err(|error| LoadError::BadBtf(error.to_string()))
+    }
 }
 
 /// The fields that this kernel lacks and netstate can do without.
 ///
 /// # Errors
 ///
-/// As [`kernel`].
+/// As [`bytes`], [`Kernel::read`] and [`Kernel::offsets`].
 pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
     let bytes = bytes()?;
-    let types = read(&bytes)?;
-    let offsets = Offsets::resolve(|field| resolve(&types, field))?;
+    let offsets = Kernel::read(&bytes)?.offsets()?;
     let (offsets, _) = offsets.as_bytes().as_chunks::<4>();
     let fields = Offsets::FIELDS.iter().zip(offsets);
     let absent = fields.filter(|(_, offset)| u32::from_ne_bytes(**offset) == ABSENT);
@@ -55,7 +64,12 @@ pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
         .collect())
 }
 
-fn bytes() -> Result<Vec<u8>, LoadError> {
+/// All of it.
+///
+/// # Errors
+///
+/// [`LoadError::NoBtf`] when the kernel has none.
+pub(super) fn bytes() -> Result<Vec<u8>, LoadError> {
     std::fs::read(VMLINUX).map_err(|error| LoadError::NoBtf {
         path: PathBuf::from(VMLINUX),
         error,
@@ -185,18 +199,23 @@ mod tests {
         let Ok(bytes) = std::fs::read(VMLINUX) else {
             return;
         };
-        let outline = read(&bytes).unwrap().outline();
-        assert!(Btf::parse(&outline, Endianness::default()).is_ok());
-        let whole = TypeInformation::new(&Bytes(&bytes)).unwrap();
-        let outline = TypeInformation::new(&Bytes(&outline)).unwrap();
-        for name in [
+        let names = [
             "bpf_iter_tcp",
             "bpf_iter_task_file",
             "btf_trace_inet_sock_set_state",
-        ] {
+        ];
+        let wanted = names.iter().map(|name| name.as_bytes()).collect();
+        let outline = read(&bytes).unwrap().outline(&wanted);
+        assert!(Btf::parse(&outline, Endianness::default()).is_ok());
+        let whole = TypeInformation::new(&Bytes(&bytes)).unwrap();
+        let outline = TypeInformation::new(&Bytes(&outline)).unwrap();
+        for name in names {
             assert!(whole.id_of(name).is_some(), "{name}");
             assert_eq!(outline.id_of(name), whole.id_of(name), "{name}");
         }
+        // What nobody has asked for is not there.
+        assert!(whole.id_of("tcp_v4_connect").is_some());
+        assert!(outline.id_of("tcp_v4_connect").is_none());
     }
 
     #[test]
@@ -221,7 +240,7 @@ mod tests {
                 for field in Offsets::FIELDS {
                     let _ = resolve(&types, field);
                 }
-                let _ = types.outline();
+                let _ = types.outline(&[&b"sock"[..], b"int"].into());
             }
         }
     }

@@ -1,7 +1,9 @@
 //! A reader of BTF (`Documentation/bpf/btf.rst`) that knows of each type no more than where it begins: the kernel has
 //! more than a hundred thousand of them, and netstate asks for a few dozen fields.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use zerocopy::IntoBytes;
 
 /// The bytes are no BTF that makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -244,29 +246,41 @@ impl<'a> Types<'a> {
         &text[..end.unwrap_or(text.len())]
     }
 
-    /// BTF in which functions and names of types have the ids that they have here, and nothing else is told: all
-    /// that it takes to find what a program is to be attached to, and read in a fraction of the time.
-    pub(super) fn outline(&self) -> Vec<u8> {
+    /// BTF in which the functions and names of types that are `wanted` have the ids that they have here, and nothing
+    /// else is told: all that it takes to find what a program is to be attached to, and read in a fraction of the time.
+    /// It ends with the last of them.
+    pub(super) fn outline(&self, wanted: &HashSet<&[u8]>) -> Vec<u8> {
+        const PLACEHOLDER: [u32; 3] = [0, kind::FWD << 24, 0];
         let mut types = Vec::with_capacity(self.starts.len() * TYPE);
+        // The first string is the empty one.
+        let mut strings = vec![0];
+        let mut end = 0;
         for start in &self.starts {
             let start = *start as usize;
             let is_named = |head: &Head| matches!(head.kind, kind::FUNC | kind::TYPEDEF);
-            if self.head(start).is_some_and(|head| is_named(&head)) {
-                types.extend_from_slice(&self.section[start..start + TYPE]);
+            let head = self.head(start).filter(is_named);
+            let name = head.map(|head| self.name(head.name));
+            if let Some(name) = name.filter(|name| wanted.contains(name)) {
+                types.extend_from_slice(&length(&strings).to_ne_bytes());
+                types.extend_from_slice(&self.section[start + 4..start + TYPE]);
+                strings.extend_from_slice(name);
+                strings.push(0);
+                end = types.len();
             } else {
-                let placeholder = [0, kind::FWD << 24, 0];
-                types.extend(placeholder.iter().flat_map(|word| word.to_ne_bytes()));
+                types.extend_from_slice(PLACEHOLDER.as_bytes());
             }
         }
+        types.truncate(end);
         let header = self.header[..4].iter().copied();
-        // Neither is longer than what it was made of, whose lengths are 32-bit numbers.
-        let [types_length, strings_length] =
-            [types.len(), self.strings.len()].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
-        let sections = [HEADER_LENGTH, 0, types_length, types_length, strings_length];
-        let sections = sections.iter().flat_map(|word| word.to_ne_bytes());
-        let head = header.chain(sections);
-        head.chain(types).chain(self.strings.iter().copied()).collect()
+        let sections = [HEADER_LENGTH, 0, length(&types), length(&types), length(&strings)];
+        let head = header.chain(sections.as_bytes().iter().copied());
+        head.chain(types).chain(strings).collect()
     }
+}
+
+/// A length as BTF has it. Nothing that is made here is longer than what it is made of, whose lengths are 32-bit numbers.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Head {
