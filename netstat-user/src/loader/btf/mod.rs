@@ -18,7 +18,7 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 pub(super) struct Kernel<'a>(Types<'a>);
 
 impl<'a> Kernel<'a> {
-    /// What its [`bytes`] tell.
+    /// What its [`bytes()`] tell.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl<'a> Kernel<'a> {
 ///
 /// # Errors
 ///
-/// As [`bytes`], [`Kernel::read`] and [`Kernel::offsets`].
+/// As [`bytes()`], [`Kernel::read`] and [`Kernel::offsets`].
 pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
     let bytes = bytes()?;
     let offsets = Kernel::read(&bytes)?.offsets()?;
