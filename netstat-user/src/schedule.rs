@@ -150,6 +150,12 @@ impl Schedule {
         self.full = self.full.min(now);
     }
 
+    /// Whether something was lost since the last sweep began.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     /// A sweep begins: what was lost before is made good by it.
     pub fn begun(&mut self, now: Instant) {
         self.damaged = false;

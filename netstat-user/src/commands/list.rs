@@ -31,7 +31,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         figures: args.timers || args.json,
         filter,
         as_is: false,
-        brief: args.numeric && !(args.json || args.extend || args.programs || args.timers),
+        brief: !(args.json || args.extend || args.programs || args.timers),
     };
     let mut source = Source::find(socket, args.alone).await?;
     let mut names = Names::read();

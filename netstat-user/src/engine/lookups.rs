@@ -12,7 +12,7 @@ use crate::{
     clock::Ktime,
     connection::Connection,
     facts::{FigureSet, Form, Looked},
-    filter::Filter,
+    filter::{Filter, Op, Test},
     loader::EventRing,
     sweeper::Job,
     table::{Row, Table},
@@ -64,10 +64,17 @@ impl Lookups {
         let Some(filter) = &query.filter else {
             return false;
         };
+        // The owner of a socket, and whether it is of MPTCP, can change without an event.
+        let unannounced = |op: &Op| matches!(op, Op::Test(Test::Uid(_) | Test::Mptcp));
+        if filter.ops().iter().any(unannounced) {
+            return false;
+        }
         let knows_requests = table.coverage().requests || !filter.can_match(TcpState::SynRecv);
         let knows_namespace = query.netns.is_none_or(|netns| table.rows_in(netns) > 0);
         knows_requests
             && knows_namespace
+            // Of an inode, no event tells.
+            && query.brief
             && !(query.as_is || query.holders || query.figures)
             && !table.is_expecting(now)
     }
@@ -109,19 +116,20 @@ impl Lookup {
 /// What `row` is to `query`, where what minisocks do is announced if `minisocks` says so.
 fn relation(query: &RowQuery, row: &Row, minisocks: bool) -> Relation {
     let elsewhere = query.netns.is_some_and(|netns| netns != row.connection.netns);
-    if elsewhere || row.doubtful() {
+    if elsewhere {
         return Relation::Stranger;
     }
     let names_states = query.filter.as_ref().is_some_and(Filter::names_states);
     let portless = row.connection.local.port().is_none();
     let may_have_moved = row.form == Form::Minisock && row.state == TcpState::FinWait2 && !minisocks;
     // A minisock that shares its cookie with another connection of its socket.
-    if portless || may_have_moved && names_states || row.is_left() {
-        Relation::Unclear
-    } else if query.wants(row) {
-        Relation::Wanted
-    } else {
-        Relation::Stranger
+    let unclear = portless || may_have_moved && names_states || row.is_left();
+    match (unclear, query.wants(row)) {
+        (true, _) => Relation::Unclear,
+        // The next sweep says whether it is still there.
+        (false, true) if row.doubtful() => Relation::Unclear,
+        (false, true) => Relation::Wanted,
+        (false, false) => Relation::Stranger,
     }
 }
 
@@ -135,7 +143,6 @@ impl Core {
             match lookup.search(&self.table) {
                 None => self.sweeps.want(lookup.into_question()),
                 Some(false) => self.lookups.searching.push(lookup),
-                Some(true) if lookup.found.is_empty() => self.end_lookup(lookup, &[]),
                 Some(true) => {
                     let job = Job::Lookup(lookup.found.clone());
                     if self.jobs.send(job).is_ok() {
@@ -154,11 +161,14 @@ impl Core {
         // What is in the ring may be older than the look.
         let now = Ktime::now();
         while self.drain(ring) && self.latest <= now {}
+        // Nor does the table know of everything once something is lost, until a sweep has made it good.
+        self.check_losses();
+        let whole = !self.sweeps.is_damaged() && !self.losses.is_rising();
         let alike = |(connection, looked): (&Connection, &Looked)| {
             let row = self.table.get(connection.cookie);
             row.is_some_and(|row| row.state == looked.state && row.connection == *connection)
         };
-        match found {
+        match found.filter(|_| whole) {
             Some(found) if lookup.found.iter().zip(&found).all(alike) => self.end_lookup(lookup, &found),
             _ => self.sweeps.want(lookup.into_question()),
         }

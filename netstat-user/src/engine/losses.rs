@@ -52,6 +52,11 @@ impl LossWatch {
         &self.known
     }
 
+    /// Whether something seems to be lost that the next look has to confirm.
+    pub(super) fn is_rising(&self) -> bool {
+        self.seen > self.known.recursion
+    }
+
     /// Reads the counters; `None` when nothing was lost since the last time.
     pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<Loss>> {
         // Looks again if it fails: what was lost is still to be told.

@@ -132,6 +132,11 @@ impl Sweeps {
         self.schedule.damaged(now);
     }
 
+    /// Whether something is lost that no sweep has made good yet.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.schedule.is_damaged()
+    }
+
     /// An event came from a namespace that is not known.
     pub(super) fn strangers_came(&mut self, now: Instant) {
         self.schedule.strangers(now);
