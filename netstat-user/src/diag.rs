@@ -57,15 +57,21 @@ pub enum DiagError {
 ///
 /// [`DiagError`].
 pub fn sockets(netns: Netns) -> Result<Vec<KernelSocket>, DiagError> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         socket.send(&request(family), 0)?;
         receive(&socket, netns, &mut found)?;
     }
     Ok(found)
+}
+
+/// A way to ask about the calling thread's network namespace.
+fn open() -> Result<Socket, DiagError> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
 }
 
 /// Looks up each of `these` in the calling thread's network namespace, by its ends and its cookie
@@ -75,9 +81,7 @@ pub fn sockets(netns: Netns) -> Result<Vec<KernelSocket>, DiagError> {
 ///
 /// [`DiagError`].
 pub fn look_up(these: &[Connection]) -> Result<Option<Vec<Looked>>, DiagError> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
     let mut found = Vec::with_capacity(these.len());
     let mut buffer = BytesMut::with_capacity(DATAGRAM);
     for connection in these {

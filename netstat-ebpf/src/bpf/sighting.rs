@@ -40,7 +40,7 @@ pub enum Sock {
 #[map]
 static LOOKED: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Sockets for which the clock is looked at once: that takes as long as half of everything else that is done for one.
+/// Sockets for which the clock is looked at once: each look takes some 30 ns, of 240 that a socket takes.
 const GLANCE: u64 = 16;
 
 /// A time shortly before the look at the present socket, never after: what is told to have happened since is newer.

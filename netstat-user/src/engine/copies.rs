@@ -2,16 +2,13 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use super::answer::RowAnswer;
+use super::{PART, answer::RowAnswer};
 use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
     view::{About, RowQuery},
 };
-
-/// Places of the table copied at once: a fraction of a millisecond.
-const PART: usize = 4096;
 
 /// An answer that somebody waits for.
 #[derive(Debug)]

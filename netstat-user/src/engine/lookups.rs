@@ -7,7 +7,9 @@
 //! table: a state is announced before it is stored (`inet_sk_set_state`), so once every event of the time of the look has been
 //! folded, an announced one is the same in both.
 
-use super::{Core, answer::RowAnswer, questions::Question};
+use std::collections::VecDeque;
+
+use super::{Core, PART, answer::RowAnswer, questions::Question};
 use crate::{
     clock::Ktime,
     connection::Connection,
@@ -20,8 +22,6 @@ use crate::{
     view::{About, RowQuery, RowView},
 };
 
-/// Places of the table looked at at once: a fraction of a millisecond.
-const PART: usize = 4096;
 /// More sockets than this are found sooner by a walk.
 const FEW: usize = 256;
 
@@ -40,7 +40,7 @@ struct Lookup {
 pub(super) struct Lookups {
     searching: Vec<Lookup>,
     /// Those that the kernel is asked about, in the order in which it is.
-    asked: std::collections::VecDeque<Lookup>,
+    asked: VecDeque<Lookup>,
 }
 
 /// What a row is to a question.
@@ -119,17 +119,21 @@ fn relation(query: &RowQuery, row: &Row, minisocks: bool) -> Relation {
     if elsewhere {
         return Relation::Stranger;
     }
-    let names_states = query.filter.as_ref().is_some_and(Filter::names_states);
+    if query.wants(row) {
+        // It may not be there any more; or it shares its cookie with another connection of its socket.
+        return if row.doubtful() || row.is_left() {
+            Relation::Unclear
+        } else {
+            Relation::Wanted
+        };
+    }
     let portless = row.connection.local.port().is_none();
-    let may_have_moved = row.form == Form::Minisock && row.state == TcpState::FinWait2 && !minisocks;
-    // A minisock that shares its cookie with another connection of its socket.
-    let unclear = portless || may_have_moved && names_states || row.is_left();
-    match (unclear, query.wants(row)) {
-        (true, _) => Relation::Unclear,
-        // The next sweep says whether it is still there.
-        (false, true) if row.doubtful() => Relation::Unclear,
-        (false, true) => Relation::Wanted,
-        (false, false) => Relation::Stranger,
+    let moves = row.form == Form::Minisock && row.state == TcpState::FinWait2 && !minisocks;
+    let by_state = |filter: &Filter| filter.names_states() && filter.can_match(TcpState::TimeWait);
+    if portless || moves && query.filter.as_ref().is_some_and(by_state) {
+        Relation::Unclear
+    } else {
+        Relation::Stranger
     }
 }
 
@@ -186,10 +190,8 @@ impl Core {
                 lookup.answer.push(&view);
             }
         }
-        let mut unswept = self.places.unswept();
-        unswept.retain(|unswept| lookup.query.netns.is_none_or(|netns| netns == unswept.netns));
         lookup.answer.end(About {
-            unswept,
+            unswept: self.places.unswept_in(lookup.query.netns),
             ..About::default()
         });
     }

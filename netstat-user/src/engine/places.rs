@@ -180,6 +180,13 @@ impl Places {
         self.hidden.retain(|netns, _| has_rows(*netns));
     }
 
+    /// As [`unswept`](Self::unswept), for one namespace if it is given.
+    pub(super) fn unswept_in(&self, netns: Option<Netns>) -> Vec<Unswept> {
+        let mut unswept = self.unswept();
+        unswept.retain(|unswept| netns.is_none_or(|netns| netns == unswept.netns));
+        unswept
+    }
+
     /// What is known to be missing: namespaces that cannot be walked.
     pub(super) fn unswept(&self) -> Vec<Unswept> {
         let closed = self.closed.iter().map(|(netns, why)| Unswept {

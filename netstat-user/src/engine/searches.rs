@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use super::questions::Reply;
+use super::{PART, questions::Reply};
 use crate::{
     clock::Ktime,
     facts::FigureSet,
     table::Table,
     view::{Histories, HistoryQuery, HistoryView},
 };
-
-/// Places of the table looked at at once: a fraction of a millisecond.
-const PART: usize = 4096;
 
 /// A search that somebody waits for.
 #[derive(Debug)]

@@ -350,13 +350,14 @@ impl Core {
             match (failed.or(absent), question) {
                 (Some(why), question) => question.refuse(why),
                 (None, Question::Rows(query, answer)) => {
-                    let mut unswept = self.places.unswept();
-                    let passing = done.failed.iter().filter(|(_, error)| !error.is_forbidden());
+                    let mut unswept = self.places.unswept_in(query.netns);
+                    let passing = done.failed.iter().filter(|(failed, error)| {
+                        !error.is_forbidden() && query.netns.is_none_or(|netns| netns == *failed)
+                    });
                     unswept.extend(passing.map(|(netns, error)| Unswept {
                         netns: *netns,
                         trouble: Trouble::Closed(error.to_string()),
                     }));
-                    unswept.retain(|unswept| query.netns.is_none_or(|netns| netns == unswept.netns));
                     let figures = figures_for(query.figures);
                     let about = About {
                         unswept,

@@ -122,7 +122,7 @@ pub struct RowQuery {
     pub figures: bool,
     /// As the table has them now, without asking the kernel first; then there are no figures.
     pub as_is: bool,
-    /// Ends, state and queues are enough: a large answer is a third as long without the rest, which is empty then.
+    /// Ends, state and queues are enough; the rest is empty then.
     pub brief: bool,
 }
 
