@@ -75,7 +75,7 @@ pub fn run(options: &Options) -> Result<Report> {
     let verified = watcher.finish()?;
     trial.lists(open, vanished.kept, &arenas, kernel)?;
     drop(arenas);
-    trial.gone();
+    trial.gone()?;
     let (counts, sweeping) = stats::read(daemon.socket())?;
     let mut histories = stream.finish()?;
     let announced = witness.map_or_else(|| Ok(Vec::new()), Witness::finish)?;

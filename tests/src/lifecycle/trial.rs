@@ -29,7 +29,8 @@ use crate::{
 
 /// Findings of one sort that are printed with their histories.
 const MOST: usize = 8;
-/// How long the rows of a namespace may outlast what was open in it: orphans keep it for some seconds.
+/// How long the rows of a namespace may outlast what was open in it, on top of what netstate claims to need: orphans keep it
+/// for some seconds, and a row that is not where it was takes a second look to go.
 const GONE: Duration = Duration::from_secs(40);
 
 /// The comparison of namespaces that netstate cannot enter.
@@ -133,12 +134,16 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits for the rows of namespaces that are gone to go.
-    pub(super) fn gone(&mut self) {
+    ///
+    /// # Errors
+    /// When netstate does not say how long it needs.
+    pub(super) fn gone(&mut self) -> Result<()> {
         if !self.clean {
-            return;
+            return Ok(());
         }
+        let limit = GONE + stats::read(self.socket)?.1.settling;
         let mut left = Vec::new();
-        let waited = wait_for("the rows of namespaces that are gone to go", GONE, || {
+        let waited = wait_for("the rows of namespaces that are gone to go", limit, || {
             let alive = namespaces_in_use();
             let listed = judge::list(self.socket, None)?;
             let ghosts = listed
@@ -154,6 +159,7 @@ impl<'a> Trial<'a> {
         if waited.is_err() {
             self.ghosts = left;
         }
+        Ok(())
     }
 
     /// What is wrong, but explained by events that were lost, and told to be, or that the kernel kept from netstate: no

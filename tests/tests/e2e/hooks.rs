@@ -45,18 +45,22 @@ fn without_each() -> Result<()> {
     for (function, (subject, refused_before)) in &with_all {
         let daemon = Daemon::start_with(&[&format!("--without-hooks={function}")])?;
         let others = hooks(&daemon)?;
-        for (other, (_, refused)) in &others {
-            if other == function {
-                let why = refused.as_ref().context("it is hooked all the same")?;
-                ensure!(why.contains("--without-hooks"), "{function}: {why}");
-            } else {
-                // One that is turned off goes by its newest name, whatever this kernel calls the function.
-                let before = with_all.get(other).and_then(|(_, refused)| refused.as_ref());
-                ensure!(
-                    refused.is_some() == before.is_some(),
-                    "without {function}, {other} has become {refused:?}"
-                );
-            }
+        // One that is turned off goes by its newest name, whatever this kernel calls the function.
+        let is_off = |refused: &Option<String>| {
+            let why = refused.as_deref().unwrap_or_default();
+            why.contains("--without-hooks")
+        };
+        let (off, on): (Vec<_>, Vec<_>) = others.iter().partition(|(_, (_, refused))| is_off(refused));
+        ensure!(
+            off.len() == 1 && off[0].1.0 == *subject,
+            "without {function} of {subject}, these are off: {off:?}"
+        );
+        for (other, (_, refused)) in on {
+            let before = with_all.get(other).and_then(|(_, refused)| refused.as_ref());
+            ensure!(
+                refused.is_some() == before.is_some(),
+                "without {function}, {other} has become {refused:?}"
+            );
         }
         ensure!(
             daemon.source_of(subject)? == "sweep",
