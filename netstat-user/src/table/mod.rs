@@ -13,6 +13,7 @@ mod events;
 mod holders;
 mod index;
 mod marks;
+mod missing;
 mod news;
 mod past;
 mod row;
@@ -26,11 +27,12 @@ mod transition;
 mod simulation;
 
 pub use marks::ANSWER;
+pub use missing::Lost;
 pub use past::{Ended, Ending};
 pub use row::{Mark, Row, Settlement, Step};
 pub use steps::HISTORY;
 pub use store::Unsettled;
-pub use sweeps::{Lost, NamespaceSweep, SETTLING, SweepPart};
+pub use sweeps::{NamespaceSweep, SETTLING, SweepPart};
 pub use transition::{Source, Transition};
 
 use std::collections::HashMap;

@@ -1,0 +1,120 @@
+//! Handshakes and accept queues.
+
+use super::*;
+
+#[test]
+fn a_listener_is_full_with_one_more_than_its_limit() {
+    let listener = |waiting| {
+        changed(row(1, Listen, HOUR), |figures| {
+            figures.queues.recv = waiting;
+            figures.queues.backlog = 4;
+        })
+    };
+    let waiting = changed(row(2, Established, SECOND * 2), |figures| figures.inode = None);
+    assert_eq!(kinds(&[listener(4)], None), [], "nobody has waited for long");
+    assert_eq!(
+        kinds(&[listener(4), waiting.clone()], None),
+        [Kind::AcceptQueueFilling]
+    );
+    assert_eq!(kinds(&[listener(5), waiting], None), [Kind::AcceptQueueFull]);
+}
+
+/// The first timeouts of a SYN are alike (`tcp_syn_linear_timeouts`).
+#[test]
+fn a_syn_is_as_old_as_its_timeouts() {
+    let row = changed(row(1, TcpState::SynSent, Duration::ZERO), |figures| {
+        figures.attempts.retransmits = Some(6);
+        figures.attempts.backoff = Some(2);
+        figures.path.rto = Some(SECOND * 4);
+        figures.timer = Some(Timer {
+            kind: TimerKind::Retransmit,
+            due: SECOND,
+        });
+    });
+    // Four of a second, one of one and one of two, and three of the present four.
+    assert_eq!(found(&[row], None)[0].oldest, SECOND * 10);
+}
+
+#[test]
+fn a_queue_that_is_full_for_a_moment_is_nothing() {
+    let full = |drops: u32| {
+        changed(row(80, Listen, HOUR), |figures| {
+            figures.queues.recv = 6;
+            figures.queues.backlog = 5;
+            figures.listening = Some(Listening {
+                requests: None,
+                drops: Some(drops),
+            });
+        })
+    };
+    let waiting = |age| changed(row(1, Established, age), |figures| figures.inode = None);
+    let moment = SECOND / 20;
+    assert_eq!(kinds(&[full(3), waiting(moment)], None), []);
+    assert_eq!(
+        kinds(&[full(3), waiting(SECOND * 2)], None),
+        [Kind::AcceptQueueFull]
+    );
+    let before = look_at(&[full(3), waiting(moment)]);
+    let now = look_at(&[full(4), waiting(moment)]);
+    let dropping = judged(&before, &now, SECOND / 2, None).found;
+    assert_eq!(dropping[0].group.kind, Kind::AcceptQueueFull);
+}
+
+/// `TCP_DEFER_ACCEPT`: the timer runs out, and nothing is sent again.
+#[test]
+fn a_client_that_has_answered_is_not_gone() {
+    let half_open = |sent_again: u32| {
+        let row = row(1, TcpState::SynRecv, SECOND * 10);
+        let mut row = changed(row, |figures| {
+            figures.form = Form::Request;
+            figures.attempts.retransmits = Some(3);
+            figures.attempts.total_retransmits = Some(sent_again);
+        });
+        row.form = Form::Request;
+        row
+    };
+    assert_eq!(kinds(&[half_open(3)], None), [Kind::SynAckUnanswered]);
+    assert_eq!(kinds(&[half_open(0)], None), []);
+    assert_eq!(kinds(&[half_open(1)], None), []);
+}
+
+/// The client takes itself for connected; the listener has no room for it.
+#[test]
+fn an_end_that_is_kept_out_is_held_by_the_accept_queue() {
+    let listener = changed(row(80, Listen, HOUR), |figures| {
+        figures.queues.recv = 2;
+        figures.queues.backlog = 1;
+    });
+    let mut held = changed(row(5, TcpState::SynRecv, SECOND * 10), |figures| {
+        figures.form = Form::Request;
+        figures.attempts.retransmits = Some(3);
+        figures.listener = Some(listener.connection.cookie);
+    });
+    held.form = Form::Request;
+    let mut client = changed(row(6, Established, SECOND * 10), |figures| {
+        figures.sent.unacked = Some(5);
+        figures.attempts.retransmits = Some(5);
+        figures.attempts.backoff = Some(5);
+        figures.path.rto = Some(SECOND * 8);
+    });
+    (client.connection.local, client.connection.remote) = (held.connection.remote, held.connection.local);
+    let waiting = changed(row(7, Established, SECOND * 10), |figures| figures.inode = None);
+    let rows = [listener.clone(), held, client.clone(), waiting.clone()];
+    let found = kinds(&rows, None);
+    assert_eq!(
+        found
+            .iter()
+            .filter(|kind| **kind == Kind::HeldByAcceptQueue)
+            .count(),
+        2,
+        "{found:?}"
+    );
+    assert!(!found.contains(&Kind::DataUnacknowledged));
+    // From another namespace, to an address that this one has.
+    let mut elsewhere = changed(client, |figures| figures.sent.unacked = None);
+    elsewhere.state = TcpState::SynSent;
+    elsewhere.connection.netns = Netns(2);
+    elsewhere.connection.local = Endpoint::new("10.0.0.9".parse().unwrap(), 9);
+    let found = kinds(&[listener, waiting, elsewhere], None);
+    assert!(found.contains(&Kind::HeldByAcceptQueue), "{found:?}");
+}
