@@ -87,13 +87,18 @@ impl Report {
             seconds,
         } in &self.steps
         {
-            let verdict = match verdict {
-                Verdict::Ok => "ok",
-                Verdict::Skipped => "skipped",
-                Verdict::Failed => "FAILED",
+            // Of a failure everything, because the summary may be all that is kept.
+            let (verdict, lines) = match verdict {
+                Verdict::Ok => ("ok", 1),
+                Verdict::Skipped => ("skipped", 1),
+                Verdict::Failed => ("FAILED", usize::MAX),
             };
-            let first_line = text.lines().next().unwrap_or_default();
+            let mut lines = text.lines().take(lines);
+            let first_line = lines.next().unwrap_or_default();
             println!("{verdict:<8} {name:<width$} {seconds:>6.1} s  {first_line}");
+            for line in lines {
+                println!("         {line}");
+            }
         }
         if self.steps.iter().any(|step| step.verdict == Verdict::Failed) {
             ExitCode::FAILURE

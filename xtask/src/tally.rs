@@ -2,27 +2,68 @@
 
 use std::fmt;
 
-/// The results of tests, as the lines say that close each of their programs.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// How much is kept of what a failed test has printed, in lines.
+const KEPT: usize = 40;
+
+/// The results of tests, as the lines say that close each of their programs, and what the failed ones have printed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-    pub(crate) ignored: u64,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    failures: Vec<Failure>,
+    /// Whether the last failure's lines are still coming.
+    within: bool,
+}
+
+/// A test that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    name: String,
+    /// At most [`KEPT`], from the beginning.
+    lines: Vec<String>,
 }
 
 impl Tally {
-    /// Adds what a line says, if it is such a line.
+    /// Adds what a line says.
     pub(crate) fn add(&mut self, line: &str) {
-        if line.starts_with("test result:") {
+        if let Some(name) = failure(line) {
+            self.failures.push(Failure {
+                name: name.to_owned(),
+                lines: Vec::new(),
+            });
+            self.within = true;
+        } else if line == "failures:" {
+            // The names alone follow, after which the closing line does.
+            self.within = false;
+        } else if line.starts_with("test result:") {
+            self.within = false;
             self.passed += number_before(line, " passed");
             self.failed += number_before(line, " failed");
             self.ignored += number_before(line, " ignored");
+        } else if let Some(last) = self.failures.last_mut().filter(|_| self.within)
+            && last.lines.len() < KEPT
+        {
+            last.lines.push(line.to_owned());
         }
     }
 
     /// Whether any test ran, or said why it could not.
     pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.passed + self.failed + self.ignored == 0
+    }
+
+    /// The failed tests and what they have printed, each line on one of its own; where a summary is all that is left
+    /// of a long output, this is what one wants to know.
+    pub(crate) fn failures(&self) -> String {
+        let mut text = String::new();
+        for Failure { name, lines } in &self.failures {
+            text.extend(["\n", name]);
+            for line in lines.iter().filter(|line| !line.is_empty()) {
+                text.extend(["\n    ", line]);
+            }
+        }
+        text
     }
 }
 
@@ -32,9 +73,17 @@ impl fmt::Display for Tally {
             passed,
             failed,
             ignored,
+            ..
         } = self;
         write!(out, "{passed} passed, {failed} failed, {ignored} ignored")
     }
+}
+
+/// The name of the failed test whose output this line opens.
+fn failure(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+    // What the standard harness adds.
+    Some(name.strip_suffix(" stdout").unwrap_or(name))
 }
 
 /// The number before `word`; 0 if there is none.
@@ -49,12 +98,44 @@ fn number_before(line: &str, word: &str) -> u64 {
 mod tests {
     use super::Tally;
 
+    fn tally(text: &str) -> Tally {
+        let mut tally = Tally::default();
+        text.lines().for_each(|line| tally.add(line));
+        tally
+    }
+
     #[test]
     fn counts_are_read_from_the_line_that_closes_tests() {
-        let mut tally = Tally::default();
-        tally.add("test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; finished in 0.01s");
-        tally.add("test time_wait::runs_out ... ok");
-        tally.add("test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; finished in 0.01s");
+        let tally = tally(
+            "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; finished in 0.01s\n\
+             test time_wait::runs_out ... ok\n\
+             test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; finished in 0.01s",
+        );
         assert_eq!(tally.to_string(), "13 passed, 3 failed, 2 ignored");
+        assert_eq!(tally.failures(), "");
+    }
+
+    #[test]
+    fn failures_are_named_with_what_they_said() {
+        let tally = tally(
+            "test open::refused ... FAILED\n\
+             \n\
+             failures:\n\
+             \n\
+             ---- open::refused ----\n\
+             no event within 20s\n\
+             \n\
+             ---- tests::decoded stdout ----\n\
+             left: 1\n\
+             \n\
+             failures:\n    open::refused\n    tests::decoded\n\
+             \n\
+             test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; finished in 0.01s\n\
+             something else",
+        );
+        assert_eq!(
+            tally.failures(),
+            "\nopen::refused\n    no event within 20s\ntests::decoded\n    left: 1"
+        );
     }
 }

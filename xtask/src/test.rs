@@ -170,7 +170,7 @@ fn count(command: &mut Command) -> Result<Outcome> {
     }
     let status = child.wait().context("cannot wait for the tests")?;
     if !status.success() {
-        bail!("{tally} ({status})");
+        bail!("{tally} ({status}){}", tally.failures());
     }
     if tally.is_empty() {
         bail!("no test ran");

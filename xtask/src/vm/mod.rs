@@ -145,18 +145,19 @@ fn boot(guest: &Guest, kernel: &str, args: &Args) -> Result<Outcome> {
         .iter()
         .flat_map(|line| ["\n    ", line])
         .collect();
-    let text = format!("{release}: {results}{count} complaint(s) of the kernel{complaints}");
+    let failures = tally.failures();
+    let text = format!("{release}: {results}{count} complaint(s) of the kernel{complaints}{failures}");
     let console = guest.machine().console();
     match ended.status {
         Some(0) if !ended.complaints.is_empty() => bail!("{text}\n    more is in {}", console.display()),
         Some(0) if args.run.is_none() && tally.is_empty() => bail!("{text}; no test ran"),
         Some(0) => Ok(Outcome::Done(text)),
         Some(code) => bail!(
-            "{text} (exit status {code}; the console is in {})",
+            "{text}\nexit status {code}; the console is in {}",
             console.display()
         ),
         None => bail!(
-            "{text} (ended by a signal; the console is in {})",
+            "{text}\nended by a signal; the console is in {}",
             console.display()
         ),
     }
