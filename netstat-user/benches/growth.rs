@@ -1,4 +1,5 @@
-//! How the table grows: bytes for a connection, and facts folded in a second on one core, with ever more connections.
+//! How the table grows: bytes for a connection, and facts folded in a second on one core, with ever more connections;
+//! and what ever more facts a second take of a core.
 //!
 //! `cargo bench --package netstat-user --bench growth` prints one JSON object a line; sizes other than the usual ones
 //! come as arguments, `-- 1000 190000`. Each size has a process of its own, so that its resident memory is its own.
@@ -20,13 +21,15 @@ use std::{
 use netstate::table::{AHEAD, Row, Table, Transition};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use workload::{Fact, Parked, Traffic, fold};
+use workload::{Fact, Parked, Traffic, fold, paced};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The sizes that are measured unless others are wanted.
 const SIZES: [usize; 4] = [1000, 10_000, 100_000, 1_000_000];
+/// Facts a second, at which the usual recording is replayed.
+const RATES: [usize; 5] = [1000, 10_000, 50_000, 100_000, 500_000];
 /// As many as the engine folds at once.
 const BATCH: usize = 4096;
 /// Facts folded for a rate.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<String> = if args.is_empty() {
+        RATES.into_iter().for_each(one_rate);
         SIZES.iter().map(ToString::to_string).collect()
     } else {
         args
@@ -73,6 +77,18 @@ fn one_size(connections: usize) {
             "facts_per_second": churn.best,
             "facts_per_second_median": churn.median,
             "nanoseconds_per_fact": churn.nanoseconds,
+        })
+    );
+}
+
+fn one_rate(rate: usize) {
+    let taken = paced::replay(rate);
+    println!(
+        "{}",
+        json!({
+            "rate": rate,
+            "reached": taken.reached,
+            "cpu_percent": taken.cpu,
         })
     );
 }

@@ -92,6 +92,11 @@ impl Endpoint {
         }
     }
 
+    /// As [`Endpoint::octets`] has the address.
+    pub(crate) const fn of_octets(addr: [u8; 16], port: u16) -> Self {
+        Self { addr, port }
+    }
+
     /// The port, unless none is bound or known.
     #[must_use]
     pub const fn port(&self) -> Option<u16> {

@@ -19,7 +19,7 @@ use crate::clock::{Ktime, WallClock};
 use crate::view::{About, Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -33,7 +33,7 @@ const MAGIC: &[u8; 8] = b"netstate";
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
-    /// The rows: [`Answer::Rows`] until [`Answer::End`].
+    /// The rows: [`Answer::Rows`], or [`Answer::BriefRows`] if the query is for those, until [`Answer::End`].
     Rows(RowQuery),
     /// The transitions from now on: [`Answer::Watching`], then [`Answer::Items`] without end.
     Watch(WatchQuery),
@@ -50,6 +50,8 @@ pub enum Answer {
     ///
     /// [`PackedRows`]: crate::view::PackedRows
     Rows(Vec<RowView>),
+    /// Some of the rows, in brief: the same, where ends, state and queues are all that is asked for.
+    BriefRows(Vec<u8>),
     /// The stream has begun.
     Watching,
     /// What has happened, and the time of day that its times stand for.
@@ -167,14 +169,18 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, postcard::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::{
+        net::{Ipv4Addr, Ipv6Addr},
+        num::NonZeroU32,
+        time::Duration,
+    };
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
         connection::{Connection, Cookie, Endpoint, Family, Netns},
-        facts::Form,
+        facts::{Form, Queues},
         owners::Owners,
         tcp::TcpState,
         view::{PackedRows, unpack},
@@ -218,7 +224,7 @@ mod tests {
     fn packed_rows_are_an_answer() {
         for count in [0, 1, 127, 128, 300] {
             let rows: Vec<_> = (0..count).map(row).collect();
-            let mut packed = PackedRows::new();
+            let mut packed = PackedRows::new(false);
             rows.iter().try_for_each(|row| packed.push(row)).unwrap();
             let frame = packed.into_frame();
             assert_eq!(frame, encode(&Answer::Rows(rows.clone())).unwrap());
@@ -228,6 +234,58 @@ mod tests {
             assert!(unpack(&[&frame[..], &[0]].concat(), drop).is_err());
         }
         assert!(!unpack(&encode(&Answer::Watching).unwrap(), drop).unwrap());
+    }
+
+    #[test]
+    fn brief_rows_are_an_answer() {
+        let listener = RowView {
+            state: TcpState::Listen,
+            queues: Some(Queues {
+                recv: 3,
+                send: 0,
+                backlog: 128,
+            }),
+            ..row(80)
+        };
+        let minisock = RowView {
+            form: Form::Minisock,
+            connection: Connection {
+                family: Family::Inet6,
+                remote: Endpoint::new(Ipv6Addr::LOCALHOST.into(), 0),
+                device: NonZeroU32::new(7),
+                mptcp: true,
+                ..row(1).connection
+            },
+            ..row(1)
+        };
+        let rows: Vec<_> = [listener, minisock, row(u16::MAX)].map(brief).into();
+        let mut packed = PackedRows::new(true);
+        rows.iter().try_for_each(|row| packed.push(row)).unwrap();
+        let frame = packed.into_frame();
+        let Answer::BriefRows(bytes) = decode(&frame).unwrap() else {
+            panic!("another answer");
+        };
+        let mut unpacked = Vec::new();
+        assert!(unpack(&frame, |row| unpacked.push(row)).unwrap());
+        assert_eq!(unpacked, rows);
+        assert!(unpack(&[&frame[..], &[0]].concat(), drop).is_err());
+        assert!(unpack(&frame[..frame.len() - 1], drop).is_err());
+        let part = Answer::BriefRows(bytes[1..].to_vec());
+        assert!(unpack(&encode(&part).unwrap(), drop).is_err());
+        let nonsense = Answer::BriefRows(vec![0xff; bytes.len()]);
+        assert!(unpack(&encode(&nonsense).unwrap(), drop).is_err());
+    }
+
+    /// What is left of a row in brief.
+    fn brief(row: RowView) -> RowView {
+        RowView {
+            since: Ktime(0),
+            in_state: Duration::ZERO,
+            at_least: false,
+            uid: None,
+            inode: None,
+            ..row
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +24,8 @@ pub struct Objects {
     name: String,
     child: Child,
     lines: Receiver<Value>,
+    /// What it says on its standard error.
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Objects {
@@ -35,7 +40,7 @@ impl Objects {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let output = child.stdout.take().context("no stdout")?;
         let (sender, lines) = mpsc::channel();
@@ -48,7 +53,20 @@ impl Objects {
                 }
             }
         });
-        Ok(Self { name, child, lines })
+        let errors = child.stderr.take().context("no stderr")?;
+        let notes = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&notes);
+        thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                told.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Ok(Self {
+            name,
+            child,
+            lines,
+            notes,
+        })
     }
 
     /// What it has printed since the last call.
@@ -57,7 +75,7 @@ impl Objects {
     /// When it has ended by itself.
     pub fn take(&mut self) -> Result<Vec<Value>> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} has ended by itself: {status}", self.name);
+            bail!("{} has ended by itself: {status}; {:?}", self.name, self.notes());
         }
         Ok(self.lines.try_iter().collect())
     }
@@ -78,15 +96,24 @@ impl Objects {
                 Ok(value) => others.push(value),
                 Err(RecvTimeoutError::Timeout) => {
                     bail!(
-                        "{} has not printed {what} within {limit:?}, but {others:?}",
-                        self.name
+                        "{} has not printed {what} within {limit:?}, but {others:?}; {:?}",
+                        self.name,
+                        self.notes()
                     )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    bail!("{} has ended without {what}; it printed {others:?}", self.name)
+                    bail!(
+                        "{} has ended without {what}; it printed {others:?}; {:?}",
+                        self.name,
+                        self.notes()
+                    )
                 }
             }
         }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has it stop as Ctrl-C does; returns its status and what it has printed since the last call.

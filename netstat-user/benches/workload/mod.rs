@@ -4,7 +4,9 @@
 #![allow(dead_code, reason = "each benchmark takes what it needs")]
 
 mod lives;
+pub(crate) mod paced;
 pub(crate) mod parts;
+mod recorded;
 
 use std::net::{IpAddr, Ipv4Addr};
 

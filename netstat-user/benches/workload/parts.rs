@@ -11,13 +11,16 @@ use netstate::{
     namespaces::Names,
     output::{color::Palette, json, line::Lines},
     protocol,
-    recording::{self, Header, Reader, Writer},
+    recording::{self, Reader},
     table::{Table, Transition},
     view::{RowView, StreamItem},
 };
 use zerocopy::IntoBytes;
 
-use super::{Fact, Parked, Traffic, fold};
+use super::{
+    Fact, Parked, Traffic, fold,
+    recorded::{recorded, recording},
+};
 
 /// Things that each part is done to.
 pub(crate) const ITEMS: usize = 4096;
@@ -68,7 +71,7 @@ impl Part {
             }
             "json" => Self::Json(nobody(), items(&mut table, &mut traffic)),
             "record" => Self::Record((0..ITEMS).map(|_| recorded(&traffic.next())).collect()),
-            "read" => Self::Read(recording(&mut traffic)),
+            "read" => Self::Read(recording(&mut traffic, [ITEMS])),
             _ => return None,
         })
     }
@@ -166,36 +169,6 @@ fn items(table: &mut Table, traffic: &mut Traffic) -> Vec<StreamItem> {
     }
     out.truncate(ITEMS);
     out.into_iter().map(StreamItem::Transition).collect()
-}
-
-fn recorded(fact: &Fact) -> recording::Fact {
-    match *fact {
-        Fact::State(event) => recording::Fact::State(event),
-        Fact::News(news) => recording::Fact::News(news),
-        Fact::Gone(gone) => recording::Fact::Gone(gone),
-    }
-}
-
-/// A recording of some traffic.
-fn recording(traffic: &mut Traffic) -> Vec<u8> {
-    let header = Header {
-        program: String::new(),
-        kernel: String::new(),
-        coverage: super::ALL_HOOKS,
-        own: Netns(1),
-        clock: WallClock::default(),
-        names: Vec::new(),
-    };
-    let mut encoded = Vec::new();
-    for _ in 0..ITEMS {
-        recording::encode(&recorded(&traffic.next()), &mut encoded);
-    }
-    let mut bytes = Vec::new();
-    if let Ok(mut writer) = Writer::new(&mut bytes, &header) {
-        let _ = writer.facts(&encoded);
-        let _ = writer.end();
-    }
-    bytes
 }
 
 /// A record of the event ring.

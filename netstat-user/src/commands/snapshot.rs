@@ -1,6 +1,10 @@
 //! Rows, from the daemon or from the kernel itself.
 
-use std::{path::Path, sync::mpsc, thread};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
 
 use anyhow::Context;
 
@@ -23,11 +27,37 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Source {
     /// The daemon, which knows since when.
-    Daemon(Box<Client>),
+    Daemon(Daemon),
     /// The engine of this process.
     Engine(Handle),
     /// The kernel: nothing is attached, and nothing is known but the present.
     Kernel,
+}
+
+/// A daemon that is asked now and then. It hangs up on a client that says nothing for long, so each question has a
+/// connection of its own.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    socket: PathBuf,
+    /// For the first question, since somebody had to find out whether there is a daemon.
+    client: Option<Box<Client>>,
+}
+
+impl Daemon {
+    /// The one that `client` has just connected to at `socket`.
+    pub(super) fn new(socket: &Path, client: Client) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            client: Some(Box::new(client)),
+        }
+    }
+
+    async fn connection(&mut self) -> Result<Box<Client>, ClientError> {
+        match self.client.take() {
+            Some(client) => Ok(client),
+            None => Client::connect(&self.socket).await.map(Box::new),
+        }
+    }
 }
 
 impl Source {
@@ -37,7 +67,7 @@ impl Source {
             return Ok(Self::Kernel);
         }
         match Client::connect(socket).await {
-            Ok(client) => Ok(Self::Daemon(Box::new(client))),
+            Ok(client) => Ok(Self::Daemon(Daemon::new(socket, client))),
             Err(error) if error.is_absent() => Ok(Self::Kernel),
             Err(error) => Err(error),
         }
@@ -46,7 +76,7 @@ impl Source {
     /// The rows that `query` asks for, as they are now.
     pub(super) async fn rows(&mut self, query: &RowQuery) -> anyhow::Result<(WallClock, Snapshot)> {
         match self {
-            Self::Daemon(client) => Ok(client.rows(query.clone()).await?),
+            Self::Daemon(daemon) => Ok(daemon.connection().await?.rows(query.clone()).await?),
             Self::Engine(handle) => {
                 let snapshot = handle.rows(query.clone()).await?.map_err(anyhow::Error::msg)?;
                 Ok((handle.clock(), snapshot))
@@ -61,7 +91,8 @@ impl Source {
         query: &RowQuery,
         take: impl FnMut(RowView),
     ) -> anyhow::Result<(WallClock, About)> {
-        if let Self::Daemon(client) = self {
+        if let Self::Daemon(daemon) = self {
+            let mut client = daemon.connection().await?;
             return Ok(client.each_row(query.clone(), take).await?);
         }
         let (clock, snapshot) = self.rows(query).await?;
@@ -72,7 +103,10 @@ impl Source {
     /// What is remembered of connections; without anybody who has watched, nothing is.
     pub(super) async fn histories(&mut self, query: &HistoryQuery) -> anyhow::Result<Histories> {
         match self {
-            Self::Daemon(client) => Ok(client.histories(query.clone()).await?.2),
+            Self::Daemon(daemon) => {
+                let mut client = daemon.connection().await?;
+                Ok(client.histories(query.clone()).await?.2)
+            }
             Self::Engine(handle) => handle.histories(query.clone()).await?.map_err(anyhow::Error::msg),
             Self::Kernel => Ok(Histories::default()),
         }

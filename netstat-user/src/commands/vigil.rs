@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     filtering, printing, selection,
-    snapshot::{Source, tell_missing},
+    snapshot::{Daemon, Source, tell_missing},
     tracing::{Running, Stop},
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     if !args.alone {
         match Client::connect(socket).await {
             Ok(client) => {
-                let source = Source::Daemon(Box::new(client));
+                let source = Source::Daemon(Daemon::new(socket, client));
                 eprintln!(
                     "netstate: connected to the daemon at {}; Ctrl-C ends",
                     socket.display()

@@ -1,7 +1,5 @@
 //! An answer of rows on its way to whoever asked: handed over as many at a time as fill a frame.
 
-use std::mem;
-
 use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
 
@@ -42,10 +40,11 @@ pub(super) struct RowAnswer {
 }
 
 impl RowAnswer {
-    pub(super) fn new(parts: Parts) -> Self {
+    /// To a question that is content with rows in `brief`, or not.
+    pub(super) fn new(brief: bool, parts: Parts) -> Self {
         Self {
             parts: Some(parts),
-            rows: PackedRows::new(),
+            rows: PackedRows::new(brief),
             shown: Vec::new(),
             before: FxHashSet::default(),
         }
@@ -94,7 +93,7 @@ impl RowAnswer {
     fn hand_over(&mut self) {
         if let Some(parts) = &self.parts {
             // Whoever asked may have gone since.
-            let _ = parts.send(Ok(RowPart::Rows(mem::take(&mut self.rows))));
+            let _ = parts.send(Ok(RowPart::Rows(self.rows.take())));
         }
     }
 
@@ -213,12 +212,12 @@ mod tests {
     fn each_row_is_told_once_whether_the_sweep_has_shown_it_or_not() {
         let mut table = Table::default();
         let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(reply);
+        let mut answer = RowAnswer::new(QUERY.brief, reply);
         sweep(
             &mut table,
             10,
             [&[1, 2, 9], &[]],
-            &mut RowAnswer::new(mpsc::unbounded_channel().0),
+            &mut RowAnswer::new(QUERY.brief, mpsc::unbounded_channel().0),
         );
         let walks = table.walks();
         // A socket that the kernel shows twice, and one that it passes over.
@@ -233,7 +232,7 @@ mod tests {
     fn what_a_sweep_has_shown_that_came_to_nothing_is_not_told_again() {
         let mut table = Table::default();
         let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(reply);
+        let mut answer = RowAnswer::new(QUERY.brief, reply);
         sweep(&mut table, 10, [&[1, 2], &[]], &mut answer);
         answer.begin_again();
         let walks = table.walks();

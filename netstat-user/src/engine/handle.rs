@@ -103,7 +103,8 @@ impl Handle {
     /// [`EngineGone`].
     pub async fn parts(&self, query: RowQuery) -> Result<RowParts, EngineGone> {
         let (reply, parts) = mpsc::unbounded_channel();
-        let request = Request::Look(Question::Rows(query, RowAnswer::new(reply)));
+        let answer = RowAnswer::new(query.brief, reply);
+        let request = Request::Look(Question::Rows(query, answer));
         self.asking.send(request).await.map_err(|_| EngineGone)?;
         Ok(RowParts(parts))
     }

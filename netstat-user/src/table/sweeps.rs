@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    End, Table,
+    AHEAD, End, Table,
     row::{Row, Step},
     same_ends,
     slots::Place,
@@ -92,9 +92,12 @@ impl Table {
         out: &mut Vec<Transition>,
         mut show: impl FnMut(&Row),
     ) {
-        for seen in sightings {
-            let shown = self.sight(seen, netns, out);
-            shown.and_then(|place| self.store.at(place)).map(&mut show);
+        for some in sightings.chunks(AHEAD) {
+            self.look_ahead(some.iter().map(|seen| seen.connection.cookie));
+            for seen in some {
+                let shown = self.sight(seen, netns, out);
+                shown.and_then(|place| self.store.at(place)).map(&mut show);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What leaves the engine: rows, histories, stream items and statistics, as values that can be sent and printed.
 
+mod brief;
 mod history;
 mod packed;
 mod rows;

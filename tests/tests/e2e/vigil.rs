@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     net::{Shutdown, SocketAddr},
+    os::unix::net::UnixStream,
     path::Path,
 };
 
@@ -24,6 +25,7 @@ crate::tests![
     without_a_daemon,
     a_filter_is_heeded,
     many_at_once,
+    silent_between_looks,
     bad_usage,
 ];
 
@@ -70,6 +72,28 @@ fn a_leak_and_its_end() -> Result<()> {
         over["cookie"] == stuck["cookie"] && stuck_ms(&over)? >= stuck_ms(&stuck)?,
         "{stuck}, then {over}"
     );
+    Ok(())
+}
+
+/// The daemon hangs up on a client that is silent for long, sooner if others come: that is no end of the watch, which may
+/// pause for longer than that where a look takes long.
+fn silent_between_looks() -> Result<()> {
+    /// More than are served at once.
+    const CLIENTS: usize = 300;
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = start(daemon.socket(), &namespace, "--older 1s")?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    drop(pair.client);
+    wait_for_fin(&pair.server)?;
+    wait(&watch, "stuck", "not_closed")?;
+    let clients = (0..CLIENTS).map(|_| UnixStream::connect(daemon.socket()));
+    let clients = clients.collect::<std::io::Result<Vec<_>>>()?;
+    drop(pair.server);
+    wait(&watch, "recovered", "not_closed")?;
+    drop(clients);
+    let (status, _) = watch.finish(SOON)?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
 
