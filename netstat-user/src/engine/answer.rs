@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::{
         connection::{Endpoint, Family, Netns, SkAddr},
-        engine::copies::{Copies, Copy},
+        engine::copies::{Copies, Copy, Rest},
         facts::{Form, Queues, Sighting},
         table::{SweepPart, Table},
         tcp::TcpState,
@@ -192,19 +192,19 @@ mod tests {
         told
     }
 
-    /// The rest of the answer out of the table, after `walks` of which the rows have been told.
-    fn complete(table: &Table, answer: RowAnswer, walks: u32) {
+    /// The sweep is over: the rest of the answer out of the table.
+    fn complete(table: &mut Table, answer: RowAnswer) {
+        let unshown = table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let mut copies = Copies::default();
         copies.add(Copy {
             query: QUERY,
             figures: std::sync::Arc::default(),
             about: About::default(),
             answer,
-            shown: Some(walks + 1..=table.walks()),
+            rest: Rest::These(std::sync::Arc::new(unshown)),
         });
-        assert!(copies.hold_sweeps());
         while copies.pending() {
-            copies.advance(table, Ktime(1000));
+            copies.advance(table, Ktime(1002));
         }
     }
 
@@ -219,10 +219,9 @@ mod tests {
             [&[1, 2, 9], &[]],
             &mut RowAnswer::new(QUERY.brief, mpsc::unbounded_channel().0),
         );
-        let walks = table.walks();
         // A socket that the kernel shows twice, and one that it passes over.
         sweep(&mut table, 20, [&[1, 3], &[1, 2]], &mut answer);
-        complete(&table, answer, walks);
+        complete(&mut table, answer);
         let mut told = told(&mut parts);
         told.sort_unstable();
         assert_eq!(told, [1, 2, 3, 9]);
@@ -235,9 +234,8 @@ mod tests {
         let mut answer = RowAnswer::new(QUERY.brief, reply);
         sweep(&mut table, 10, [&[1, 2], &[]], &mut answer);
         answer.begin_again();
-        let walks = table.walks();
         sweep(&mut table, 20, [&[1, 2], &[3]], &mut answer);
-        complete(&table, answer, walks);
+        complete(&mut table, answer);
         assert_eq!(told(&mut parts), [1, 2, 3]);
     }
 }

@@ -1,12 +1,12 @@
 //! Answers of rows, completed out of the table in parts.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use super::{PART, answer::RowAnswer};
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    table::Table,
+    table::{Table, Unshown},
     view::{About, RowQuery},
 };
 
@@ -17,11 +17,19 @@ pub(super) struct Copy {
     pub(super) figures: Arc<FigureSet>,
     pub(super) about: About,
     pub(super) answer: RowAnswer,
-    /// The walks, by [`Table::walks`], whose rows have been told already.
-    pub(super) shown: Option<RangeInclusive<u32>>,
+    pub(super) rest: Rest,
 }
 
-/// The answers under way, and the place of the table that each has come to.
+/// The rows that are not told yet.
+#[derive(Debug, Clone)]
+pub(super) enum Rest {
+    /// All.
+    All,
+    /// Those that the sweep has not shown; the others have been told meanwhile.
+    These(Arc<Unshown>),
+}
+
+/// The answers under way, and how far each has come.
 #[derive(Debug, Default)]
 pub(super) struct Copies(Vec<(Copy, usize)>);
 
@@ -29,11 +37,6 @@ impl Copies {
     /// Whether there are any.
     pub(super) fn pending(&self) -> bool {
         !self.0.is_empty()
-    }
-
-    /// Whether no sweep may begin: it would show rows again, and none could be told from those that are still to be told.
-    pub(super) fn hold_sweeps(&self) -> bool {
-        self.0.iter().any(|(copy, _)| copy.shown.is_some())
     }
 
     pub(super) fn add(&mut self, copy: Copy) {
@@ -46,20 +49,30 @@ impl Copies {
             if copy.answer.is_idle() {
                 continue;
             }
-            let Some(part) = table.part(at, PART) else {
+            if copy.advance(table, at, now) {
+                self.0.push((copy, at + PART));
+            } else {
                 copy.answer.end(copy.about);
-                continue;
-            };
-            for row in part {
-                if copy
-                    .shown
-                    .as_ref()
-                    .is_none_or(|shown| !shown.contains(&row.walk()))
-                {
-                    copy.answer.tell(&copy.query, row, &copy.figures, now);
-                }
             }
-            self.0.push((copy, at + PART));
         }
+    }
+}
+
+impl Copy {
+    /// Tells of the part that begins at `at`. Returns whether there was one.
+    fn advance(&mut self, table: &Table, at: usize, now: Ktime) -> bool {
+        match &self.rest {
+            Rest::All => table.part(at, PART).map(|part| {
+                part.for_each(|row| {
+                    self.answer.tell(&self.query, row, &self.figures, now);
+                });
+            }),
+            Rest::These(unshown) => table.unshown(unshown, at, PART).map(|part| {
+                part.for_each(|row| {
+                    self.answer.tell(&self.query, row, &self.figures, now);
+                });
+            }),
+        }
+        .is_some()
     }
 }

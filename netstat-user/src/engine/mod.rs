@@ -43,7 +43,7 @@ use crate::{
     table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
 };
-use copies::{Copies, Copy};
+use copies::{Copies, Copy, Rest};
 use counters::Counters;
 use handle::Request;
 use lookups::Lookups;
@@ -199,7 +199,13 @@ impl Engine {
                 }
                 outcome = self.outcomes.recv() => match outcome.ok_or(EngineError::SweeperGone)? {
                     Outcome::LookedUp(found) => core.looked_up(found, self.ring.get_mut()),
-                    outcome => core.outcome(outcome),
+                    outcome => {
+                        core.outcome(outcome);
+                        // Its fence is in the ring, whose next turn may be some milliseconds off.
+                        if core.sweeps.awaits_fence() {
+                            core.drain(self.ring.get_mut());
+                        }
+                    }
                 },
                 request = self.requests.recv() => match request {
                     Some(request) => core.request(request, self.ring.get_mut()),
@@ -211,8 +217,8 @@ impl Engine {
                     tokio::task::yield_now().await;
                 }
                 () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
-                () = sleep_until(core.sweeps.due().into()), if core.sweeps.idle() && !core.copies.hold_sweeps() => core.start_sweep()?,
-                () = sleep_until(core.scans.due().into()), if core.scans.idle() => core.start_scan()?,
+                () = until(core.sweeps.due()), if core.sweeps.idle() => core.start_sweep()?,
+                () = until(core.scans.due()), if core.scans.idle() => core.start_scan()?,
                 ready = self.log.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -233,6 +239,13 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Waits until then, and not at all if that is now: a timer of the runtime takes a millisecond at least.
+async fn until(due: Instant) {
+    if due > Instant::now() {
+        sleep_until(due.into()).await;
     }
 }
 
@@ -311,7 +324,7 @@ impl Core {
                     figures: Arc::default(),
                     about: About::default(),
                     answer,
-                    shown: None,
+                    rest: Rest::All,
                 });
             }
             Request::Look(Question::Rows(query, answer))

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Core, EngineError,
-    copies::Copy,
+    copies::{Copy, Rest},
     questions::{Question, figuring},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     schedule::Schedule,
     sources::Coverage,
     sweeper::{Figuring, Job, Outcome, Scope, SweepDone},
-    table::{SweepPart, Unsettled},
+    table::{SweepPart, Unsettled, Unshown},
     view::{About, Trouble, Unswept},
 };
 
@@ -47,8 +47,6 @@ struct Running {
     void: bool,
     /// It was due, and not only asked for.
     due: bool,
-    /// How many walks there had been.
-    walks: u32,
 }
 
 /// The engine's sweeps.
@@ -106,6 +104,13 @@ impl Sweeps {
         }
     }
 
+    /// Whether a part of a sweep waits for its fence.
+    pub(super) fn awaits_fence(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| !running.unfenced.is_empty())
+    }
+
     pub(super) fn fence_passed(&mut self, fence: Fence) {
         self.passed.insert(mark(fence));
     }
@@ -160,7 +165,6 @@ impl Core {
         self.sweeps.running = Some(Running {
             questions,
             due,
-            walks: self.table.walks(),
             ..Running::default()
         });
         Ok(())
@@ -258,7 +262,6 @@ impl Core {
             figures,
             void,
             due,
-            walks,
             ..
         } = running
         else {
@@ -278,12 +281,13 @@ impl Core {
             _ => {}
         }
         self.sweeps.disturbed = disturbance.is_some();
-        if void {
+        let unshown = if void {
             self.table.abandon_sweep();
+            Unshown::default()
         } else {
             let lost = self.places.lost(&done);
-            self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
-        }
+            self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh)
+        };
         self.fold_held_back();
         self.places.forget(|netns| self.table.rows_in(netns) > 0);
         self.sweeps.passed.clear();
@@ -305,7 +309,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &Arc::new(figures), &done, walks);
+        self.answer(questions, &Arc::new(figures), &done, Arc::new(unshown));
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -328,8 +332,15 @@ impl Core {
         }
     }
 
-    /// Answers `questions` after a sweep before which there had been so many walks.
-    fn answer(&mut self, questions: Vec<Question>, figures: &Arc<FigureSet>, done: &SweepDone, walks: u32) {
+    /// Answers `questions` after a sweep that has not shown these rows.
+    #[expect(clippy::needless_pass_by_value, reason = "each answer shares it")]
+    fn answer(
+        &mut self,
+        questions: Vec<Question>,
+        figures: &Arc<FigureSet>,
+        done: &SweepDone,
+        unshown: Arc<Unshown>,
+    ) {
         let figures_for = |wanted| {
             if wanted {
                 Arc::clone(figures)
@@ -337,9 +348,11 @@ impl Core {
                 Arc::default()
             }
         };
-        let shown = walks.wrapping_add(1)..=self.table.walks();
         for mut question in questions {
-            let shown = question.told_at_once().map(|_| shown.clone());
+            let rest = match question.told_at_once() {
+                Some(_) => Rest::These(Arc::clone(&unshown)),
+                None => Rest::All,
+            };
             let netns = question.netns();
             let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
             let failed = failed.map(|(_, error)| error).or(done.broken.as_ref());
@@ -369,7 +382,7 @@ impl Core {
                         figures,
                         about,
                         answer,
-                        shown,
+                        rest,
                     });
                 }
                 (None, Question::Histories(query, reply)) => {

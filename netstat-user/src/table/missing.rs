@@ -37,7 +37,26 @@ pub struct Lost {
     pub nowhere: bool,
 }
 
+/// The rows that a sweep has not shown, by their places: it has passed over them, they have come too late for it, or it
+/// did not go where they are.
+#[derive(Debug, Clone, Default)]
+pub struct Unshown(Vec<Place>);
+
 impl Table {
+    /// The rows of `unshown` in `from..from + count`, as they are by now; some may have ended since, and others come in
+    /// their place. `None` behind the last one.
+    #[must_use]
+    pub fn unshown(
+        &self,
+        unshown: &Unshown,
+        from: usize,
+        count: usize,
+    ) -> Option<impl Iterator<Item = &Row>> {
+        let end = unshown.0.len().min(from.saturating_add(count));
+        let places = unshown.0.get(from..end).filter(|places| !places.is_empty())?;
+        Some(places.iter().filter_map(|place| self.store.at(*place)))
+    }
+
     /// Says that a sweep is over, and which namespaces were looked for in vain: rows that it should have found
     /// and has not are missed.
     ///
@@ -45,7 +64,15 @@ impl Table {
     /// sock has ended, or so long has passed that the event must be lost. A minisock does not, and ends with its
     /// namespace (`inet_twsk_purge`); while full socks keep that, nobody can look, and minisocks are taken to last as
     /// long as they can.
-    pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+    ///
+    /// Returns the rows that [`Table::show_part`] has not shown since the sweep began.
+    pub fn end_sweep(
+        &mut self,
+        lost: &[Lost],
+        start: Ktime,
+        end: Ktime,
+        out: &mut Vec<Transition>,
+    ) -> Unshown {
         self.release(start, out);
         self.unborn.retain(|_, birth| birth.time.plus(UNBORN) >= start);
         self.newborn
@@ -78,13 +105,17 @@ impl Table {
             let cause = if alive { Cause::Unknown } else { Cause::Namespace };
             expired.then_some((start, end, cause))
         };
-        let missed: Vec<_> = self
-            .store
-            .rows()
+        let walked = self.generation.wrapping_sub(self.before);
+        let unshown = |row: &Row| row.generation.wrapping_sub(self.before).wrapping_sub(1) >= walked;
+        let unshown: Vec<_> = self.store.rows().filter(|(_, row)| unshown(row)).collect();
+        // What a walk has not shown, no walk of this sweep has.
+        let missed: Vec<_> = unshown
+            .iter()
             .filter_map(|(place, row)| Some((place, row, missed(row)?)))
             .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start || is_doubted(row, *start))
-            .map(|(place, row, time)| (place, row.last_fact, time))
+            .map(|(place, row, time)| (*place, row.last_fact, time))
             .collect();
+        let unshown = unshown.into_iter().map(|(place, _)| place).collect();
         for (place, last_fact, (start, end, cause)) in missed {
             if last_fact.plus(SETTLING) < start {
                 self.miss(place, (start, end), cause, out);
@@ -93,6 +124,7 @@ impl Table {
             }
         }
         self.abandon_sweep();
+        Unshown(unshown)
     }
 
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash

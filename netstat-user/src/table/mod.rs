@@ -27,7 +27,7 @@ mod transition;
 mod simulation;
 
 pub use marks::ANSWER;
-pub use missing::Lost;
+pub use missing::{Lost, Unshown};
 pub use past::{Ended, Ending};
 pub use row::{Mark, Row, Settlement, Step};
 pub use steps::HISTORY;
@@ -69,6 +69,8 @@ pub struct Table {
     /// Namespaces that have been swept since the sweep began.
     walks: FxHashMap<Netns, sweeps::Walk>,
     generation: u32,
+    /// What that was when the last sweep began.
+    before: u32,
     /// Minisocks whose full sock is not closed yet: see [`news`].
     newborn: FxHashMap<Cookie, Newborn>,
     /// Ends whose reason depends on what follows: see [`marks`].

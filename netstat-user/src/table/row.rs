@@ -479,12 +479,6 @@ impl Row {
         self.owners.is_held()
     }
 
-    /// The number of the last walk that has shown the row, of [`Table::walks`](super::Table::walks); 0 for none.
-    #[must_use]
-    pub const fn walk(&self) -> u32 {
-        self.generation
-    }
-
     /// How long the row has been in its state.
     #[must_use]
     pub fn in_state(&self, now: Ktime) -> Duration {

@@ -54,6 +54,7 @@ impl Table {
     /// Says that a sweep is about to start, so that what ends during it is not taken for new afterwards.
     pub fn begin_sweep(&mut self) {
         self.open_sweeps += 1;
+        self.before = self.generation;
     }
 
     /// Folds the sweep of one namespace, after all events up to its end. What it shows to have changed is
@@ -99,12 +100,6 @@ impl Table {
                 shown.and_then(|place| self.store.at(place)).map(&mut show);
             }
         }
-    }
-
-    /// How many walks have begun: [`Row::walk`] is the number of the last one that has shown the row.
-    #[must_use]
-    pub fn walks(&self) -> u32 {
-        self.generation
     }
 
     fn end_walk(&mut self, netns: Netns, start: Ktime, end: Ktime) {
