@@ -92,10 +92,11 @@ impl Table {
                     .and_modify(|alive| *alive = true);
             }
         }
+        // Of a row that no walk has shown.
         let missed = |row: &Row| {
             let netns = row.connection.netns;
             if let Some(walk) = walks.get(&netns) {
-                return (row.generation != walk.generation).then_some((walk.start, walk.end, Cause::Unknown));
+                return Some((walk.start, walk.end, Cause::Unknown));
             }
             let alive = *closed.get(&netns)?;
             let expired = match row.form {
@@ -105,10 +106,10 @@ impl Table {
             let cause = if alive { Cause::Unknown } else { Cause::Namespace };
             expired.then_some((start, end, cause))
         };
-        let walked = self.generation.wrapping_sub(self.before);
-        let unshown = |row: &Row| row.generation.wrapping_sub(self.before).wrapping_sub(1) >= walked;
-        let unshown: Vec<_> = self.store.rows().filter(|(_, row)| unshown(row)).collect();
-        // What a walk has not shown, no walk of this sweep has.
+        let unshown: Vec<_> = self
+            .store
+            .unshown(self.last_walk_before, self.last_walk)
+            .collect();
         let missed: Vec<_> = unshown
             .iter()
             .filter_map(|(place, row)| Some((place, row, missed(row)?)))

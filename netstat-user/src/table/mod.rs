@@ -68,9 +68,10 @@ pub struct Table {
     open_sweeps: usize,
     /// Namespaces that have been swept since the sweep began.
     walks: FxHashMap<Netns, sweeps::Walk>,
-    generation: u32,
+    /// The number of the last walk over a namespace; 0 for none.
+    last_walk: u32,
     /// What that was when the last sweep began.
-    before: u32,
+    last_walk_before: u32,
     /// Minisocks whose full sock is not closed yet: see [`news`].
     newborn: FxHashMap<Cookie, Newborn>,
     /// Ends whose reason depends on what follows: see [`marks`].

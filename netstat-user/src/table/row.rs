@@ -87,8 +87,6 @@ pub struct Row {
     totals: PackedTotals,
     rare: Option<Box<Rare>>,
     queues: Queues,
-    /// The last sweep that passed over the row's place.
-    pub(super) generation: u32,
 }
 
 /// Rows fill the lines of the cache.
@@ -144,7 +142,6 @@ impl Row {
             rare: None,
             queues: Queues::default(),
             uid: 0,
-            generation: 0,
             state,
             form: Form::Full,
             missed: 0,
@@ -153,10 +150,10 @@ impl Row {
     }
 
     /// A row that a sweep came upon.
-    pub(super) fn found(seen: &Sighting, generation: u32) -> Self {
+    pub(super) fn found(seen: &Sighting) -> Self {
         let mut row = Self::begun(seen.connection, seen.state, seen.time);
         row.set(flag::AT_LEAST, true);
-        row.see(seen, generation);
+        row.see(seen);
         row
     }
 
@@ -174,7 +171,7 @@ impl Row {
 
     /// Looks at each line of the cache that the row is in.
     pub(super) fn glance(&self) -> u64 {
-        self.last_fact.0 ^ self.since.0 ^ u64::from(self.owners.is_open()) ^ u64::from(self.generation)
+        self.last_fact.0 ^ self.since.0 ^ u64::from(self.owners.is_open()) ^ u64::from(self.queues.recv)
     }
 
     /// Whether the state is older than [`Row::since`]: it was there when the row was first seen.
@@ -295,7 +292,7 @@ impl Row {
     }
 
     /// Takes over what a sighting tells, the state excepted.
-    pub(super) fn see(&mut self, seen: &Sighting, generation: u32) {
+    pub(super) fn see(&mut self, seen: &Sighting) {
         self.connection.complete(&seen.connection);
         self.form = seen.form;
         if let Some(uid) = seen.uid {
@@ -315,12 +312,11 @@ impl Row {
         self.set(flag::QUEUES, true);
         self.last_fact = seen.time;
         self.confirm(true);
-        self.passed(generation);
+        self.passed();
     }
 
     /// Notes that a sweep found the row.
-    pub(super) fn passed(&mut self, generation: u32) {
-        self.generation = generation;
+    pub(super) fn passed(&mut self) {
         self.missed = 0;
     }
 

@@ -28,6 +28,9 @@ struct Piece([Slot; PIECE]);
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pieces: Vec<Box<Piece>>,
+    /// By place, the number of the last walk that has shown its row; 0 for none. Apart from the rows, because who looks for
+    /// those that a walk has not shown has to look at all.
+    shown: Vec<u32>,
     free: Option<Place>,
     /// Places that have ever been filled.
     used: usize,
@@ -80,6 +83,7 @@ impl Slots {
                     .push(Box::new(Piece([const { Slot::Free(None) }; PIECE])));
             }
             self.used += 1;
+            self.shown.push(0);
             Place(u32::try_from(self.used - 1).expect("there is no room for so many rows"))
         });
         if let Some(slot) = self.slot_mut(place)
@@ -87,8 +91,28 @@ impl Slots {
         {
             self.free = next;
         }
+        if let Some(shown) = self.shown.get_mut(place.0 as usize) {
+            *shown = 0;
+        }
         self.len += 1;
         place
+    }
+
+    /// Notes that this walk has shown the row in a place. Returns whether it shows that for the first time.
+    pub(super) fn show(&mut self, place: Place, walk: u32) -> bool {
+        let shown = self.shown.get_mut(place.0 as usize);
+        shown.is_some_and(|shown| std::mem::replace(shown, walk) != walk)
+    }
+
+    /// The rows that none of the walks behind number `before` up to `last` has shown.
+    pub(super) fn unshown(&self, before: u32, last: u32) -> impl Iterator<Item = (Place, &Row)> {
+        let walks = last.wrapping_sub(before);
+        let places = self.shown.iter().enumerate();
+        let unshown = places.filter(move |(_, shown)| shown.wrapping_sub(before).wrapping_sub(1) >= walks);
+        unshown.filter_map(|(place, _)| {
+            let place = Place(u32::try_from(place).ok()?);
+            Some((place, self.get(place)?))
+        })
     }
 
     pub(super) fn remove(&mut self, place: Place) -> Option<Row> {
@@ -166,6 +190,26 @@ mod tests {
             let there: Vec<_> = slots.iter().map(|(place, row)| (place.0, row.connection.cookie.0)).collect();
             prop_assert_eq!(there, plain.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn what_no_walk_has_shown_is_found() {
+        let mut slots = Slots::default();
+        let places = [1, 2, 3, 4].map(|cookie| slots.insert(row(cookie)));
+        for before in [7, u32::MAX - 1] {
+            let walk = |number: u32| before.wrapping_add(number);
+            assert!(slots.show(places[0], walk(1)));
+            assert!(slots.show(places[1], walk(1)));
+            assert!(!slots.show(places[1], walk(1)), "again");
+            assert!(slots.show(places[2], before), "by an earlier one");
+            let unshown: Vec<_> = slots.unshown(before, walk(1)).map(|(place, _)| place).collect();
+            assert_eq!(unshown, [places[2], places[3]]);
+        }
+        slots.remove(places[0]);
+        let place = slots.insert(row(5));
+        assert_eq!(place, places[0], "used again");
+        let unshown = slots.unshown(u32::MAX - 1, u32::MAX).map(|(place, _)| place);
+        assert!(unshown.take(1).eq([place]));
     }
 
     #[test]

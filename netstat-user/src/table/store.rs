@@ -86,6 +86,16 @@ impl Store {
         self.rows.get(place)
     }
 
+    /// As [`Slots::show`].
+    pub(super) fn show(&mut self, place: Place, walk: u32) -> bool {
+        self.rows.show(place, walk)
+    }
+
+    /// As [`Slots::unshown`].
+    pub(super) fn unshown(&self, before: u32, last: u32) -> impl Iterator<Item = (Place, &Row)> {
+        self.rows.unshown(before, last)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }

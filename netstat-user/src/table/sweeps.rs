@@ -54,7 +54,7 @@ impl Table {
     /// Says that a sweep is about to start, so that what ends during it is not taken for new afterwards.
     pub fn begin_sweep(&mut self) {
         self.open_sweeps += 1;
-        self.before = self.generation;
+        self.last_walk_before = self.last_walk;
     }
 
     /// Folds the sweep of one namespace, after all events up to its end. What it shows to have changed is
@@ -83,7 +83,8 @@ impl Table {
     }
 
     fn begin_walk(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
+        // 0 stands for none.
+        self.last_walk = self.last_walk.wrapping_add(1).max(1);
     }
 
     fn sight_all(
@@ -103,13 +104,7 @@ impl Table {
     }
 
     fn end_walk(&mut self, netns: Netns, start: Ktime, end: Ktime) {
-        let generation = self.generation;
-        let walk = Walk {
-            generation,
-            start,
-            end,
-        };
-        self.walks.insert(netns, walk);
+        self.walks.insert(netns, Walk { start, end });
         self.swept.insert(netns, start);
     }
 
@@ -128,7 +123,6 @@ impl Table {
             return None;
         }
         let cookie = seen.connection.cookie;
-        let generation = self.generation;
         let mut belongs = self.belongs(seen);
         if let Belongs::Replaces(place) = belongs {
             let last_fact = self.store.at(place).map(|row| row.last_fact);
@@ -150,20 +144,19 @@ impl Table {
             let newborn = self.newborn.get(&cookie);
             let told = seen.form == Form::Minisock
                 && newborn.is_some_and(|newborn| newborn.hashed.plus(SETTLING) >= seen.time);
-            let (mut full, mut again) = (false, false);
+            let mut full = false;
             let transition = self.store.change(place, |row| {
                 full = row.form == Form::Full && seen.form == Form::Full;
-                again = row.generation == generation;
                 if told && row.form == Form::Full {
-                    row.passed(generation);
+                    row.passed();
                     return None;
                 }
-                update(row, seen, generation)
+                update(row, seen)
             });
             let transition = transition.flatten();
             self.unannounced += u64::from(full && transition.is_some());
             out.extend(transition);
-            return (!again).then_some(place);
+            return self.store.show(place, self.last_walk).then_some(place);
         }
         // The hook that tells of its end is passed just before the kernel takes a minisock out of its hash.
         let margin = match seen.form {
@@ -181,11 +174,13 @@ impl Table {
             self.store.leave_behind(cookie);
         }
         let row = self.discover(seen, out);
-        Some(if matches!(belongs, Belongs::Left) {
+        let place = if matches!(belongs, Belongs::Left) {
             self.store.insert_left(row)
         } else {
             self.store.insert(row)
-        })
+        };
+        self.store.show(place, self.last_walk);
+        Some(place)
     }
 
     /// Where a sighting belongs. A socket that is used again shares its cookie with the minisocks of its
@@ -219,7 +214,7 @@ impl Table {
         {
             return self.recognise(seen, birth.time, out);
         }
-        let mut row = Row::found(seen, self.generation);
+        let mut row = Row::found(seen);
         if seen.form == Form::Request {
             row.inherit(self.owners_by_listener(&seen.connection));
         }
@@ -262,7 +257,7 @@ impl Table {
             source: Source::Event,
         };
         row.enter(step, false);
-        row.see(seen, self.generation);
+        row.see(seen);
         row
     }
 }
@@ -286,16 +281,14 @@ enum Belongs {
 /// The sweep of a namespace whose missing rows are still to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Walk {
-    /// What [`Row::generation`] is of the rows that it found.
-    pub(super) generation: u32,
     pub(super) start: Ktime,
     pub(super) end: Ktime,
 }
 
 /// Brings a row up to date with a sighting.
-fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition> {
+fn update(row: &mut Row, seen: &Sighting) -> Option<Transition> {
     if seen.time <= row.last_fact {
-        row.passed(generation);
+        row.passed();
         return None;
     }
     let from = row.state;
@@ -317,7 +310,7 @@ fn update(row: &mut Row, seen: &Sighting, generation: u32) -> Option<Transition>
         ));
         row.enter(step, true);
     }
-    row.see(seen, generation);
+    row.see(seen);
     transition.map(|found: Transition| Transition {
         connection: row.connection,
         earliest: Some(last_fact),
