@@ -14,6 +14,7 @@ use crate::{
     cli::DoctorArgs,
     client::{Client, ClientError},
     decode::RingRecord,
+    facts::FigureSet,
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
     sources,
@@ -199,7 +200,10 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
     std::thread::scope(|scope| {
         scope.spawn(|| {
             walker.run(job, |outcome| match outcome {
-                Outcome::Part(part, ..) => count += part.sightings.len(),
+                Outcome::Part(part, ..) => match part.decode(Vec::new(), &mut FigureSet::default()) {
+                    Ok(part) => count += part.sightings.len(),
+                    Err(error) => failures.push(error),
+                },
                 Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
                 Outcome::HoldersDone(done) => match done.found {
                     Ok(scan) => count += scan.holders.len(),

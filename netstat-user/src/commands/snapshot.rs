@@ -129,6 +129,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
+    let (mut sightings, mut senseless) = (Vec::new(), Ok(()));
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
@@ -150,10 +151,13 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         });
         for outcome in seen {
             match outcome {
-                Outcome::Part(part, _, found) => {
-                    table.apply_part(&part, &mut Vec::new());
-                    figures.extend(found);
-                }
+                Outcome::Part(part, _) => match part.decode(std::mem::take(&mut sightings), &mut figures) {
+                    Ok(part) => {
+                        table.apply_part(&part, &mut Vec::new());
+                        sightings = part.sightings;
+                    }
+                    Err(error) => senseless = Err(error),
+                },
                 Outcome::SocketsDone(done) => finished = Some(done),
                 Outcome::HoldersDone(done) => {
                     // The walk has only begun, so there is nothing else to do yet.
@@ -166,6 +170,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
             }
         }
     });
+    senseless?;
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {
         Some(Ok(scan)) => table.apply_scan(scan),

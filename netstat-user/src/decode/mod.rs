@@ -137,6 +137,29 @@ pub fn sweep_record(bytes: &[u8], tick: Tick) -> Result<(SweepRecord, &[u8]), De
     }
 }
 
+/// How long the first record of a sweep is, and the end that it marks if it is one, without a look at what it says of a
+/// socket. `None` when more bytes may make a record.
+///
+/// # Errors
+///
+/// When the bytes begin with no such record.
+pub fn sweep_step(bytes: &[u8]) -> Result<Option<(usize, Option<Fence>)>, DecodeError> {
+    let Ok(kind) = record_kind(bytes) else {
+        return Ok(None);
+    };
+    let length = match kind {
+        kind::SOCKET_SEEN => size_of::<wire::SocketSeen>(),
+        kind::SOCKET_FIGURES => size_of::<wire::SocketFigures>(),
+        kind::SWEEP_END => size_of::<wire::SweepEnd>(),
+        other => return Err(DecodeError::Kind(other)),
+    };
+    if bytes.len() < length {
+        return Ok(None);
+    }
+    let end = (kind == kind::SWEEP_END).then(|| read(bytes)).transpose()?;
+    Ok(Some((length, end.map(|(end, _)| fence(&end)))))
+}
+
 /// A record of a scan of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileRecord {
@@ -465,7 +488,12 @@ mod tests {
             bytes.extend(tail);
             for cut in [&bytes[..], &bytes[1..]] {
                 let _ = ring_record(cut);
-                let _ = sweep_record(cut, Tick::of(250));
+                let length = sweep_record(cut, Tick::of(250)).map(|(_, rest)| cut.len() - rest.len());
+                let step = sweep_step(cut);
+                prop_assert!(step.is_ok() || length.is_err());
+                if let (Ok(length), Ok(step)) = (length, step) {
+                    prop_assert_eq!(step.map(|(length, _)| length), Some(length));
+                }
                 let _ = file_record(cut);
             }
         }

@@ -17,12 +17,12 @@ use super::{
 use crate::{
     clock::Ktime,
     connection::Netns,
-    facts::{Fence, FigureSet},
+    facts::{Fence, FigureSet, Sighting},
     namespaces::Effort,
     schedule::Schedule,
     sources::Coverage,
-    sweeper::{Figuring, Job, Outcome, Scope, SweepDone},
-    table::{SweepPart, Unsettled, Unshown},
+    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, SweepError, Walked},
+    table::{Unsettled, Unshown},
     view::{About, Trouble, Unswept},
 };
 
@@ -39,7 +39,11 @@ fn mark(fence: Fence) -> Mark {
 struct Running {
     questions: Vec<Question>,
     /// Walked, but events of that time may still be in the ring.
-    unfenced: VecDeque<(Mark, SweepPart)>,
+    unfenced: VecDeque<(Mark, Walked)>,
+    /// Namespaces of which a part made no sense, and why; the rest of their walks is passed over.
+    senseless: Vec<(Netns, SweepError)>,
+    /// Room for the sightings of a part; empty between two of them, and kept for its memory.
+    sightings: Vec<Sighting>,
     /// What questions want to know besides the rows.
     figures: FigureSet,
     done: Option<SweepDone>,
@@ -212,9 +216,8 @@ impl Core {
         match outcome {
             Outcome::LookedUp(_) => {}
             Outcome::HoldersDone(done) => self.scan_done(done),
-            Outcome::Part(part, fence, figures) => {
+            Outcome::Part(part, fence) => {
                 if let Some(running) = &mut self.sweeps.running {
-                    running.figures.extend(figures);
                     running.void |= !fence.in_ring;
                     // What a void sweep has seen before that is as true as any sighting; what follows, the next one sees.
                     if !running.void {
@@ -239,6 +242,17 @@ impl Core {
         let passed = &mut self.sweeps.passed;
         // Fences come out of the ring in the order of the parts.
         while let Some((_, part)) = running.unfenced.pop_front_if(|(mark, _)| passed.remove(mark)) {
+            let netns = part.netns();
+            if running.senseless.iter().any(|(senseless, _)| *senseless == netns) {
+                continue;
+            }
+            let part = match part.decode(std::mem::take(&mut running.sightings), &mut running.figures) {
+                Ok(part) => part,
+                Err(error) => {
+                    running.senseless.push((netns, error));
+                    continue;
+                }
+            };
             let now = Ktime::now();
             let (questions, figures) = (&mut running.questions, &running.figures);
             let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
@@ -247,6 +261,7 @@ impl Core {
                     answer.show(query, row, figures, now);
                 }
             });
+            running.sightings = part.sightings;
         }
         let over = running.unfenced.is_empty() && running.done.is_some();
         if over && let Some(running) = self.sweeps.running.take() {
@@ -257,7 +272,8 @@ impl Core {
 
     fn finish_sweep(&mut self, running: Running) {
         let Running {
-            done: Some(done),
+            done: Some(mut done),
+            senseless,
             questions,
             figures,
             void,
@@ -267,6 +283,9 @@ impl Core {
         else {
             return;
         };
+        done.found
+            .retain(|found| senseless.iter().all(|(netns, _)| netns != found));
+        done.failed.extend(senseless);
         let now = Instant::now();
         if let Some(why) = self.places.swept(&done, now) {
             log::warn!(

@@ -7,57 +7,51 @@ use std::{
 
 use super::SweepError;
 use crate::{
-    clock::{Ktime, Tick},
-    decode::{self, DecodeError, FileRecord, SweepRecord},
-    facts::{Descriptor, Fence, FigureSet, HolderScan, Sighting},
+    clock::Ktime,
+    decode::{self, DecodeError, FileRecord},
+    facts::{Descriptor, Fence, HolderScan},
     loader::Iterators,
     processes,
 };
 
-/// What a walk over a namespace has found since the last part, or its beginning.
-pub(super) struct Part {
-    pub(super) sightings: Vec<Sighting>,
-    pub(super) figures: FigureSet,
-    pub(super) fence: Fence,
-}
-
-/// Walks the namespace that the thread is in, and reports what it finds in parts, saying which is the first; reads figures
-/// too if they are wanted and the kernel lets them be read, and adds them to those that it is given.
+/// Walks the namespace that the thread is in, and reports what it comes by in parts of whole records, each with its end;
+/// reads figures too if they are wanted and the kernel lets them be read.
 pub(super) fn sockets(
     iterators: &mut Iterators,
-    tick: Tick,
     wants_figures: bool,
-    mut figures: FigureSet,
-    mut report: impl FnMut(Part, bool),
+    mut report: impl FnMut(Vec<u8>, Fence),
 ) -> Result<(), SweepError> {
+    /// What `bpf_seq_read` gives at once, 8 pages, and more than a part without figures has.
+    const CHUNK: u64 = 32 * 1024;
+    const ROOM: usize = 320 * 1024;
     let file = if wants_figures && iterators.without_figures().is_none() {
         iterators.figures()?
     } else {
         iterators.sockets()?
     };
-    let (mut sightings, mut first, mut ended) = (Vec::new(), true, false);
-    let rest = read_all(file, |bytes| {
-        let (record, rest) = decode::sweep_record(bytes, tick)?;
-        match record {
-            SweepRecord::Seen(seen) => sightings.push(seen),
-            SweepRecord::Figures(seen, found) => {
-                figures.insert(&seen, found);
-                sightings.push(seen);
-            }
-            SweepRecord::End(fence) => {
-                let room = Vec::with_capacity(sightings.len());
-                let part = Part {
-                    sightings: std::mem::replace(&mut sightings, room),
-                    figures: std::mem::take(&mut figures),
-                    fence,
-                };
-                report(part, std::mem::replace(&mut first, false));
-                ended = !fence.more;
-            }
+    let (mut bytes, mut stepped, mut ended) = (Vec::with_capacity(ROOM), 0, false);
+    loop {
+        match (&file).take(CHUNK).read_to_end(&mut bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            // `bpf_seq_read` pauses when it has passed a million objects without one to show. What was read before that is
+            // there.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(rest)
-    })?;
-    if ended && rest == 0 {
+        while let Some((length, end)) = decode::sweep_step(&bytes[stepped..])? {
+            let Some(fence) = end else {
+                stepped += length;
+                continue;
+            };
+            let mut rest = Vec::with_capacity(ROOM);
+            rest.extend_from_slice(&bytes[stepped + length..]);
+            bytes.truncate(stepped);
+            report(std::mem::replace(&mut bytes, rest), fence);
+            (stepped, ended) = (0, !fence.more);
+        }
+    }
+    if ended && bytes.is_empty() {
         Ok(())
     } else {
         Err(SweepError::NoEnd)

@@ -5,6 +5,7 @@
 
 mod iterate;
 mod outcome;
+mod walked;
 
 use std::{
     fs::File,
@@ -26,14 +27,13 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Connection, Netns},
     diag,
-    facts::{Descriptor, FigureSet, Looked},
+    facts::{Descriptor, Fence, Looked},
     loader::Iterators,
     namespaces::{self, Aim, Effort, Found},
     settings::Settings,
-    table::SweepPart,
 };
-use iterate::Part;
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
+pub use walked::Walked;
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,16 +179,19 @@ impl Walker {
         for (netns, path) in plan.ways {
             let start = Ktime::now();
             let figures = scope.figures.includes(netns);
-            let mut report = |part: Part, first| {
-                let end = (!part.fence.more).then_some(part.fence.time);
-                let sweep = SweepPart {
+            let tick = self.tick;
+            let mut first = true;
+            let mut report = |records, fence: Fence, settings: &mut Option<Settings>| {
+                let walked = Walked {
                     netns,
                     start,
-                    first,
-                    end,
-                    sightings: part.sightings,
+                    first: std::mem::replace(&mut first, false),
+                    end: (!fence.more).then_some(fence.time),
+                    records,
+                    tick,
+                    settings: settings.take(),
                 };
-                report(Outcome::Part(sweep, part.fence, part.figures));
+                report(Outcome::Part(walked, fence));
             };
             match self.namespace(netns, &path, figures, &mut report) {
                 Ok(()) => found.push(netns),
@@ -320,7 +323,7 @@ impl Walker {
         netns: Netns,
         path: &Path,
         figures: bool,
-        report: impl FnMut(Part, bool),
+        mut report: impl FnMut(Vec<u8>, Fence, &mut Option<Settings>),
     ) -> Result<(), SweepError> {
         self.enter(netns, path)?;
         if figures
@@ -329,11 +332,10 @@ impl Walker {
         {
             log::warn!("timers and the like cannot be read: {error}");
         }
-        let mut set = FigureSet::default();
-        if figures {
-            set.set(netns, Settings::read());
-        }
-        iterate::sockets(&mut self.iterators, self.tick, figures, set, report)
+        let mut settings = figures.then(Settings::read);
+        iterate::sockets(&mut self.iterators, figures, |records, fence| {
+            report(records, fence, &mut settings);
+        })
     }
 }
 

@@ -2,21 +2,21 @@
 
 use std::{io, time::Duration};
 
+use super::Walked;
 use crate::{
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
-    facts::{Fence, FigureSet, HolderScan, Looked},
+    facts::{Fence, HolderScan, Looked},
     loader::LoadError,
     namespaces,
-    table::SweepPart,
 };
 
 /// What came of it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A part of a namespace has been walked: its sockets, the end, and the figures if they were wanted there.
-    Part(SweepPart, Fence, FigureSet),
+    /// A part of a namespace has been walked, up to this end.
+    Part(Walked, Fence),
     /// The walk over the namespaces is over.
     SocketsDone(SweepDone),
     /// All files have been walked.

@@ -73,9 +73,26 @@ pub struct Table {
     columns: Columns,
     names: Names,
     text: Text,
-    /// Where each line ends.
-    ends: Vec<usize>,
-    order: Order,
+    order: Order<Line>,
+}
+
+/// Where a line is in the text, in one number: where it begins, and in the lowest bits how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Line(u64);
+
+impl Line {
+    /// A line of 16 MiB: names are not that long.
+    const LENGTH_BITS: u32 = 24;
+
+    fn new(start: usize, end: usize) -> Self {
+        Self((start as u64) << Self::LENGTH_BITS | (end - start) as u64)
+    }
+
+    fn of(self, text: &[u8]) -> &[u8] {
+        let start = usize::try_from(self.0 >> Self::LENGTH_BITS).unwrap_or(usize::MAX);
+        let length = usize::try_from(self.0 & ((1 << Self::LENGTH_BITS) - 1)).unwrap_or(0);
+        text.get(start..start + length).unwrap_or_default()
+    }
 }
 
 impl Table {
@@ -86,21 +103,20 @@ impl Table {
             columns,
             names,
             text: Text::default(),
-            ends: Vec::new(),
-            order: Order::default(),
+            order: Order::new(),
         }
     }
 
     /// Adds a row, with its namespace if there are `places` to call it by.
     pub fn add(&mut self, row: &RowView, places: Option<&mut namespaces::Names>) {
-        self.order.add(row);
+        let start = self.text.len();
         line::write(&mut self.text, row, self.columns, &self.names);
         if let Some(places) = places {
             self.text.push(" ");
             self.text.display(places.label(row.connection.netns));
         }
         self.text.push("\n");
-        self.ends.push(self.text.len());
+        self.order.add(row, Line::new(start, self.text.len()));
     }
 
     /// Writes all of it; `places` says whether there is a column for namespaces.
@@ -128,21 +144,22 @@ impl Table {
             write!(out, " Namespace")?;
         }
         writeln!(out)?;
-        let (text, ends) = (self.text.bytes(), self.ends);
-        let line = |number: u32| {
-            let number = number as usize;
-            let start = number.checked_sub(1).map_or(0, |before| ends[before]);
-            &text[start..ends[number]]
-        };
-        let order: Vec<u32> = self.order.sorted().collect();
-        for some in order.chunks(AHEAD) {
+        let text = self.text.bytes();
+        let mut lines = self.order.sorted();
+        let mut some = Vec::with_capacity(AHEAD);
+        loop {
+            some.clear();
             // Neighbours in the order are far from one another in memory: looking at them first has them come from there
             // side by side.
-            for &number in some {
-                std::hint::black_box((line(number).first(), line(number).last()));
+            some.extend(lines.by_ref().take(AHEAD).map(|line| line.of(text)));
+            std::hint::black_box(some.iter().fold(0, |seen, line| {
+                seen ^ line.first().unwrap_or(&0) ^ line.last().unwrap_or(&0)
+            }));
+            if some.is_empty() {
+                break;
             }
-            for &number in some {
-                out.write_all(line(number))?;
+            for line in &some {
+                out.write_all(line)?;
             }
         }
         Ok(())
@@ -151,11 +168,11 @@ impl Table {
 
 /// Rows in the order in which a table has them.
 pub fn sorted(rows: &[RowView]) -> impl Iterator<Item = &RowView> {
-    let mut order = Order::default();
-    for row in rows {
-        order.add(row);
+    let mut order = Order::new();
+    for (number, row) in rows.iter().enumerate() {
+        order.add(row, number);
     }
-    order.sorted().filter_map(|number| rows.get(number as usize))
+    order.sorted().filter_map(|number| rows.get(number))
 }
 
 /// Names for the numbers of a table; none, as it begins.

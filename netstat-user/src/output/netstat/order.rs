@@ -7,50 +7,49 @@ use crate::{
     view::RowView,
 };
 
-/// Keys of rows, each with the number under which the row was added.
+/// Keys of rows, each with what leads to the row: of those that are equal, the least comes first.
 ///
 /// IPv4's are a fraction as long as those of IPv6, and sorted by themselves: on a large host it is the memory that they
 /// take which sorting them waits for.
-#[derive(Debug, Default)]
-pub(super) struct Order {
-    short: Vec<(Short, u32)>,
-    long: Vec<(Long, u32)>,
+#[derive(Debug)]
+pub(super) struct Order<T> {
+    short: Vec<(Short, T)>,
+    long: Vec<(Long, T)>,
 }
 
 /// Listeners first, local address and port, remote address and port: 97 bits.
 type Short = [u64; 2];
 type Long = (bool, Endpoint, Endpoint);
 
-impl Order {
-    /// Adds a row, with the next number.
-    pub(super) fn add(&mut self, row: &RowView) {
+impl<T: Copy + Ord> Order<T> {
+    /// Of no rows.
+    pub(super) const fn new() -> Self {
+        Self {
+            short: Vec::new(),
+            long: Vec::new(),
+        }
+    }
+
+    /// Adds a row.
+    pub(super) fn add(&mut self, row: &RowView, to: T) {
         let connection = &row.connection;
         let later = row.state != TcpState::Listen;
-        // Of more than four billion rows, the rest would be numbered like the last.
-        let number = u32::try_from(self.short.len() + self.long.len()).unwrap_or(u32::MAX);
         // What comes little by little is sorted meanwhile: then `sort` only has to merge.
         match connection.family {
             Family::Inet => push(
                 &mut self.short,
-                (short(later, connection.local, connection.remote), number),
+                (short(later, connection.local, connection.remote), to),
             ),
-            Family::Inet6 => push(
-                &mut self.long,
-                ((later, connection.local, connection.remote), number),
-            ),
+            Family::Inet6 => push(&mut self.long, ((later, connection.local, connection.remote), to)),
         }
     }
 
-    /// The numbers of the rows in their order; of those that are equal, the first one first.
-    #[expect(
-        clippy::stable_sort_primitive,
-        reason = "it merges what is sorted already, which the other one does not"
-    )]
-    pub(super) fn sorted(mut self) -> impl Iterator<Item = u32> {
+    /// What leads to the rows, in their order.
+    pub(super) fn sorted(mut self) -> impl Iterator<Item = T> {
         self.short.sort();
         self.long.sort();
-        let short = self.short.into_iter().map(|(_, number)| number);
-        short.chain(self.long.into_iter().map(|(_, number)| number))
+        let short = self.short.into_iter().map(|(_, to)| to);
+        short.chain(self.long.into_iter().map(|(_, to)| to))
     }
 }
 
