@@ -20,6 +20,7 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use crate::{
     cli::{Cli, Command},
@@ -57,11 +58,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let mut runtime = match cli.command {
+        // The tracer goes on, whatever else is being done.
+        Command::Watch(_) | Command::Daemon(_) => Builder::new_multi_thread(),
+        // Who only asks has nothing to do meanwhile, and another thread to wake would take as long as the answer's frames.
+        _ => Builder::new_current_thread(),
+    };
+    runtime.worker_threads(2).enable_all();
+    let runtime = runtime.build().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let done = |()| ExitCode::SUCCESS;
         match cli.command {
