@@ -1,25 +1,24 @@
 //! How long questions take on a host with very many sockets, and on one with few.
 
 use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::figure::Figure;
-use crate::{Daemon, binary, daemon, process};
+use super::{crowd::Crowd, figure::Figure};
+use crate::{Daemon, binary, daemon};
 
 /// What the kernel gets to come to rest after the crowd, and the daemon after its start.
-const REST: Duration = Duration::from_millis(1500);
+pub(super) const REST: Duration = Duration::from_millis(1500);
 
 /// Measures so many rounds of all questions, with so many sockets; `crowd` is the program that holds them.
 pub(super) fn measure(crowd: &Path, sockets: usize, rounds: u32) -> Result<()> {
     small(rounds)?;
-    let crowd = Crowd::start(crowd, sockets)?;
+    let crowd = Crowd::start(crowd, sockets, None)?;
     thread::sleep(REST);
     for _ in 0..rounds {
         let begun = Instant::now();
@@ -38,7 +37,7 @@ pub(super) fn measure(crowd: &Path, sockets: usize, rounds: u32) -> Result<()> {
             value,
         };
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-        let (kib, each) = (memory as f64, memory as f64 * 1024.0 / crowd.sockets as f64);
+        let (kib, each) = (memory as f64, memory as f64 * 1024.0 / crowd.sockets() as f64);
         figure("memory", "MiB", kib / 1024.0).print()?;
         figure("memory, per socket, all included", "bytes", each).print()?;
     }
@@ -73,12 +72,7 @@ impl Question {
 
 /// The questions of a round; `nobody` is a socket that nobody listens on.
 fn questions(crowd: &Crowd, socket: &Path, nobody: &Path) -> Vec<Question> {
-    let netstate = |socket: &Path, words: &str| {
-        let program = binary::path().unwrap_or_default();
-        let mut command = crowd.command(program);
-        command.arg("--socket").arg(socket).args(words.split(' '));
-        command
-    };
+    let netstate = |socket: &Path, words: &str| crowd.netstate(socket, words);
     let other = |program: &str, words| {
         let mut command = crowd.command(program.into());
         command.arg(words);
@@ -108,7 +102,7 @@ fn questions(crowd: &Crowd, socket: &Path, nobody: &Path) -> Vec<Question> {
 }
 
 /// Runs `command` to its end, its output thrown away, and prints how long that took.
-fn time(measure: &str, subject: &str, mut command: Command) -> Result<()> {
+pub(super) fn time(measure: &str, subject: &str, mut command: Command) -> Result<()> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -122,7 +116,7 @@ fn time(measure: &str, subject: &str, mut command: Command) -> Result<()> {
     print(measure, subject, taken)
 }
 
-fn print(measure: &str, subject: &str, taken: Duration) -> Result<()> {
+pub(super) fn print(measure: &str, subject: &str, taken: Duration) -> Result<()> {
     let figure = Figure {
         measure,
         subject,
@@ -133,53 +127,9 @@ fn print(measure: &str, subject: &str, taken: Duration) -> Result<()> {
 }
 
 /// `VmRSS` in KiB.
-fn resident(pid: u32) -> Result<u64> {
+pub(super) fn resident(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.context("no VmRSS")
-}
-
-/// Very many sockets in a namespace; they end when this is dropped.
-struct Crowd {
-    child: Child,
-    pid: String,
-    sockets: usize,
-}
-
-impl Crowd {
-    fn start(program: &Path, sockets: usize) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.arg(format!("--sockets={sockets}"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot start the crowd")?;
-        let said = child.stdout.take().context("no pipe")?;
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        let words: Vec<_> = line.split_whitespace().collect();
-        let ["ready", pid, _, sockets] = words[..] else {
-            process::end(&mut child, "the crowd");
-            anyhow::bail!("the crowd did not come together");
-        };
-        Ok(Self {
-            child,
-            pid: pid.to_owned(),
-            sockets: sockets.parse()?,
-        })
-    }
-
-    /// `program` in the namespace of the crowd.
-    fn command(&self, program: PathBuf) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid, "--net"]).arg(program);
-        command
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // They are held for as long as the crowd's input is open.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }

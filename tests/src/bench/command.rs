@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use super::{asking, cost, idle, latency, lost, tracer::Tracer};
+use super::{asking, cost, growth, idle, latency, lost, tracer::Tracer};
 use crate::binary;
 
 /// Measures netstate and its peers; prints each figure as a line of JSON.
@@ -46,6 +46,8 @@ enum Measure {
     Idle,
     /// Questions on a host with very many sockets
     Asking,
+    /// How that grows with the sockets
+    Growth,
 }
 
 /// Runs it.
@@ -72,6 +74,7 @@ fn run(args: Args) -> Result<()> {
         Measure::Lost => lost::measure(time),
         Measure::Latency => latency::measure(),
         Measure::Idle => idle::measure(time),
+        Measure::Growth => growth::measure(&args.crowd, args.rounds),
         Measure::Asking => asking::measure(&args.crowd, args.sockets, args.rounds),
     }
 }

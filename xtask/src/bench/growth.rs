@@ -14,6 +14,12 @@ const TAKEN: &[(&str, &str, &str)] = &[
     ("nanoseconds_per_fact", "fold", "ns"),
 ];
 
+/// What is taken of each rate.
+const REPLAYED: &[(&str, &str, &str)] = &[
+    ("cpu_percent", "replay", "% of a core"),
+    ("reached", "replay, reached", "facts/s"),
+];
+
 /// Runs it.
 pub(super) fn measure(workspace: &Workspace, figures: &mut Figures) -> Result<()> {
     let mut bench = workspace.cargo();
@@ -22,10 +28,13 @@ pub(super) fn measure(workspace: &Workspace, figures: &mut Figures) -> Result<()
         .lines()
         .filter(|line| line.starts_with('{'))
     {
-        let size: Value = serde_json::from_str(line).context("the benchmark of the table printed no JSON")?;
-        let subject = format!("{} connections", size["connections"]);
-        for (key, measure, unit) in TAKEN {
-            if let Some(value) = size[*key].as_f64() {
+        let line: Value = serde_json::from_str(line).context("the benchmark of the table printed no JSON")?;
+        let (subject, taken) = match &line["rate"] {
+            Value::Null => (format!("{} connections", line["connections"]), TAKEN),
+            rate => (format!("{rate} facts/s"), REPLAYED),
+        };
+        for (key, measure, unit) in taken {
+            if let Some(value) = line[*key].as_f64() {
                 figures.insert(Line {
                     measure: format!("{measure}, {unit}"),
                     subject: subject.clone(),

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures netstate beside its peers, and writes what comes of it to `docs/benchmarks.md`.
 
+mod charts;
 mod figures;
 mod growth;
 mod machine;
@@ -48,7 +49,7 @@ enum Measure {
     Idle,
     /// Questions on a host with very many sockets
     Asking,
-    /// How the table grows with the connections in it
+    /// How everything grows with connections and events
     Growth,
 }
 
@@ -81,7 +82,10 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         if args.only.is_empty() || args.only.contains(measure) {
             println!("measuring: {}", measure.name());
             match measure {
-                Measure::Growth => growth::measure(workspace, &mut figures)?,
+                Measure::Growth => {
+                    growth::measure(workspace, &mut figures)?;
+                    figures.add(&built.measure(Measure::Growth, args)?)?;
+                }
                 measure => figures.add(&built.measure(*measure, args)?)?,
             }
         }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{Args, figures::Figures, machine, targets};
+use super::{Args, charts, figures::Figures, machine, targets};
 
 const PAGE: &str = "docs/benchmarks.md";
 /// What follows is written by hand.
@@ -60,7 +60,12 @@ pub(super) fn write(root: &Path, figures: &Figures, args: &Args) -> Result<()> {
     for line in machine::describe() {
         let _ = writeln!(text, "- {line}");
     }
-    let _ = write!(text, "\n## Results\n\n{}\n{BY_HAND}{by_hand}", results(figures));
+    let _ = write!(
+        text,
+        "\n## Results\n\n{}\n## Growth\n\n{}{BY_HAND}{by_hand}",
+        results(figures),
+        charts::of(figures)
+    );
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written to {PAGE}");
     Ok(())
