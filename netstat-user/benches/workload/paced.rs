@@ -14,6 +14,8 @@ use super::{ALL_HOOKS, Traffic, recorded::recording};
 const CONNECTIONS: usize = 100_000;
 /// Facts for each until every one is somewhere in its life, and some have ended.
 const WARM: usize = 6;
+/// Facts of a piece until then.
+const PIECE: usize = 4000;
 /// As the daemon pauses.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Pauses in a second.
@@ -33,7 +35,8 @@ pub(crate) struct Taken {
 pub(crate) fn replay(rate: usize) -> Taken {
     let (_, mut traffic) = Traffic::new(CONNECTIONS);
     let paced = (0..PAUSES * SECONDS).map(|pause| rate * (pause + 1) / PAUSES - rate * pause / PAUSES);
-    let bytes = recording(&mut traffic, std::iter::once(CONNECTIONS * WARM).chain(paced));
+    let warm = std::iter::repeat_n(PIECE, CONNECTIONS * WARM / PIECE);
+    let bytes = recording(&mut traffic, warm.chain(paced));
     let mut reader = Reader::new(&bytes[..]).expect("a recording");
     let mut player = Player::new(ALL_HOOKS);
     let (mut facts, mut items) = (Vec::new(), Vec::new());

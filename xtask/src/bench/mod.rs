@@ -78,19 +78,21 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     install()?;
     let built = Built::new(workspace)?;
     let mut figures = Figures::default();
+    let mut failed = None;
     for measure in Measure::value_variants() {
         if args.only.is_empty() || args.only.contains(measure) {
             println!("measuring: {}", measure.name());
-            match measure {
-                Measure::Growth => {
-                    growth::measure(workspace, &mut figures)?;
-                    figures.add(&built.measure(Measure::Growth, args)?)?;
-                }
-                measure => figures.add(&built.measure(*measure, args)?)?,
+            // What has been measured is shown, whatever else fails.
+            if let Err(error) = built.add(workspace, *measure, args, &mut figures) {
+                eprintln!("error: {}: {error:#}", measure.name());
+                failed = Some(error);
             }
         }
     }
-    println!("\n{}", page::results(&figures));
+    println!("\n{}{}", page::results(&figures), charts::of(&figures));
+    if let Some(error) = failed {
+        return Err(error);
+    }
     if args.only.is_empty() {
         page::write(&workspace.root, &figures, args)?;
     }
@@ -132,6 +134,14 @@ impl Built {
             bench: helper(BENCH)?,
             crowd: helper(CROWD)?,
         })
+    }
+
+    /// Measures, and adds what comes of it to `figures`.
+    fn add(&self, workspace: &Workspace, measure: Measure, args: &Args, figures: &mut Figures) -> Result<()> {
+        if measure == Measure::Growth {
+            growth::measure(workspace, figures)?;
+        }
+        figures.add(&self.measure(measure, args)?)
     }
 
     /// What the helper has printed.
