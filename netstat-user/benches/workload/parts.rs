@@ -7,13 +7,19 @@ use netstate::{
     clock::{Ktime, WallClock},
     connection::Netns,
     decode::ring_record,
+    facts::FigureSet,
     filter::{self, Filter},
     namespaces::Names,
-    output::{color::Palette, json, line::Lines},
+    output::{
+        color::Palette,
+        json,
+        line::Lines,
+        netstat::{self, Columns, Which},
+    },
     protocol,
     recording::{self, Reader},
     table::{Table, Transition},
-    view::{RowView, StreamItem},
+    view::{PackedRows, RowQuery, RowView, StreamItem, unpack},
 };
 use zerocopy::IntoBytes;
 
@@ -28,8 +34,8 @@ pub(crate) const ITEMS: usize = 4096;
 const CONNECTIONS: usize = ITEMS;
 
 /// The parts.
-pub(crate) const NAMES: [&str; 8] = [
-    "decode", "fold", "filter", "view", "lines", "json", "record", "read",
+pub(crate) const NAMES: [&str; 9] = [
+    "decode", "fold", "filter", "view", "brief", "lines", "json", "record", "read",
 ];
 
 /// One part, ready to be done.
@@ -38,6 +44,7 @@ pub(crate) enum Part {
     Fold(Table, Vec<Fact>),
     Filter(Table, Filter),
     View(Table),
+    Brief(Table),
     Lines(Lines, Vec<StreamItem>),
     Json(Names, Vec<StreamItem>),
     Record(Vec<recording::Fact>),
@@ -64,6 +71,10 @@ impl Part {
             "view" => {
                 settled(&mut table, &mut traffic);
                 Self::View(table)
+            }
+            "brief" => {
+                settled(&mut table, &mut traffic);
+                Self::Brief(table)
             }
             "lines" => {
                 let lines = Lines::new(Palette::new(netstate::cli::ColorArg::Never), None);
@@ -95,6 +106,7 @@ impl Part {
                     let _ = black_box(protocol::encode(&RowView::new(row, Ktime(1 << 40))));
                 }
             }
+            Self::Brief(table) => brief(table),
             Self::Lines(lines, items) => {
                 let mut out = Vec::with_capacity(1 << 20);
                 for item in items {
@@ -143,6 +155,39 @@ impl filter::Names for Nameless {
     fn netns(&self, name: &str) -> Result<Netns, String> {
         Err(name.to_owned())
     }
+}
+
+/// An answer of rows in brief, from the table to lines.
+fn brief(table: &Table) {
+    let query = RowQuery {
+        netns: None,
+        filter: None,
+        holders: false,
+        figures: false,
+        as_is: false,
+        brief: true,
+    };
+    let mut rows = PackedRows::new(query.brief);
+    for row in table.rows().take(ITEMS) {
+        let _ = rows.push(&RowView::answering(
+            &query,
+            row,
+            &FigureSet::default(),
+            Ktime(1 << 40),
+        ));
+    }
+    let columns = Columns {
+        extend: false,
+        programs: false,
+        timers: false,
+        wide: false,
+        numeric: true,
+    };
+    let mut lines = netstat::Table::new(columns, netstat::Names::default());
+    let _ = unpack(&rows.into_frame(), |row| lines.add(&row, None));
+    let mut out = Vec::with_capacity(1 << 20);
+    let _ = lines.write(&mut out, Which::All, false);
+    black_box(out);
 }
 
 fn nobody() -> Names {
