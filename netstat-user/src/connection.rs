@@ -228,13 +228,13 @@ pub struct Printable<'a>(pub &'a [u8]);
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            for char in chunk.valid().chars() {
-                if char.is_control() || is_invisible(char) {
-                    write!(f, "{}", char.escape_default())?;
-                } else {
-                    write!(f, "{char}")?;
-                }
+            let mut rest = chunk.valid();
+            while let Some((at, char)) = rest.char_indices().find(|(_, char)| must_be_escaped(*char)) {
+                f.write_str(&rest[..at])?;
+                write!(f, "{}", char.escape_default())?;
+                rest = &rest[at + char.len_utf8()..];
             }
+            f.write_str(rest)?;
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
@@ -243,9 +243,11 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Characters that change how their neighbours are shown: line separators and bidirectional controls.
-fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// Characters that control a terminal, or change how their neighbours are shown: line separators and bidirectional
+/// controls.
+fn must_be_escaped(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A process that holds a socket, or has held it.

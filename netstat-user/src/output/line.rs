@@ -1,19 +1,20 @@
 //! A transition as a line for people.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     io::{self, Write},
     net::IpAddr,
 };
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Short, color::Palette};
+use super::{Short, color::Palette, text::Text};
 use crate::{
     clock::WallClock,
     connection::{Connection, Endpoint, Family, Netns, Owner, OwnerSource},
     namespaces::Names,
     table::{Source, Transition},
+    tcp::TcpState,
     view::StreamItem,
 };
 
@@ -21,7 +22,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Lines {
     palette: Palette,
-    zone: TimeZone,
+    time: Time,
+    /// The line under way; empty between two of them.
+    text: Text,
     /// The namespace that goes without saying.
     own: Option<Netns>,
     /// What the others are called.
@@ -34,7 +37,11 @@ impl Lines {
     pub fn new(palette: Palette, own: Option<Netns>) -> Self {
         Self {
             palette,
-            zone: TimeZone::system(),
+            time: Time {
+                zone: TimeZone::system(),
+                last: None,
+            },
+            text: Text::default(),
             own,
             names: Names::read(),
         }
@@ -66,53 +73,70 @@ impl Lines {
     ///
     /// What `out` returns.
     pub fn item(&mut self, out: &mut impl Write, item: &StreamItem, clock: WallClock) -> io::Result<()> {
+        // Kept for its room.
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        self.write(&mut text, item, clock);
+        text.push("\n");
+        let written = out.write_all(text.bytes());
+        self.text = text;
+        written
+    }
+
+    fn write(&mut self, text: &mut Text, item: &StreamItem, clock: WallClock) {
         let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
         match item {
             StreamItem::Transition(transition) => {
-                let place = self.place(transition.connection.netns);
-                self.transition(out, transition, &place, clock)
+                self.transition(text, transition, clock);
             }
             StreamItem::Lost(loss) => {
-                let since = clock.timestamp(loss.since).to_zoned(self.zone.clone());
-                let since = since.strftime("%H:%M:%S%.6f");
-                writeln!(
-                    out,
-                    "{alarm}-- {} state changes lost since {since}, and the table is being repaired: {}{reset}",
-                    loss.count(),
+                text.display(format_args!(
+                    "{alarm}-- {} state changes lost since ",
+                    loss.count()
+                ));
+                self.time.write(text, clock.timestamp(loss.since));
+                text.display(format_args!(
+                    ", and the table is being repaired: {}{reset}",
                     cause(loss.ring_full, loss.interrupted),
-                )
+                ));
             }
             StreamItem::Missed { items } => {
-                writeln!(
-                    out,
+                text.display(format_args!(
                     "{alarm}-- {items} lines missed: the output is slower than the events --{reset}"
-                )
+                ));
             }
         }
     }
 
-    fn transition(
-        &self,
-        out: &mut impl Write,
-        transition: &Transition,
-        place: &str,
-        clock: WallClock,
-    ) -> io::Result<()> {
+    fn transition(&mut self, text: &mut Text, transition: &Transition, clock: WallClock) {
         let Palettes { from, to, reset } = self.palettes(transition);
-        let time = clock.timestamp(transition.time).to_zoned(self.zone.clone());
         let connection = &transition.connection;
-        writeln!(
-            out,
-            "{} {from}{:>11}{reset} → {to}{:<11}{reset} {:<23} {:<23} {:>10}  {}{}",
-            time.strftime("%H:%M:%S%.6f"),
-            transition.from.map_or("?", crate::tcp::TcpState::name),
-            transition.to,
-            End(connection, connection.local, "-").to_string(),
-            End(connection, connection.remote, "*").to_string(),
-            lasted(transition),
-            self.remarks(transition),
-            place,
-        )
+        self.time.write(text, clock.timestamp(transition.time));
+        text.push(" ");
+        text.push(from);
+        let start = text.len();
+        text.push(transition.from.map_or("?", TcpState::name));
+        text.fill_before(start, 11);
+        text.push(reset);
+        text.push(" → ");
+        text.push(to);
+        let start = text.len();
+        text.push(transition.to.name());
+        text.fill(start, 11);
+        text.push(reset);
+        for (end, no_port) in [(connection.local, "-"), (connection.remote, "*")] {
+            text.push(" ");
+            let start = text.len();
+            End(connection, end, no_port).write(text);
+            text.fill(start, 23);
+        }
+        text.push(" ");
+        let start = text.len();
+        lasted(text, transition);
+        text.fill_before(start, 10);
+        text.push("  ");
+        self.remarks(text, transition);
+        self.place(text, connection.netns);
     }
 
     fn palettes(&self, transition: &Transition) -> Palettes {
@@ -125,33 +149,71 @@ impl Lines {
         }
     }
 
-    fn remarks(&self, transition: &Transition) -> String {
-        let mut text = Who(transition.owner.as_ref()).to_string();
+    fn remarks(&self, text: &mut Text, transition: &Transition) {
+        match &transition.owner {
+            Some(owner) => {
+                text.number(u64::from(owner.pid));
+                text.push("/");
+                text.display(owner.comm);
+                if owner.source == OwnerSource::Inherited {
+                    text.push("?");
+                }
+            }
+            None => text.push("-"),
+        }
         if let Some(reason) = transition.reason {
             let color = if reason.is_orderly() {
                 self.palette.faint()
             } else {
                 self.palette.alarm()
             };
-            let _ = write!(text, "  {color}{reason}{}", self.palette.reset());
+            text.display(format_args!("  {color}{reason}{}", self.palette.reset()));
         }
         if transition.source == Source::Sweep {
-            text.push_str("  (seen by sweep");
+            text.push("  (seen by sweep");
             if let Some(earliest) = transition.earliest {
                 let late = transition.time.since(earliest);
-                let _ = write!(text, ", at most {} late", Short(late));
+                text.display(format_args!(", at most {} late", Short(late)));
             }
-            text.push(')');
+            text.push(")");
         }
-        text
     }
 
     /// Where a connection is, when that does not go without saying: its namespace by name, if it has one.
-    fn place(&mut self, netns: Netns) -> String {
-        if self.own == Some(netns) {
-            return String::new();
+    fn place(&mut self, text: &mut Text, netns: Netns) {
+        if self.own != Some(netns) {
+            text.push("  netns=");
+            text.push(&self.names.label(netns));
         }
-        format!("  netns={}", self.names.label(netns))
+    }
+}
+
+/// The time of day in a time zone. Most lines have that of the line before but for the fraction of the second.
+#[derive(Debug)]
+struct Time {
+    zone: TimeZone,
+    /// The last one, without its fraction, and the second that it stands for.
+    last: Option<(i64, [u8; 3])>,
+}
+
+impl Time {
+    fn write(&mut self, text: &mut Text, time: Timestamp) {
+        let second = time.as_second();
+        let clock = match self.last {
+            Some((last, clock)) if last == second => clock,
+            _ => {
+                let zoned = time.to_zoned(self.zone.clone());
+                let clock = [zoned.hour(), zoned.minute(), zoned.second()].map(i8::unsigned_abs);
+                self.last = Some((second, clock));
+                clock
+            }
+        };
+        for (part, sign) in clock.into_iter().zip([":", ":", "."]) {
+            text.padded(u64::from(part), 2);
+            text.push(sign);
+        }
+        let micros = time.subsec_microsecond();
+        text.padded(u64::from(micros.unsigned_abs()), 6);
     }
 }
 
@@ -171,11 +233,15 @@ struct Palettes {
     reset: &'static str,
 }
 
-fn lasted(transition: &Transition) -> String {
+fn lasted(text: &mut Text, transition: &Transition) {
     match transition.in_state {
-        Some(duration) if transition.at_least => format!("≥{}", Short(duration)),
-        Some(duration) => Short(duration).to_string(),
-        None => "-".to_owned(),
+        Some(duration) => {
+            if transition.at_least {
+                text.push("≥");
+            }
+            text.display(Short(duration));
+        }
+        None => text.push("-"),
     }
 }
 
@@ -185,6 +251,21 @@ pub(super) struct End<'a>(
     pub(super) Endpoint,
     pub(super) &'static str,
 );
+
+impl End<'_> {
+    fn write(&self, text: &mut Text) {
+        let Self(connection, end, no_port) = self;
+        match end.addr(connection.family).to_canonical() {
+            IpAddr::V6(v6) if connection.family == Family::Inet6 => text.display(format_args!("[{v6}]")),
+            addr => text.address(addr),
+        }
+        text.push(":");
+        match end.port() {
+            Some(port) => text.number(u64::from(port)),
+            None => text.push(no_port),
+        }
+    }
+}
 
 impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,7 +306,6 @@ mod tests {
         clock::Ktime,
         connection::{Comm, Cookie},
         reason::{Reason, Refusal},
-        tcp::TcpState,
         view::Loss,
     };
 

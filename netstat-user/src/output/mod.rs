@@ -8,6 +8,7 @@ pub mod names;
 pub mod netstat;
 mod present;
 pub mod stuck;
+mod text;
 pub mod verify;
 pub mod vigil;
 
@@ -65,19 +66,29 @@ pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
 #[derive(Debug, Clone, Copy)]
 pub struct Short(pub Duration);
 
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Short {
+    fn write(self, out: &mut impl fmt::Write) -> fmt::Result {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 60 * MINUTE;
         const DAY: u64 = 24 * HOUR;
-        let text = match (self.0.as_secs(), self.0.as_micros()) {
-            (0, micros @ 0..1_000) => format!("{micros} µs"),
-            (0, _) => format!("{:.1} ms", self.0.as_secs_f64() * 1e3),
-            (0..MINUTE, _) => format!("{:.2} s", self.0.as_secs_f64()),
-            (seconds @ ..HOUR, _) => format!("{}m{:02}s", seconds / MINUTE, seconds % MINUTE),
-            (seconds @ ..DAY, _) => format!("{}h{:02}m", seconds / HOUR, seconds % HOUR / MINUTE),
-            (seconds, _) => format!("{}d{:02}h", seconds / DAY, seconds % DAY / HOUR),
-        };
+        match (self.0.as_secs(), self.0.as_micros()) {
+            (0, micros @ 0..1_000) => write!(out, "{micros} µs"),
+            (0, _) => write!(out, "{:.1} ms", self.0.as_secs_f64() * 1e3),
+            (0..MINUTE, _) => write!(out, "{:.2} s", self.0.as_secs_f64()),
+            (seconds @ ..HOUR, _) => write!(out, "{}m{:02}s", seconds / MINUTE, seconds % MINUTE),
+            (seconds @ ..DAY, _) => write!(out, "{}h{:02}m", seconds / HOUR, seconds % HOUR / MINUTE),
+            (seconds, _) => write!(out, "{}d{:02}h", seconds / DAY, seconds % DAY / HOUR),
+        }
+    }
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.width().is_none() {
+            return self.write(f);
+        }
+        let mut text = String::new();
+        self.write(&mut text)?;
         f.pad(&text)
     }
 }

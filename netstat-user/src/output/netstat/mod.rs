@@ -3,7 +3,6 @@
 
 mod line;
 mod order;
-mod text;
 
 use std::{
     collections::HashMap,
@@ -12,10 +11,9 @@ use std::{
     path::Path,
 };
 
-use super::names;
+use super::{names, text::Text};
 use crate::{connection::Family, namespaces, tcp::TcpState, view::RowView};
 use order::Order;
-use text::Text;
 
 /// What to show of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Text put together in bytes: a table of a large host has millions of numbers, and formatting each by itself takes
-//! most of the time that its output takes.
+//! Text put together in bytes: a table of a large host has millions of numbers, and so has the stream of a busy one, and
+//! formatting each by itself takes most of the time that its output takes.
 
 use std::{
     fmt::{self, Write as _},
@@ -72,6 +72,28 @@ impl Text {
             }
             IpAddr::V6(v6) => self.display(v6),
         }
+    }
+
+    /// Blanks before what was written from `start` on, so that it has `width` characters.
+    pub(super) fn fill_before(&mut self, start: usize, width: usize) {
+        let end = self.0.len();
+        self.fill(start, width);
+        let blanks = self.0.len() - end;
+        self.0[start..].rotate_right(blanks);
+    }
+
+    /// Begins anew, and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// A number of at least so many digits.
+    pub(super) fn padded(&mut self, number: u64, digits: usize) {
+        let mut room = [0; 20];
+        let written = decimal(number, &mut room);
+        let zeros = digits.saturating_sub(written.len());
+        self.0.resize(self.0.len() + zeros, b'0');
+        self.0.extend_from_slice(written);
     }
 
     /// As [`fill`](Self::fill) where only letters, digits and the like can have been written.
