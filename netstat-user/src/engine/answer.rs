@@ -167,14 +167,19 @@ mod tests {
 
     /// A sweep, in two parts, that sees these sockets, and shows them to `answer`.
     fn sweep(table: &mut Table, time: u64, parts: [&[u16]; 2], answer: &mut RowAnswer) {
+        let seen = |sockets: &[u16]| sockets.iter().map(|socket| seen(*socket, time + 1)).collect();
+        sweep_of(table, time, parts.map(seen), answer);
+    }
+
+    fn sweep_of(table: &mut Table, time: u64, parts: [Vec<Sighting>; 2], answer: &mut RowAnswer) {
         table.begin_sweep();
-        for (number, sockets) in parts.into_iter().enumerate() {
+        for (number, sightings) in parts.into_iter().enumerate() {
             let part = SweepPart {
                 netns: NETNS,
                 start: Ktime(time),
                 first: number == 0,
                 end: (number == 1).then_some(Ktime(time + 2)),
-                sightings: sockets.iter().map(|socket| seen(*socket, time + 1)).collect(),
+                sightings,
             };
             table.show_part(&part, &mut Vec::new(), |row| {
                 answer.show(&QUERY, row, &FigureSet::default(), Ktime(time + 2));
@@ -225,6 +230,24 @@ mod tests {
         let mut told = told(&mut parts);
         told.sort_unstable();
         assert_eq!(told, [1, 2, 3, 9]);
+    }
+
+    /// It keeps its cookie, and so does the minisock that it leaves behind.
+    #[test]
+    fn a_socket_that_is_used_again_meanwhile_is_told_once_and_so_is_its_minisock() {
+        let mut table = Table::default();
+        let (reply, mut parts) = mpsc::unbounded_channel();
+        let mut answer = RowAnswer::new(QUERY.brief, reply);
+        let minisock = Sighting {
+            state: TcpState::TimeWait,
+            form: Form::Minisock,
+            ..seen(1, 11)
+        };
+        let mut again = seen(1, 12);
+        again.connection.local = seen(5, 12).connection.local;
+        sweep_of(&mut table, 10, [vec![minisock], vec![again]], &mut answer);
+        complete(&mut table, answer);
+        assert_eq!(told(&mut parts), [1, 1]);
     }
 
     #[test]

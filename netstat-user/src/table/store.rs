@@ -210,12 +210,12 @@ impl Store {
         place
     }
 
-    /// Makes room for another connection of the same socket: its minisock stays, and is found by its ends.
+    /// Makes room for another connection of the same socket: its minisock stays where it is, and is found by its ends.
     pub(super) fn leave_behind(&mut self, cookie: Cookie) {
-        if let Some(place) = self.find(cookie)
-            && let Some(row) = self.remove(place)
-        {
-            self.insert_left(row);
+        if let Some(place) = self.find(cookie) {
+            self.sockets.remove(tag(cookie), place);
+            self.change(place, Row::leave);
+            self.left.entry(cookie).or_default().push(place);
         }
     }
 

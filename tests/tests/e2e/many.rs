@@ -1,24 +1,30 @@
 //! Hundreds of sockets in mixed states, older and younger than the daemon.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    io::Read,
+    net::{Shutdown, SocketAddr, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use netstat_tests::{
-    Daemon, Link, Namespace,
+    Daemon, Link, Namespace, binary,
     mixture::Mixture,
     snapshot,
-    sockets::{LOOPBACK, socket_for},
+    sockets::{LOOPBACK, accept, listen, socket_for, wait_for_fin},
     wait::{SOON, patient},
 };
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::{
+    net::connect_unspec,
+    process::{Resource, getrlimit, setrlimit},
+};
 
 crate::tests![
     all_rows_are_right_two_seconds_after_the_last_change,
     a_snapshot_without_a_daemon_is_right,
     a_large_table_is_listed,
+    used_again_while_they_are_listed,
 ];
 
 /// The promise: this long after the last change the table is the kernel's.
@@ -96,6 +102,59 @@ fn a_large_table_is_listed() -> Result<()> {
     let rows = snapshot::agreement(&namespace, daemon.socket(), SOON)?;
     ensure!(rows.len() > MESSAGE, "only {} rows", rows.len());
     drop(clients);
+    Ok(())
+}
+
+/// A socket that is used again keeps its cookie, and so does each minisock that it has left behind. None of those may be told
+/// twice, whether a list comes upon it before the socket is used again or after.
+fn used_again_while_they_are_listed() -> Result<()> {
+    const SOCKETS: usize = 1000;
+    const ROUNDS: usize = 15;
+    let namespace = Namespace::new()?;
+    allow_open_files(2 * SOCKETS)?;
+    // Each round takes a port for each socket, for as long as TIME_WAIT lasts.
+    namespace.set_parameter("ipv4/ip_local_port_range", "1024 65535")?;
+    let daemon = Daemon::start()?;
+    let listener = listen(&namespace, LOOPBACK)?;
+    let target = listener.local_addr()?;
+    let clients: Vec<_> = (0..SOCKETS)
+        .map(|_| socket_for(&namespace, target))
+        .collect::<Result<_>>()?;
+    let lists = thread::scope(|scope| -> Result<Vec<String>> {
+        let using = scope.spawn(|| -> Result<()> {
+            for client in (0..ROUNDS).flat_map(|_| &clients) {
+                client.connect(&target.into())?;
+                let server = accept(&listener)?;
+                client.shutdown(Shutdown::Write)?;
+                wait_for_fin(&server)?;
+                drop(server);
+                (&*client)
+                    .read_exact(&mut [0])
+                    .expect_err("the peer has said nothing");
+                connect_unspec(client)?;
+            }
+            Ok(())
+        });
+        let mut lists = Vec::new();
+        while !using.is_finished() {
+            lists.push(binary::run_in(&namespace, daemon.socket(), "list -an")?);
+        }
+        let used = using.join().map_err(|_| anyhow!("the sockets' user panicked"))?;
+        used.map(|()| lists)
+    })?;
+    ensure!(lists.len() >= ROUNDS, "only {} lists meanwhile", lists.len());
+    for list in &lists {
+        let mut minisocks: Vec<_> = list.lines().filter(|line| line.contains(" TIME_WAIT")).collect();
+        let all = minisocks.len();
+        minisocks.sort_unstable();
+        minisocks.dedup();
+        ensure!(
+            minisocks.len() == all,
+            "{} of {all} are told twice",
+            all - minisocks.len()
+        );
+    }
+    daemon.agrees(&namespace)?;
     Ok(())
 }
 
