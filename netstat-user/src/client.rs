@@ -59,11 +59,16 @@ pub enum ClientError {
         error: io::Error,
     },
     /// It answered something else.
-    #[error("the daemon at {0} answered with something that was not asked for; restart it")]
+    #[error(
+        "the daemon at {0} answered with something that makes no sense here; restart it, and please report this"
+    )]
     Unexpected(PathBuf),
     /// It went away.
     #[error("the daemon at {0} has stopped; start it again with `netstate daemon`")]
     Stopped(PathBuf),
+    /// Another one has come in its place.
+    #[error("the daemon at {0} has been started anew, and knows nothing of before; run this command again")]
+    Replaced(PathBuf),
     /// It cannot answer.
     #[error("the daemon cannot answer: {0}")]
     Failed(String),
@@ -87,6 +92,8 @@ fn is_socket(path: &Path) -> bool {
 pub struct Client {
     frames: Frames,
     path: PathBuf,
+    /// The daemon's process; `None` if it cannot be told from here.
+    daemon: Option<i32>,
 }
 
 impl Client {
@@ -117,7 +124,9 @@ impl Client {
                     error,
                 },
             })?;
+        let daemon = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let mut client = Self {
+            daemon,
             frames: Frames::new(stream, LONGEST_ANSWER, LONGEST_QUESTION),
             path: path.to_owned(),
         };
@@ -131,6 +140,25 @@ impl Client {
             error,
         })?;
         Ok(client)
+    }
+
+    /// Connects again to the daemon at `path`, which this process was connected to before.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn connect_again(path: &Path, before: Option<i32>) -> Result<Self, ClientError> {
+        match Self::connect(path).await {
+            Ok(client) if client.daemon != before => Err(ClientError::Replaced(path.to_owned())),
+            Err(error) if error.is_absent() => Err(ClientError::Stopped(path.to_owned())),
+            client => client,
+        }
+    }
+
+    /// The daemon's process; `None` if it cannot be told from here.
+    #[must_use]
+    pub fn daemon(&self) -> Option<i32> {
+        self.daemon
     }
 
     /// The rows that `query` asks for.
@@ -160,7 +188,7 @@ impl Client {
             match view::unpack(&frame, &mut take) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => return Err(self.broken(io::Error::other(error))),
+                Err(_) => return Err(ClientError::Unexpected(self.path.clone())),
             }
             match self.meaning(&frame)? {
                 Answer::End(clock, about) => return Ok((clock, about)),
@@ -254,7 +282,7 @@ impl Client {
         match protocol::decode(frame) {
             Ok(Answer::Failed(why)) => Err(ClientError::Failed(why)),
             Ok(answer) => Ok(answer),
-            Err(error) => Err(self.broken(io::Error::other(error))),
+            Err(_) => Err(ClientError::Unexpected(self.path.clone())),
         }
     }
 

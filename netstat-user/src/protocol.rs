@@ -46,6 +46,7 @@ pub enum Question {
 /// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
+    // The first two by these numbers: `view/packed.rs` writes them itself.
     /// Some of the rows: a [`PackedRows`] as it is sent, and read by [`unpack`](crate::view::unpack).
     ///
     /// [`PackedRows`]: crate::view::PackedRows

@@ -18,7 +18,7 @@ use crate::{
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
     sources,
-    sweeper::{Figuring, Job, Outcome, Scope, SweepError, Walker},
+    sweeper::{Decoder, Figuring, Job, Outcome, Scope, SweepError, Walker},
     tcp::TcpState,
 };
 
@@ -195,16 +195,21 @@ fn announced(tracer: &mut Tracer, port: u16) -> bool {
 
 fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) -> Finding {
     let mut count = 0;
-    let mut failures = Vec::new();
+    let (mut failures, mut decoder) = (Vec::new(), Decoder::default());
     // Walking enters other namespaces: on a thread of its own, which ends with the walk.
     std::thread::scope(|scope| {
         scope.spawn(|| {
             walker.run(job, |outcome| match outcome {
-                Outcome::Part(part, ..) => match part.decode(Vec::new(), &mut FigureSet::default()) {
-                    Ok(part) => count += part.sightings.len(),
-                    Err(error) => failures.push(error),
-                },
-                Outcome::SocketsDone(done) => failures.extend(done.failed.into_iter().map(|failed| failed.1)),
+                Outcome::Part(part, _) => {
+                    if let Some(part) = decoder.decode(&part, &mut FigureSet::default()) {
+                        count += part.sightings.len();
+                        decoder.take_back(part);
+                    }
+                }
+                Outcome::SocketsDone(mut done) => {
+                    std::mem::take(&mut decoder).judge(&mut done);
+                    failures.extend(done.failed.into_iter().map(|failed| failed.1));
+                }
                 Outcome::HoldersDone(done) => match done.found {
                     Ok(scan) => count += scan.holders.len(),
                     Err(error) => failures.push(error),

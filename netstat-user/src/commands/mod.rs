@@ -60,12 +60,15 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut runtime = match cli.command {
         // The tracer goes on, whatever else is being done.
-        Command::Watch(_) | Command::Daemon(_) => Builder::new_multi_thread(),
+        Command::Watch(_) | Command::Daemon(_) => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(2);
+            builder
+        }
         // Who only asks has nothing to do meanwhile, and another thread to wake would take as long as the answer's frames.
         _ => Builder::new_current_thread(),
     };
-    runtime.worker_threads(2).enable_all();
-    let runtime = runtime.build().context("cannot start the runtime")?;
+    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let done = |()| ExitCode::SUCCESS;
         match cli.command {

@@ -91,16 +91,22 @@ impl Form {
 /// Prints what comes from `source` until that ends, or `stop`.
 pub(super) async fn print(source: Source, form: Form, stop: Stop) -> anyhow::Result<()> {
     let heard = stop.clone();
-    apart(stop, move || run(source, Printer::new(form), heard)).await
+    apart(stop, move || run(source, Printer::new(form), heard))
+        .await
+        .map(drop)
 }
 
-/// Does what prints, until it is done or `stop` comes.
+/// Does what prints, until it is done or `stop` comes. `None` if it does not end by itself then.
 ///
 /// Writing waits for whoever reads the output, for ever if need be. So it has a thread of its own, which is left
 /// behind when the command is to stop.
-pub(super) async fn apart<F>(stop: Stop, work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<()>
+pub(super) async fn apart<F, T>(
+    stop: Stop,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<Option<T>>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
+    T: Send + 'static,
 {
     let runtime = runtime::Handle::current();
     let mut printing = spawn_blocking(move || runtime.block_on(work()));
@@ -109,8 +115,8 @@ where
         () = stop.requested() => timeout(GRACE, printing).await,
     };
     match ended {
-        Ok(result) => result.context("printing broke off")?,
-        Err(_) => Ok(()),
+        Ok(result) => result.context("printing broke off")?.map(Some),
+        Err(_) => Ok(None),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     namespaces::Names,
     processes,
     sources::Coverage,
-    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, Walker},
+    sweeper::{Decoder, Figuring, Job, Outcome, Scope, SweepDone, Walker},
     table::Table,
     view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Source {
     /// The daemon, which knows since when.
-    Daemon(Daemon),
+    Daemon(Asked),
     /// The engine of this process.
     Engine(Handle),
     /// The kernel: nothing is attached, and nothing is known but the present.
@@ -37,17 +37,19 @@ pub(super) enum Source {
 /// A daemon that is asked now and then. It hangs up on a client that says nothing for long, so each question has a
 /// connection of its own.
 #[derive(Debug)]
-pub(super) struct Daemon {
+pub(super) struct Asked {
     socket: PathBuf,
+    daemon: Option<i32>,
     /// For the first question, since somebody had to find out whether there is a daemon.
     client: Option<Box<Client>>,
 }
 
-impl Daemon {
-    /// The one that `client` has just connected to at `socket`.
+impl Asked {
+    /// The daemon that `client` has just connected to at `socket`.
     pub(super) fn new(socket: &Path, client: Client) -> Self {
         Self {
             socket: socket.to_owned(),
+            daemon: client.daemon(),
             client: Some(Box::new(client)),
         }
     }
@@ -55,7 +57,9 @@ impl Daemon {
     async fn connection(&mut self) -> Result<Box<Client>, ClientError> {
         match self.client.take() {
             Some(client) => Ok(client),
-            None => Client::connect(&self.socket).await.map(Box::new),
+            None => Client::connect_again(&self.socket, self.daemon)
+                .await
+                .map(Box::new),
         }
     }
 }
@@ -67,7 +71,7 @@ impl Source {
             return Ok(Self::Kernel);
         }
         match Client::connect(socket).await {
-            Ok(client) => Ok(Self::Daemon(Daemon::new(socket, client))),
+            Ok(client) => Ok(Self::Daemon(Asked::new(socket, client))),
             Err(error) if error.is_absent() => Ok(Self::Kernel),
             Err(error) => Err(error),
         }
@@ -129,7 +133,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
-    let (mut sightings, mut senseless) = (Vec::new(), Ok(()));
+    let mut decoder = Decoder::default();
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
@@ -151,13 +155,12 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         });
         for outcome in seen {
             match outcome {
-                Outcome::Part(part, _) => match part.decode(std::mem::take(&mut sightings), &mut figures) {
-                    Ok(part) => {
+                Outcome::Part(part, _) => {
+                    if let Some(part) = decoder.decode(&part, &mut figures) {
                         table.apply_part(&part, &mut Vec::new());
-                        sightings = part.sightings;
+                        decoder.take_back(part);
                     }
-                    Err(error) => senseless = Err(error),
-                },
+                }
                 Outcome::SocketsDone(done) => finished = Some(done),
                 Outcome::HoldersDone(done) => {
                     // The walk has only begun, so there is nothing else to do yet.
@@ -170,7 +173,9 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
             }
         }
     });
-    senseless?;
+    if let Some(done) = &mut finished {
+        decoder.judge(done);
+    }
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {
         Some(Ok(scan)) => table.apply_scan(scan),

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
-    filtering, selection,
+    filtering, printing, selection,
     snapshot::{Source, tell_missing},
     tracing::Stop,
 };
@@ -31,43 +31,67 @@ const ROUND: Duration = Duration::from_secs(5);
 
 /// Runs the command: with `--fail`, 1 when something is stuck.
 pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitCode> {
-    let filter = filtering::filter("stuck", &args.filter)?;
-    let query = RowQuery {
-        netns: selection::netns(&args.output.netns)?,
-        // What matches is judged by all others too.
-        filter: None,
-        holders: true,
-        figures: true,
-        as_is: false,
-        brief: false,
+    let rounds = Rounds {
+        filter: filtering::filter("stuck", &args.filter)?,
+        query: RowQuery {
+            netns: selection::netns(&args.output.netns)?,
+            // What matches is judged by all others too.
+            filter: None,
+            holders: true,
+            figures: true,
+            as_is: false,
+            brief: false,
+        },
+        args: args.clone(),
     };
-    let mut stopped = std::pin::pin!(Stop::of_rounds(args.rounds)?.requested());
-    let mut source = Source::find(socket, args.alone).await?;
-    let (mut rounds, mut found) = (0, false);
-    loop {
-        let mut findings = tokio::select! {
-            findings = examine(&mut source, &query, args.older, filter.as_ref()) => findings?,
-            () = &mut stopped => break,
+    let (stop, socket) = (Stop::of_rounds(args.rounds)?, socket.to_owned());
+    let heard = stop.clone();
+    let found = printing::apart(stop, move || async move {
+        let Some(source) = heard.or(Source::find(&socket, rounds.args.alone)).await else {
+            return Ok(false);
         };
-        findings.found.retain(|finding| finding.severity >= args.severity);
-        found |= !findings.found.is_empty();
-        if rounds == 0 && matches!(source, Source::Kernel) {
-            eprintln!(
-                "netstate: no daemon has watched these connections, so how long they have been stuck is known only as far \
-                 as the kernel's own figures tell; `netstate daemon` watches from now on"
-            );
-        }
-        report(&findings, args)?;
-        rounds += 1;
-        if args.rounds.are_over(rounds) || timeout(ROUND, &mut stopped).await.is_ok() {
-            break;
-        }
-    }
-    Ok(if args.fail && found {
+        rounds.go(source?, heard).await
+    });
+    Ok(if found.await? == Some(true) && args.fail {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What is asked for.
+struct Rounds {
+    args: StuckArgs,
+    query: RowQuery,
+    filter: Option<Filter>,
+}
+
+impl Rounds {
+    /// Examines, and reports, as often as is asked for. Returns whether anything was found.
+    async fn go(self, mut source: Source, stop: Stop) -> anyhow::Result<bool> {
+        let Self { args, query, filter } = self;
+        let (mut rounds, mut found) = (0, false);
+        loop {
+            let examined = stop.or(examine(&mut source, &query, args.older, filter.as_ref()));
+            let Some(findings) = examined.await else {
+                return Ok(found);
+            };
+            let mut findings = findings?;
+            findings.found.retain(|finding| finding.severity >= args.severity);
+            found |= !findings.found.is_empty();
+            if rounds == 0 && matches!(source, Source::Kernel) {
+                eprintln!(
+                    "netstate: no daemon has watched these connections, so how long they have been stuck is known only as \
+                     far as the kernel's own figures tell; `netstate daemon` watches from now on"
+                );
+            }
+            report(&findings, &args)?;
+            rounds += 1;
+            if args.rounds.are_over(rounds) || stop.or(sleep(ROUND)).await.is_none() {
+                return Ok(found);
+            }
+        }
+    }
 }
 
 /// Looks twice, and judges; and once more, later, if data keeps coming somewhere that may not be read.

@@ -104,6 +104,14 @@ impl Stop {
         self.0.send_replace(true);
     }
 
+    /// What comes of `work`; `None` if the wish comes before.
+    pub(super) async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.clone().requested() => None,
+        }
+    }
+
     /// Waits for the wish.
     pub(super) fn requested(self) -> impl Future<Output = ()> + Send {
         let mut heard = self.0.subscribe();

@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::Context;
 use rustc_hash::FxHashSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{selection, tracing::Stop};
+use super::{printing, selection, tracing::Stop};
 use crate::{
     cli::{RoundsArgs, VerifyArgs},
     client::Client,
@@ -41,12 +41,17 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
         json: args.json,
         total: 0,
     };
-    if args.rounds.watch {
-        verifier.watch(args.rounds).await?;
-    } else {
-        verifier.once().await?;
-    }
-    Ok(if args.fail && verifier.total > 0 {
+    let (stop, rounds) = (Stop::of_rounds(args.rounds)?, args.rounds);
+    let heard = stop.clone();
+    let found = printing::apart(stop, move || async move {
+        if rounds.watch {
+            verifier.watch(rounds, heard).await?;
+        } else {
+            verifier.once().await?;
+        }
+        Ok(verifier.total)
+    });
+    Ok(if found.await?.is_some_and(|found| found > 0) && args.fail {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
@@ -94,18 +99,17 @@ impl Verifier {
         }
     }
 
-    async fn watch(&mut self, args: RoundsArgs) -> anyhow::Result<()> {
-        let mut stopped = std::pin::pin!(Stop::of_rounds(args)?.requested());
+    async fn watch(&mut self, args: RoundsArgs, stop: Stop) -> anyhow::Result<()> {
         let mut rounds = 0;
         loop {
-            let round = tokio::select! {
-                round = self.look() => round?,
-                () = &mut stopped => return Ok(()),
+            let Some(round) = stop.or(self.look()).await else {
+                return Ok(());
             };
+            let round = round?;
             self.report(&round).await?;
             self.verdict(&round)?;
             rounds += 1;
-            if args.are_over(rounds) || timeout(ROUND, &mut stopped).await.is_ok() {
+            if args.are_over(rounds) || stop.or(sleep(ROUND)).await.is_none() {
                 return Ok(());
             }
         }

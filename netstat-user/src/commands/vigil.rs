@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     filtering, printing, selection,
-    snapshot::{Daemon, Source, tell_missing},
+    snapshot::{Asked, Source, tell_missing},
     tracing::{Running, Stop},
 };
 use crate::{
@@ -39,9 +39,12 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let watch = Watch::new(args)?;
     if !args.alone {
-        match Client::connect(socket).await {
+        let Some(connected) = stop.or(Client::connect(socket)).await else {
+            return Ok(());
+        };
+        match connected {
             Ok(client) => {
-                let source = Source::Daemon(Daemon::new(socket, client));
+                let source = Source::Daemon(Asked::new(socket, client));
                 eprintln!(
                     "netstate: connected to the daemon at {}; Ctrl-C ends",
                     socket.display()
@@ -93,7 +96,9 @@ impl Watch {
 
     async fn start(self, source: Source, stop: Stop) -> anyhow::Result<()> {
         let heard = stop.clone();
-        printing::apart(stop, move || self.keep(source, heard)).await
+        printing::apart(stop, move || self.keep(source, heard))
+            .await
+            .map(drop)
     }
 
     /// Looks again and again, and prints what has changed.

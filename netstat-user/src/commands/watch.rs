@@ -20,7 +20,10 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
     if !args.alone && args.record.is_none() {
-        match Client::connect(socket).await {
+        let Some(connected) = stop.or(Client::connect(socket)).await else {
+            return Ok(());
+        };
+        match connected {
             Ok(client) => return from_daemon(client, form, socket, stop).await,
             Err(error) if error.is_absent() => {}
             Err(error) => return Err(error.into()),

@@ -199,7 +199,8 @@ mod tests {
 
     /// The sweep is over: the rest of the answer out of the table.
     fn complete(table: &mut Table, answer: RowAnswer) {
-        let unshown = table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
+        table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
+        let unshown = table.unshown();
         let mut copies = Copies::default();
         copies.add(Copy {
             query: QUERY,

@@ -67,7 +67,7 @@ impl Copy {
                     self.answer.tell(&self.query, row, &self.figures, now);
                 });
             }),
-            Rest::These(unshown) => table.unshown(unshown, at, PART).map(|part| {
+            Rest::These(unshown) => table.unshown_part(unshown, at, PART).map(|part| {
                 part.for_each(|row| {
                     self.answer.tell(&self.query, row, &self.figures, now);
                 });

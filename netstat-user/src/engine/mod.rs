@@ -10,6 +10,7 @@ mod counters;
 mod handle;
 mod lookups;
 mod losses;
+mod outcomes;
 mod pace;
 mod places;
 mod questions;

@@ -1,9 +1,7 @@
-//! Sweeps as the engine drives them: when they start, what waits for them, and holding each back until its
-//! fence has come out of the event ring.
+//! Sweeps as the engine drives them: when they start, where they go, and what waits for them.
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,61 +9,56 @@ use tokio::sync::oneshot;
 
 use super::{
     Core, EngineError,
-    copies::{Copy, Rest},
     questions::{Question, figuring},
 };
 use crate::{
     clock::Ktime,
     connection::Netns,
-    facts::{Fence, FigureSet, Sighting},
+    facts::{Fence, FigureSet},
     namespaces::Effort,
     schedule::Schedule,
     sources::Coverage,
-    sweeper::{Figuring, Job, Outcome, Scope, SweepDone, SweepError, Walked},
-    table::{Unsettled, Unshown},
-    view::{About, Trouble, Unswept},
+    sweeper::{Decoder, Figuring, Job, Scope, SweepDone, Walked},
+    table::Unsettled,
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
 /// only the last of such fences is in the sweep.
-type Mark = (u64, Ktime);
+pub(super) type Mark = (u64, Ktime);
 
-fn mark(fence: Fence) -> Mark {
+pub(super) fn mark(fence: Fence) -> Mark {
     (fence.session, fence.time)
 }
 
 /// A sweep under way.
 #[derive(Debug, Default)]
-struct Running {
-    questions: Vec<Question>,
+pub(super) struct Running {
+    pub(super) questions: Vec<Question>,
     /// Walked, but events of that time may still be in the ring.
-    unfenced: VecDeque<(Mark, Walked)>,
-    /// Namespaces of which a part made no sense, and why; the rest of their walks is passed over.
-    senseless: Vec<(Netns, SweepError)>,
-    /// Room for the sightings of a part; empty between two of them, and kept for its memory.
-    sightings: Vec<Sighting>,
+    pub(super) unfenced: VecDeque<(Mark, Walked)>,
+    pub(super) decoder: Decoder,
     /// What questions want to know besides the rows.
-    figures: FigureSet,
-    done: Option<SweepDone>,
+    pub(super) figures: FigureSet,
+    pub(super) done: Option<SweepDone>,
     /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
-    void: bool,
+    pub(super) void: bool,
     /// It was due, and not only asked for.
-    due: bool,
+    pub(super) due: bool,
 }
 
 /// The engine's sweeps.
 #[derive(Debug)]
 pub(super) struct Sweeps {
-    schedule: Schedule,
-    running: Option<Running>,
+    pub(super) schedule: Schedule,
+    pub(super) running: Option<Running>,
     /// Fences that came out of the ring before the sweeper reported their sweep.
-    passed: HashSet<Mark>,
-    waiting: Vec<Question>,
-    urgent: usize,
-    seeded: bool,
+    pub(super) passed: HashSet<Mark>,
+    pub(super) waiting: Vec<Question>,
+    pub(super) urgent: usize,
+    pub(super) seeded: bool,
     /// The last sweep could not see everything, for a reason that will pass.
-    disturbed: bool,
-    not_ready: Vec<oneshot::Sender<()>>,
+    pub(super) disturbed: bool,
+    pub(super) not_ready: Vec<oneshot::Sender<()>>,
 }
 
 impl Sweeps {
@@ -209,209 +202,6 @@ impl Core {
             hints: self.places.hints(),
             effort,
             figures: figuring(questions),
-        }
-    }
-
-    pub(super) fn outcome(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::LookedUp(_) => {}
-            Outcome::HoldersDone(done) => self.scan_done(done),
-            Outcome::Part(part, fence) => {
-                if let Some(running) = &mut self.sweeps.running {
-                    running.void |= !fence.in_ring;
-                    // What a void sweep has seen before that is as true as any sighting; what follows, the next one sees.
-                    if !running.void {
-                        running.unfenced.push_back((mark(fence), part));
-                    }
-                }
-            }
-            Outcome::SocketsDone(done) => {
-                if let Some(running) = &mut self.sweeps.running {
-                    running.done = Some(done);
-                }
-            }
-        }
-        self.fold_fenced();
-    }
-
-    /// Folds the parts of the sweep whose fence has come out of the ring, and ends the walk when all are.
-    pub(super) fn fold_fenced(&mut self) {
-        let Some(running) = &mut self.sweeps.running else {
-            return;
-        };
-        let passed = &mut self.sweeps.passed;
-        // Fences come out of the ring in the order of the parts.
-        while let Some((_, part)) = running.unfenced.pop_front_if(|(mark, _)| passed.remove(mark)) {
-            let netns = part.netns();
-            if running.senseless.iter().any(|(senseless, _)| *senseless == netns) {
-                continue;
-            }
-            let part = match part.decode(std::mem::take(&mut running.sightings), &mut running.figures) {
-                Ok(part) => part,
-                Err(error) => {
-                    running.senseless.push((netns, error));
-                    continue;
-                }
-            };
-            let now = Ktime::now();
-            let (questions, figures) = (&mut running.questions, &running.figures);
-            let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
-            self.table.show_part(&part, &mut self.fresh, |row| {
-                for (query, answer) in &mut waiting {
-                    answer.show(query, row, figures, now);
-                }
-            });
-            running.sightings = part.sightings;
-        }
-        let over = running.unfenced.is_empty() && running.done.is_some();
-        if over && let Some(running) = self.sweeps.running.take() {
-            self.finish_sweep(running);
-        }
-        self.publish();
-    }
-
-    fn finish_sweep(&mut self, running: Running) {
-        let Running {
-            done: Some(mut done),
-            senseless,
-            questions,
-            figures,
-            void,
-            due,
-            ..
-        } = running
-        else {
-            return;
-        };
-        done.found
-            .retain(|found| senseless.iter().all(|(netns, _)| netns != found));
-        done.failed.extend(senseless);
-        let now = Instant::now();
-        if let Some(why) = self.places.swept(&done, now) {
-            log::warn!(
-                "the rows of some network namespaces may be wrong or missing, see `netstate stats`: {why}"
-            );
-        }
-        let disturbance = done.disturbance();
-        match disturbance {
-            // Said once: it may last, and is tried again several times a second.
-            Some(error) if !self.sweeps.disturbed => log::warn!("the table may be out of date: {error}"),
-            None if self.sweeps.disturbed => log::warn!("the table is up to date again"),
-            _ => {}
-        }
-        self.sweeps.disturbed = disturbance.is_some();
-        let unshown = if void {
-            self.table.abandon_sweep();
-            Unshown::default()
-        } else {
-            let lost = self.places.lost(&done);
-            self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh)
-        };
-        self.fold_held_back();
-        self.places.forget(|netns| self.table.rows_in(netns) > 0);
-        self.sweeps.passed.clear();
-        self.counters
-            .swept(done.cost + done.search.unwrap_or_default(), void);
-        self.plan_next(now, &done, due);
-        if void {
-            self.sweeps.schedule.damaged(now);
-            self.sweeps
-                .waiting
-                .extend(questions.into_iter().map(Question::again));
-            return;
-        }
-        if disturbance.is_some() {
-            self.sweeps.schedule.damaged(now);
-        } else if done.everywhere && !self.sweeps.seeded {
-            self.sweeps.seeded = true;
-            for reply in self.sweeps.not_ready.drain(..) {
-                let _ = reply.send(());
-            }
-        }
-        self.answer(questions, &Arc::new(figures), &done, Arc::new(unshown));
-    }
-
-    fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
-        let schedule = &mut self.sweeps.schedule;
-        if let Some(cost) = done.search {
-            schedule.searched(now, cost);
-        }
-        let unsettled = self.table.unsettled();
-        self.sweeps.urgent = unsettled.urgent;
-        if due {
-            schedule.swept(now, done.cost, unsettled, done.everywhere);
-        } else {
-            schedule.swept_besides(now, done.cost, done.everywhere);
-        }
-        if done.search.is_none() && !done.absent.is_empty() {
-            schedule.missed(now);
-        }
-        if self.places.has_strangers() {
-            schedule.strangers(now);
-        }
-    }
-
-    /// Answers `questions` after a sweep that has not shown these rows.
-    #[expect(clippy::needless_pass_by_value, reason = "each answer shares it")]
-    fn answer(
-        &mut self,
-        questions: Vec<Question>,
-        figures: &Arc<FigureSet>,
-        done: &SweepDone,
-        unshown: Arc<Unshown>,
-    ) {
-        let figures_for = |wanted| {
-            if wanted {
-                Arc::clone(figures)
-            } else {
-                Arc::default()
-            }
-        };
-        for mut question in questions {
-            let rest = match question.told_at_once() {
-                Some(_) => Rest::These(Arc::clone(&unshown)),
-                None => Rest::All,
-            };
-            let netns = question.netns();
-            let failed = done.failed.iter().find(|(failed, _)| netns == Some(*failed));
-            let failed = failed.map(|(_, error)| error).or(done.broken.as_ref());
-            let failed = failed.map(ToString::to_string);
-            // Of a namespace that nobody can get into, the rows are known nevertheless.
-            let absent = netns.filter(|netns| self.table.rows_in(*netns) == 0);
-            let absent = absent.and_then(|netns| Some(done.failure(netns)?.to_string()));
-            match (failed.or(absent), question) {
-                (Some(why), question) => question.refuse(why),
-                (None, Question::Rows(query, answer)) => {
-                    let mut unswept = self.places.unswept_in(query.netns);
-                    let passing = done.failed.iter().filter(|(failed, error)| {
-                        !error.is_forbidden() && query.netns.is_none_or(|netns| netns == *failed)
-                    });
-                    unswept.extend(passing.map(|(netns, error)| Unswept {
-                        netns: *netns,
-                        trouble: Trouble::Closed(error.to_string()),
-                    }));
-                    let figures = figures_for(query.figures);
-                    let about = About {
-                        unswept,
-                        unseen: query.holders.then(|| self.unseen()).flatten(),
-                        settings: figures.settings().collect(),
-                    };
-                    self.copies.add(Copy {
-                        query,
-                        figures,
-                        about,
-                        answer,
-                        rest,
-                    });
-                }
-                (None, Question::Histories(query, reply)) => {
-                    let figures = figures_for(query.rows.figures);
-                    self.searches.add(query, figures, reply);
-                }
-                (None, Question::Exists(_, reply)) => {
-                    let _ = reply.send(Ok(()));
-                }
-            }
         }
     }
 }

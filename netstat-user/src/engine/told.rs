@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::{HolderScan, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, Row, SweepPart, Table, Transition, Unshown},
+    table::{Lost, Row, SweepPart, Table, Transition},
     view::Loss,
 };
 
@@ -89,18 +89,12 @@ impl Told {
         self.table.show_part(part, out, show);
     }
 
-    pub(super) fn end_sweep(
-        &mut self,
-        lost: &[Lost],
-        start: Ktime,
-        end: Ktime,
-        out: &mut Vec<Transition>,
-    ) -> Unshown {
+    pub(super) fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         for lost in lost {
             self.record(|| Fact::Absent(*lost));
         }
         self.record(|| Fact::SweepEnded { start, end });
-        self.table.end_sweep(lost, start, end, out)
+        self.table.end_sweep(lost, start, end, out);
     }
 
     pub(super) fn abandon_sweep(&mut self) {

@@ -21,30 +21,20 @@ pub(super) fn sockets(
     wants_figures: bool,
     mut report: impl FnMut(Vec<u8>, Fence),
 ) -> Result<(), SweepError> {
-    /// What `bpf_seq_read` gives at once, 8 pages, and more than a part without figures has.
-    const CHUNK: u64 = 32 * 1024;
-    const ROOM: usize = 320 * 1024;
-    let file = if wants_figures && iterators.without_figures().is_none() {
+    let mut file = if wants_figures && iterators.without_figures().is_none() {
         iterators.figures()?
     } else {
         iterators.sockets()?
     };
-    let (mut bytes, mut stepped, mut ended) = (Vec::with_capacity(ROOM), 0, false);
-    loop {
-        match (&file).take(CHUNK).read_to_end(&mut bytes) {
-            Ok(0) => break,
-            Ok(_) => {}
-            // `bpf_seq_read` pauses when it has passed a million objects without one to show. What was read before that is
-            // there.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error.into()),
-        }
+    let (mut bytes, mut stepped, mut ended) = (Vec::new(), 0, false);
+    while read(&mut file, &mut bytes)? {
         while let Some((length, end)) = decode::sweep_step(&bytes[stepped..])? {
             let Some(fence) = end else {
                 stepped += length;
                 continue;
             };
-            let mut rest = Vec::with_capacity(ROOM);
+            // The next part is as long, if there is one.
+            let mut rest = Vec::with_capacity(if fence.more { bytes.len() + CHUNK } else { 0 });
             rest.extend_from_slice(&bytes[stepped + length..]);
             bytes.truncate(stepped);
             report(std::mem::replace(&mut bytes, rest), fence);
@@ -78,35 +68,41 @@ pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Vec<Descri
     Ok((scan, namespaces))
 }
 
+/// What `bpf_seq_read` gives at once: 8 pages.
+const CHUNK: usize = 32 * 1024;
+
+/// Adds what `file` has next to `bytes`. `false` at its end.
+fn read(file: &mut File, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let held = bytes.len();
+    bytes.resize(held + CHUNK, 0);
+    let read = loop {
+        match file.read(&mut bytes[held..]) {
+            // `bpf_seq_read` pauses when it has passed a million objects without one to show.
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            read => break read,
+        }
+    };
+    bytes.truncate(held + *read.as_ref().unwrap_or(&0));
+    Ok(read? > 0)
+}
+
 /// Reads `file` to its end and hands its bytes to `take`, which takes one record from their front each time.
-/// Returns how many bytes of an incomplete record are left.
 fn read_all(
     mut file: File,
     mut take: impl FnMut(&[u8]) -> Result<&[u8], DecodeError>,
-) -> Result<usize, SweepError> {
-    /// Twice what `bpf_seq_read` gives at once, 8 pages; and a record that it cut.
-    const CHUNK: usize = 64 * 1024;
-    let mut buffer = vec![0; CHUNK];
-    let mut held = 0;
-    loop {
-        let read = match file.read(&mut buffer[held..]) {
-            Ok(0) => return Ok(held),
-            Ok(read) => read,
-            // `bpf_seq_read` pauses when it has passed a million objects without one to show.
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        held += read;
-        let mut bytes = &buffer[..held];
+) -> Result<(), SweepError> {
+    let mut bytes = Vec::new();
+    while read(&mut file, &mut bytes)? {
+        let mut rest = &bytes[..];
         loop {
-            match take(bytes) {
-                Ok(rest) => bytes = rest,
+            match take(rest) {
+                Ok(behind) => rest = behind,
                 Err(DecodeError::Short { .. }) => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        let rest = bytes.len();
-        buffer.copy_within(held - rest..held, 0);
-        held = rest;
+        let taken = bytes.len() - rest.len();
+        bytes.drain(..taken);
     }
+    Ok(())
 }

@@ -33,7 +33,7 @@ use crate::{
     settings::Settings,
 };
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
-pub use walked::Walked;
+pub use walked::{Decoder, Walked};
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,12 @@
-//! A part of a walk as the kernel wrote it.
+//! The parts of a sweep as the kernel wrote them, and what they say.
 
-use super::SweepError;
+use std::mem;
+
+use super::{SweepDone, SweepError};
 use crate::{
     clock::{Ktime, Tick},
     connection::Netns,
-    decode::{self, SweepRecord},
+    decode::{self, DecodeError, SweepRecord},
     facts::{FigureSet, Sighting},
     settings::Settings,
     table::SweepPart,
@@ -28,43 +30,137 @@ pub struct Walked {
     pub(super) settings: Option<Settings>,
 }
 
-impl Walked {
-    /// The namespace.
-    #[must_use]
-    pub fn netns(&self) -> Netns {
-        self.netns
+/// Decodes the parts of one sweep, in their order.
+///
+/// What makes no sense costs the walk over its namespace and no other: the rest of that walk is passed over, so that it has
+/// no end, by which rows would be missed.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// Room for the sightings of a part, kept for its memory.
+    room: Vec<Sighting>,
+    /// Namespaces of which a part made no sense, and why.
+    senseless: Vec<(Netns, SweepError)>,
+}
+
+impl Decoder {
+    /// The part, whose figures are added to `figures`. `None` if it makes no sense, or one before it of the same walk did not.
+    pub fn decode(&mut self, walked: &Walked, figures: &mut FigureSet) -> Option<SweepPart> {
+        let netns = walked.netns;
+        if self.senseless.iter().any(|(senseless, _)| *senseless == netns) {
+            return None;
+        }
+        let mut sightings = mem::take(&mut self.room);
+        if let Err(error) = walked.read(&mut sightings, figures) {
+            self.senseless.push((netns, error.into()));
+            return None;
+        }
+        Some(SweepPart {
+            netns,
+            start: walked.start,
+            first: walked.first,
+            end: walked.end,
+            sightings,
+        })
     }
 
-    /// The part, with its sightings in `room`, which is emptied before; and its figures, which are added to `figures`.
-    ///
-    /// # Errors
-    ///
-    /// [`SweepError::Decode`].
-    pub fn decode(self, mut room: Vec<Sighting>, figures: &mut FigureSet) -> Result<SweepPart, SweepError> {
+    /// Takes back the memory of a part.
+    pub fn take_back(&mut self, part: SweepPart) {
+        self.room = part.sightings;
+        self.room.clear();
+    }
+
+    /// Says in what the sweep has come to which of its walks came to nothing.
+    pub fn judge(self, done: &mut SweepDone) {
+        let makes_sense = |netns: &Netns| self.senseless.iter().all(|(senseless, _)| senseless != netns);
+        done.found.retain(makes_sense);
+        done.failed.extend(self.senseless);
+    }
+}
+
+impl Walked {
+    fn read(&self, sightings: &mut Vec<Sighting>, figures: &mut FigureSet) -> Result<(), DecodeError> {
         if let Some(settings) = self.settings {
             figures.set(self.netns, settings);
         }
-        room.clear();
         let mut bytes = &self.records[..];
         while !bytes.is_empty() {
             let (record, rest) = decode::sweep_record(bytes, self.tick)?;
             match record {
-                SweepRecord::Seen(seen) => room.push(seen),
+                SweepRecord::Seen(seen) => sightings.push(seen),
                 SweepRecord::Figures(seen, found) => {
                     figures.insert(&seen, found);
-                    room.push(seen);
+                    sightings.push(seen);
                 }
                 // The walk ends a part there.
                 SweepRecord::End(_) => {}
             }
             bytes = rest;
         }
-        Ok(SweepPart {
-            netns: self.netns,
-            start: self.start,
-            first: self.first,
-            end: self.end,
-            sightings: room,
-        })
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use netstat_ebpf::wire::{self, kind};
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+
+    fn walked(netns: u32, first: bool, state: u8) -> Walked {
+        let mut seen = wire::SocketSeen::new_zeroed();
+        (seen.kind, seen.form, seen.state) = (kind::SOCKET_SEEN, wire::form::FULL, state);
+        (seen.socket.netns, seen.socket.family) = (netns, 2);
+        Walked {
+            netns: Netns(netns),
+            start: Ktime(1),
+            first,
+            end: (!first).then_some(Ktime(2)),
+            records: [seen.as_bytes(), seen.as_bytes()].concat(),
+            tick: Tick::of(250),
+            settings: None,
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_costs_one_walk() {
+        const GOOD: u8 = 1;
+        const NONE: u8 = 99;
+        let mut decoder = Decoder::default();
+        let parts = [
+            walked(1, true, GOOD),
+            walked(1, false, GOOD),
+            walked(2, true, NONE),
+            walked(2, false, GOOD),
+            walked(3, true, GOOD),
+            walked(3, false, NONE),
+        ];
+        let counts = parts.map(|part| {
+            let part = decoder.decode(&part, &mut FigureSet::default())?;
+            let sightings = part.sightings.len();
+            decoder.take_back(part);
+            Some(sightings)
+        });
+        assert_eq!(counts, [Some(2), Some(2), None, None, Some(2), None]);
+        let mut done = SweepDone {
+            everywhere: true,
+            found: [1, 2, 3].map(Netns).into(),
+            absent: Vec::new(),
+            gone: Vec::new(),
+            others: Vec::new(),
+            start: Ktime(1),
+            end: Ktime(2),
+            cost: Duration::ZERO,
+            search: None,
+            failed: Vec::new(),
+            broken: None,
+        };
+        decoder.judge(&mut done);
+        assert_eq!(done.found, [Netns(1)]);
+        let failed: Vec<_> = done.failed.iter().map(|(netns, _)| *netns).collect();
+        assert_eq!(failed, [Netns(2), Netns(3)]);
+        assert!(done.failed[0].1.to_string().contains("uname -a"));
     }
 }

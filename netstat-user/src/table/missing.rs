@@ -39,14 +39,22 @@ pub struct Lost {
 
 /// The rows that a sweep has not shown, by their places: it has passed over them, they have come too late for it, or it
 /// did not go where they are.
+///
+/// A row may end after that, and another one take its place. It has not been told either, because no row moves.
 #[derive(Debug, Clone, Default)]
 pub struct Unshown(Vec<Place>);
 
 impl Table {
-    /// The rows of `unshown` in `from..from + count`, as they are by now; some may have ended since, and others come in
-    /// their place. `None` behind the last one.
+    /// The rows that [`Table::show_part`] has not shown since the last sweep began.
     #[must_use]
-    pub fn unshown(
+    pub fn unshown(&self) -> Unshown {
+        let unshown = self.store.unshown(self.last_walk_before, self.last_walk);
+        Unshown(unshown.map(|(place, _)| place).collect())
+    }
+
+    /// Those of `unshown` in `from..from + count`, as they are by now. `None` behind the last one.
+    #[must_use]
+    pub fn unshown_part(
         &self,
         unshown: &Unshown,
         from: usize,
@@ -64,15 +72,7 @@ impl Table {
     /// sock has ended, or so long has passed that the event must be lost. A minisock does not, and ends with its
     /// namespace (`inet_twsk_purge`); while full socks keep that, nobody can look, and minisocks are taken to last as
     /// long as they can.
-    ///
-    /// Returns the rows that [`Table::show_part`] has not shown since the sweep began.
-    pub fn end_sweep(
-        &mut self,
-        lost: &[Lost],
-        start: Ktime,
-        end: Ktime,
-        out: &mut Vec<Transition>,
-    ) -> Unshown {
+    pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.release(start, out);
         self.unborn.retain(|_, birth| birth.time.plus(UNBORN) >= start);
         self.newborn
@@ -106,17 +106,12 @@ impl Table {
             let cause = if alive { Cause::Unknown } else { Cause::Namespace };
             expired.then_some((start, end, cause))
         };
-        let unshown: Vec<_> = self
-            .store
-            .unshown(self.last_walk_before, self.last_walk)
-            .collect();
+        let unshown = self.store.unshown(self.last_walk_before, self.last_walk);
         let missed: Vec<_> = unshown
-            .iter()
             .filter_map(|(place, row)| Some((place, row, missed(row)?)))
             .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start || is_doubted(row, *start))
-            .map(|(place, row, time)| (*place, row.last_fact, time))
+            .map(|(place, row, time)| (place, row.last_fact, time))
             .collect();
-        let unshown = unshown.into_iter().map(|(place, _)| place).collect();
         for (place, last_fact, (start, end, cause)) in missed {
             if last_fact.plus(SETTLING) < start {
                 self.miss(place, (start, end), cause, out);
@@ -125,7 +120,6 @@ impl Table {
             }
         }
         self.abandon_sweep();
-        Unshown(unshown)
     }
 
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash

@@ -99,7 +99,7 @@ impl Slots {
     }
 
     /// Notes that this walk has shown the row in a place. Returns whether it shows that for the first time.
-    pub(super) fn show(&mut self, place: Place, walk: u32) -> bool {
+    pub(super) fn mark_shown(&mut self, place: Place, walk: u32) -> bool {
         let shown = self.shown.get_mut(place.0 as usize);
         shown.is_some_and(|shown| std::mem::replace(shown, walk) != walk)
     }
@@ -108,7 +108,8 @@ impl Slots {
     pub(super) fn unshown(&self, before: u32, last: u32) -> impl Iterator<Item = (Place, &Row)> {
         let walks = last.wrapping_sub(before);
         let places = self.shown.iter().enumerate();
-        let unshown = places.filter(move |(_, shown)| shown.wrapping_sub(before).wrapping_sub(1) >= walks);
+        let since = move |shown: u32| shown != 0 && shown.wrapping_sub(before).wrapping_sub(1) < walks;
+        let unshown = places.filter(move |(_, shown)| !since(**shown));
         unshown.filter_map(|(place, _)| {
             let place = Place(u32::try_from(place).ok()?);
             Some((place, self.get(place)?))
@@ -196,19 +197,19 @@ mod tests {
     fn what_no_walk_has_shown_is_found() {
         let mut slots = Slots::default();
         let places = [1, 2, 3, 4].map(|cookie| slots.insert(row(cookie)));
-        for before in [7, u32::MAX - 1] {
-            let walk = |number: u32| before.wrapping_add(number);
-            assert!(slots.show(places[0], walk(1)));
-            assert!(slots.show(places[1], walk(1)));
-            assert!(!slots.show(places[1], walk(1)), "again");
-            assert!(slots.show(places[2], before), "by an earlier one");
-            let unshown: Vec<_> = slots.unshown(before, walk(1)).map(|(place, _)| place).collect();
+        // Also where the numbers begin again, and pass over 0.
+        for (before, next) in [(7, 8), (u32::MAX - 1, u32::MAX), (u32::MAX, 1)] {
+            assert!(slots.mark_shown(places[0], next));
+            assert!(slots.mark_shown(places[1], next));
+            assert!(!slots.mark_shown(places[1], next), "again");
+            assert!(slots.mark_shown(places[2], before), "by an earlier one");
+            let unshown: Vec<_> = slots.unshown(before, next).map(|(place, _)| place).collect();
             assert_eq!(unshown, [places[2], places[3]]);
         }
         slots.remove(places[0]);
         let place = slots.insert(row(5));
         assert_eq!(place, places[0], "used again");
-        let unshown = slots.unshown(u32::MAX - 1, u32::MAX).map(|(place, _)| place);
+        let unshown = slots.unshown(u32::MAX, 1).map(|(place, _)| place);
         assert!(unshown.take(1).eq([place]));
     }
 

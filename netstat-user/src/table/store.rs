@@ -86,9 +86,9 @@ impl Store {
         self.rows.get(place)
     }
 
-    /// As [`Slots::show`].
-    pub(super) fn show(&mut self, place: Place, walk: u32) -> bool {
-        self.rows.show(place, walk)
+    /// As [`Slots::mark_shown`].
+    pub(super) fn mark_shown(&mut self, place: Place, walk: u32) -> bool {
+        self.rows.mark_shown(place, walk)
     }
 
     /// As [`Slots::unshown`].

@@ -156,7 +156,7 @@ impl Table {
             let transition = transition.flatten();
             self.unannounced += u64::from(full && transition.is_some());
             out.extend(transition);
-            return self.store.show(place, self.last_walk).then_some(place);
+            return self.store.mark_shown(place, self.last_walk).then_some(place);
         }
         // The hook that tells of its end is passed just before the kernel takes a minisock out of its hash.
         let margin = match seen.form {
@@ -179,7 +179,7 @@ impl Table {
         } else {
             self.store.insert(row)
         };
-        self.store.show(place, self.last_walk);
+        self.store.mark_shown(place, self.last_walk);
         Some(place)
     }
 

@@ -16,7 +16,7 @@ pub struct PackedRows {
     count: usize,
 }
 
-/// How rows are encoded: the number of their [`Answer`](crate::protocol::Answer).
+/// How rows are encoded, by the number of their [`Answer`](crate::protocol::Answer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Whole = 0,
@@ -33,12 +33,9 @@ impl PackedRows {
     /// No rows; in `brief` if nothing is to be told of them but ends, state and queues.
     #[must_use]
     pub fn new(brief: bool) -> Self {
-        let mut bytes = Vec::with_capacity(HEAD + Self::ENOUGH + 4096);
-        bytes.resize(HEAD, 0);
-        let kind = if brief { Kind::Brief } else { Kind::Whole };
         Self {
-            kind,
-            bytes,
+            kind: if brief { Kind::Brief } else { Kind::Whole },
+            bytes: Vec::new(),
             count: 0,
         }
     }
@@ -56,12 +53,20 @@ impl PackedRows {
     ///
     /// When the row cannot be encoded, which none is; then there are no rows left.
     pub fn push(&mut self, row: &RowView) -> Result<(), postcard::Error> {
+        self.make_room();
         match self.kind {
             Kind::Brief => self.bytes.extend_from_slice(BriefRow::of(row).as_bytes()),
             Kind::Whole => self.bytes = postcard::to_extend(row, std::mem::take(&mut self.bytes))?,
         }
         self.count += 1;
         Ok(())
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(HEAD + Self::ENOUGH + 4096);
+            self.bytes.resize(HEAD, 0);
+        }
     }
 
     /// Whether there are none.
@@ -79,6 +84,7 @@ impl PackedRows {
     /// The frame of them.
     #[must_use]
     pub fn into_frame(mut self) -> Bytes {
+        self.make_room();
         let mut head = [self.kind as u8; HEAD];
         let mut length = 1;
         let mut count = match self.kind {

@@ -36,6 +36,7 @@ mod reasons;
 mod record;
 mod show;
 mod socket_file;
+mod stopping;
 mod stuck;
 mod time_wait;
 mod timers;
@@ -101,6 +102,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("record", record::TESTS),
     ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
+    ("stopping", stopping::TESTS),
     ("timers", timers::TESTS),
     ("verify", verify::TESTS),
     ("vigil", vigil::TESTS),
