@@ -1,9 +1,11 @@
 //! Adding up what tests print.
 
-use std::fmt;
+use std::{collections::VecDeque, fmt};
 
-/// How much is kept of what a failed test has printed, in lines.
-const KEPT: usize = 40;
+/// How much is kept of what a failed test has printed, in lines, of its beginning and of its end: why it failed may come
+/// last.
+const FIRST: usize = 10;
+const LAST: usize = 30;
 
 /// The results of tests, as the lines say that close each of their programs, and what the failed ones have printed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -20,18 +22,40 @@ pub(crate) struct Tally {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Failure {
     name: String,
-    /// At most [`KEPT`], from the beginning.
-    lines: Vec<String>,
+    first: Vec<String>,
+    last: VecDeque<String>,
+    /// How many between them are left out.
+    left_out: usize,
+}
+
+impl Failure {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            first: Vec::new(),
+            last: VecDeque::new(),
+            left_out: 0,
+        }
+    }
+
+    fn add(&mut self, line: &str) {
+        if self.first.len() < FIRST {
+            self.first.push(line.to_owned());
+            return;
+        }
+        self.last.push_back(line.to_owned());
+        if self.last.len() > LAST {
+            self.last.pop_front();
+            self.left_out += 1;
+        }
+    }
 }
 
 impl Tally {
     /// Adds what a line says.
     pub(crate) fn add(&mut self, line: &str) {
         if let Some(name) = failure(line) {
-            self.failures.push(Failure {
-                name: name.to_owned(),
-                lines: Vec::new(),
-            });
+            self.failures.push(Failure::new(name));
             self.within = true;
         } else if line == "failures:" {
             // The names alone follow, after which the closing line does.
@@ -41,10 +65,11 @@ impl Tally {
             self.passed += number_before(line, " passed");
             self.failed += number_before(line, " failed");
             self.ignored += number_before(line, " ignored");
-        } else if let Some(last) = self.failures.last_mut().filter(|_| self.within)
-            && last.lines.len() < KEPT
+        } else if let Some(failure) = self.failures.last_mut()
+            && self.within
+            && !line.is_empty()
         {
-            last.lines.push(line.to_owned());
+            failure.add(line);
         }
     }
 
@@ -57,9 +82,16 @@ impl Tally {
     /// of a long output, this is what one wants to know.
     pub(crate) fn failures(&self) -> String {
         let mut text = String::new();
-        for Failure { name, lines } in &self.failures {
-            text.extend(["\n", name]);
-            for line in lines.iter().filter(|line| !line.is_empty()) {
+        for failure in &self.failures {
+            text.extend(["\n", &failure.name]);
+            for line in &failure.first {
+                text.extend(["\n    ", line]);
+            }
+            if failure.left_out > 0 {
+                let left_out = format!("\n    ({} lines are left out here)", failure.left_out);
+                text.push_str(&left_out);
+            }
+            for line in &failure.last {
                 text.extend(["\n    ", line]);
             }
         }
@@ -113,6 +145,22 @@ mod tests {
         );
         assert_eq!(tally.to_string(), "13 passed, 3 failed, 2 ignored");
         assert_eq!(tally.failures(), "");
+    }
+
+    #[test]
+    fn of_much_that_was_said_the_beginning_and_the_end_are_kept() {
+        let said: Vec<_> = (0..100).map(|number| format!("line {number}")).collect();
+        let failures = tally(&format!("---- open::refused ----\n{}", said.join("\n"))).failures();
+        for kept in [
+            "line 0\n",
+            "line 9\n",
+            "(60 lines are left out here)\n",
+            "line 70\n",
+            "line 99",
+        ] {
+            assert!(failures.contains(kept), "{kept}: {failures}");
+        }
+        assert!(!failures.contains("line 69\n"), "{failures}");
     }
 
     #[test]

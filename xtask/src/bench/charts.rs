@@ -14,11 +14,20 @@ struct Chart {
     lines: &'static [Line],
 }
 
-/// A line: what it is, the measure, and what to multiply its figures with, which are then divided by the point's number.
+/// A line: what it is, the measure, what to multiply its figures with, and what to divide them by.
 struct Line {
     name: &'static str,
     measure: &'static str,
     factor: f64,
+    by: By,
+}
+
+/// How many there are that a figure is of.
+enum By {
+    /// As many as the point says.
+    Point,
+    /// As many as another measure says.
+    Measure(&'static str),
 }
 
 const SOCKETS: &[(&str, &str, f64)] = &[
@@ -52,11 +61,13 @@ const CHARTS: &[Chart] = &[
                 name: "`list -atn`",
                 measure: "growth, list",
                 factor: 1e3,
+                by: By::Point,
             },
             Line {
                 name: "`ss -tan`",
                 measure: "growth, ss -tan",
                 factor: 1e3,
+                by: By::Point,
             },
         ],
     },
@@ -68,6 +79,7 @@ const CHARTS: &[Chart] = &[
             name: "the table",
             measure: "memory of a connection, bytes",
             factor: 1.0,
+            by: By::Point,
         }],
     },
     Chart {
@@ -78,6 +90,7 @@ const CHARTS: &[Chart] = &[
             name: "one core, as fast as it goes",
             measure: "fold, ns",
             factor: 1.0,
+            by: By::Point,
         }],
     },
     Chart {
@@ -88,11 +101,12 @@ const CHARTS: &[Chart] = &[
             name: "reading and folding, every 4 ms, among 100,000 connections",
             measure: "replay, % of a core",
             factor: 1e4,
+            by: By::Measure("replay, reached, facts/s"),
         }],
     },
 ];
 
-/// The charts of everything that was measured.
+/// The charts of everything that was measured, under a heading of their own.
 pub(super) fn of(figures: &Figures) -> String {
     let mut text = String::new();
     for chart in CHARTS {
@@ -103,6 +117,9 @@ pub(super) fn of(figures: &Figures) -> String {
             .collect();
         if lines.is_empty() {
             continue;
+        }
+        if text.is_empty() {
+            text.push_str("\n## Growth\n\n");
         }
         let names: Vec<_> = chart
             .points
@@ -135,6 +152,10 @@ impl Chart {
     /// The values of a line; `None` unless all were measured.
     fn values(&self, line: &Line, figures: &Figures) -> Option<Vec<f64>> {
         let value = |(_, subject, number): &(&str, &str, f64)| {
+            let number = match line.by {
+                By::Point => *number,
+                By::Measure(measure) => figures.median(measure, subject)?,
+            };
             Some(figures.median(line.measure, subject)? * line.factor / number)
         };
         self.points.iter().map(value).collect()

@@ -62,7 +62,7 @@ pub(super) fn write(root: &Path, figures: &Figures, args: &Args) -> Result<()> {
     }
     let _ = write!(
         text,
-        "\n## Results\n\n{}\n## Growth\n\n{}{BY_HAND}{by_hand}",
+        "\n## Results\n\n{}{}\n{BY_HAND}{by_hand}",
         results(figures),
         charts::of(figures)
     );
