@@ -2,23 +2,24 @@
 //! never a panic.
 
 mod figures;
+mod ring;
+mod walks;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
 };
 
-use netstat_ebpf::wire::{self, form, kind};
+use netstat_ebpf::wire::{self, form};
+pub use ring::{RingRecord, ring_record};
+pub use walks::{FileRecord, SweepRecord, file_record, sweep_record, sweep_step};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
-    clock::{Ktime, Tick},
-    connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource, SkAddr},
-    facts::{
-        Descriptor, Fence, Figures, Form, Gone, Holder, Occurrence, Queues, Sighting, SocketGone, SocketMark,
-        SocketNews, Standing, StateEvent, Totals,
-    },
-    tcp::{TcpState, UnknownState},
+    clock::Ktime,
+    connection::{Connection, Cookie, Endpoint, Family, Netns},
+    facts::{Fence, Form},
+    tcp::UnknownState,
 };
 
 /// The bytes are no record that the kernel side writes.
@@ -52,153 +53,6 @@ pub enum DecodeError {
     Cause(u8),
 }
 
-/// A record of the event ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RingRecord {
-    /// A socket changed its state.
-    State(StateEvent),
-    /// A hook tells of a socket.
-    News(SocketNews),
-    /// A hook tells of a sock that ends.
-    Gone(SocketGone),
-    /// Something happened to a socket.
-    Mark(SocketMark),
-    /// A sweep ended.
-    Fence(Fence),
-}
-
-impl RingRecord {
-    /// The socket that it is about, if it is about one.
-    #[must_use]
-    pub const fn cookie(&self) -> Option<Cookie> {
-        match self {
-            Self::State(event) => Some(event.connection.cookie),
-            Self::News(news) => Some(news.connection.cookie),
-            Self::Gone(gone) => Some(gone.cookie),
-            Self::Mark(mark) => Some(mark.cookie),
-            Self::Fence(_) => None,
-        }
-    }
-}
-
-/// A record of a sweep.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SweepRecord {
-    /// A socket.
-    Seen(Sighting),
-    /// A socket, with its figures.
-    Figures(Sighting, Box<Figures>),
-    /// The end, or that of a part.
-    End(Fence),
-}
-
-/// Decodes one record of the event ring.
-///
-/// # Errors
-///
-/// When the bytes are no such record.
-pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
-    match record_kind(bytes)? {
-        kind::STATE_CHANGE => state_event(&read(bytes)?.0, None).map(RingRecord::State),
-        kind::STATE_END => {
-            let wire::StateEnd { change, end } = read(bytes)?.0;
-            state_event(&change, Some(standing(change.flags, &end))).map(RingRecord::State)
-        }
-        kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
-        kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
-        kind::SOCKET_MARK => mark(&read(bytes)?.0).map(RingRecord::Mark),
-        kind::SWEEP_END => Ok(RingRecord::Fence(fence(&read(bytes)?.0))),
-        other => Err(DecodeError::Kind(other)),
-    }
-}
-
-/// Decodes the first record of a sweep's output and returns the bytes behind it. `tick` is the kernel's.
-///
-/// # Errors
-///
-/// When the bytes do not begin with such a record; [`DecodeError::Short`] when more bytes may make one.
-pub fn sweep_record(bytes: &[u8], tick: Tick) -> Result<(SweepRecord, &[u8]), DecodeError> {
-    match record_kind(bytes)? {
-        kind::SOCKET_SEEN => {
-            let (seen, rest) = read(bytes)?;
-            Ok((SweepRecord::Seen(sighting(&seen)?), rest))
-        }
-        kind::SOCKET_FIGURES => {
-            let (record, rest): (wire::SocketFigures, _) = read(bytes)?;
-            let seen = sighting(&record.seen)?;
-            let figures = figures::figures(&record, &seen, tick);
-            Ok((SweepRecord::Figures(seen, Box::new(figures)), rest))
-        }
-        kind::SWEEP_END => {
-            let (end, rest) = read(bytes)?;
-            Ok((SweepRecord::End(fence(&end)), rest))
-        }
-        other => Err(DecodeError::Kind(other)),
-    }
-}
-
-/// How long the first record of a sweep is, and the end that it marks if it is one, without a look at what it says of a
-/// socket. `None` when more bytes may make a record.
-///
-/// # Errors
-///
-/// When the bytes begin with no such record.
-pub fn sweep_step(bytes: &[u8]) -> Result<Option<(usize, Option<Fence>)>, DecodeError> {
-    let Ok(kind) = record_kind(bytes) else {
-        return Ok(None);
-    };
-    let length = match kind {
-        kind::SOCKET_SEEN => size_of::<wire::SocketSeen>(),
-        kind::SOCKET_FIGURES => size_of::<wire::SocketFigures>(),
-        kind::SWEEP_END => size_of::<wire::SweepEnd>(),
-        other => return Err(DecodeError::Kind(other)),
-    };
-    if bytes.len() < length {
-        return Ok(None);
-    }
-    let end = (kind == kind::SWEEP_END).then(|| read(bytes)).transpose()?;
-    Ok(Some((length, end.map(|(end, _)| fence(&end)))))
-}
-
-/// A record of a scan of open files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileRecord {
-    /// A descriptor that holds a socket.
-    Holder(Holder),
-    /// A descriptor of a namespace, of whatever kind.
-    Namespace(Descriptor),
-}
-
-/// Decodes the first record of a scan of open files and returns the bytes behind it.
-///
-/// # Errors
-///
-/// As [`sweep_record`].
-pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
-    match record_kind(bytes)? {
-        kind::SOCKET_HELD => {
-            let (held, rest): (wire::SocketHeld, _) = read(bytes)?;
-            let owner = Owner {
-                pid: held.pid,
-                start: Ktime(held.start),
-                fd: Some(held.fd),
-                more_fds: 0,
-                comm: Comm(held.comm),
-                seen: Ktime(held.time),
-                source: OwnerSource::Scan,
-            };
-            let cookie = Cookie(held.cookie);
-            Ok((FileRecord::Holder(Holder { cookie, owner }), rest))
-        }
-        kind::NAMESPACE_HELD => {
-            let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;
-            let (pid, fd) = (held.pid, held.fd);
-            Ok((FileRecord::Namespace(Descriptor { pid, fd }), rest))
-        }
-        other => Err(DecodeError::Kind(other)),
-    }
-}
-
 fn record_kind(bytes: &[u8]) -> Result<u32, DecodeError> {
     match bytes.first_chunk() {
         Some(kind) => Ok(u32::from_ne_bytes(*kind)),
@@ -213,129 +67,6 @@ fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<(T, &[u8
     T::read_from_prefix(bytes).map_err(|_| DecodeError::Short {
         kind: record_kind(bytes).unwrap_or(0),
         len: bytes.len(),
-    })
-}
-
-fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result<StateEvent, DecodeError> {
-    let has = |flag| change.flags & flag != 0;
-    let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
-        pid: change.pid,
-        start: Ktime(change.start),
-        fd: None,
-        more_fds: 0,
-        comm: Comm(change.comm),
-        seen: Ktime(change.time),
-        source: OwnerSource::Event,
-    });
-    Ok(StateEvent {
-        time: Ktime(change.time),
-        connection: connection(&change.socket)?,
-        skaddr: SkAddr(change.socket.skaddr),
-        from: TcpState::try_from(change.old_state)?,
-        to: TcpState::try_from(change.new_state)?,
-        error: (change.sk_err != 0).then_some(change.sk_err),
-        peer_fin: has(wire::flag::PEER_FIN),
-        orphan: has(wire::flag::ORPHAN),
-        no_linger2: has(wire::flag::NO_LINGER2),
-        standing,
-        owner,
-        uid: change.socket.uid,
-        cgroup: known_cgroup(&change.socket),
-    })
-}
-
-fn standing(flags: u32, end: &wire::End) -> Standing {
-    let has = |flag| flags & flag != 0;
-    Standing {
-        receive_shutdown: has(wire::flag::RCV_SHUTDOWN),
-        send_shutdown: has(wire::flag::SEND_SHUTDOWN),
-        held: has(wire::flag::HELD),
-        linger0: has(wire::flag::LINGER_0),
-        in_system_call: has(wire::flag::IN_SYSTEM_CALL),
-        connecting: has(wire::flag::CONNECTING),
-        unsent: has(wire::flag::UNSENT),
-        unacked: end.unacked,
-        unread: end.unread,
-        send_window: end.snd_wnd,
-        retransmits: end.retransmits,
-        probes: end.probes,
-        soft_error: (end.sk_err_soft != 0).then_some(end.sk_err_soft),
-        totals: Totals {
-            bytes_acked: end.bytes_acked,
-            bytes_received: end.bytes_received,
-            retransmits: end.total_retrans,
-            srtt_us: (end.srtt_us != 0).then_some(end.srtt_us / 8),
-        },
-    }
-}
-
-fn mark(mark: &wire::SocketMark) -> Result<SocketMark, DecodeError> {
-    /// `TCP_NEW_SYN_RECV`, which no row is ever in.
-    const NEW_SYN_RECV: u8 = 12;
-    let form = match mark.state {
-        NEW_SYN_RECV => Form::Request,
-        state if TcpState::try_from(state)? == TcpState::TimeWait => Form::Minisock,
-        _ => Form::Full,
-    };
-    Ok(SocketMark {
-        time: Ktime(mark.time),
-        cookie: Cookie(mark.cookie),
-        form,
-        closed: mark.state == TcpState::Close as u8,
-        what: match mark.mark {
-            wire::mark::RETRANSMIT => Occurrence::Retransmit,
-            wire::mark::RESET_SENT => Occurrence::ResetSent,
-            wire::mark::RESET_ANSWERED => Occurrence::ResetAnswered,
-            wire::mark::RESET_RECEIVED => Occurrence::ResetReceived,
-            other => return Err(DecodeError::Mark(other)),
-        },
-    })
-}
-
-fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
-    let form = known_form(seen.form)?;
-    Ok(Sighting {
-        time: Ktime(seen.time),
-        connection: connection(&seen.socket)?,
-        skaddr: SkAddr(seen.socket.skaddr),
-        state: TcpState::try_from(seen.state)?,
-        form,
-        uid: (form == Form::Full).then_some(seen.socket.uid),
-        cgroup: known_cgroup(&seen.socket),
-        inode: (seen.inode != 0).then_some(seen.inode),
-        mptcp: (seen.mptcp != 0).then_some(Cookie(seen.mptcp)),
-        queues: Queues {
-            recv: seen.recv_q,
-            send: seen.send_q,
-            backlog: seen.backlog,
-        },
-    })
-}
-
-fn news(news: &wire::SocketNews) -> Result<SocketNews, DecodeError> {
-    Ok(SocketNews {
-        time: Ktime(news.time),
-        connection: connection(&news.socket)?,
-        form: known_form(news.form)?,
-        made: news.change == wire::change::MADE,
-        state: TcpState::try_from(news.state)?,
-    })
-}
-
-fn gone(gone: &wire::SocketGone) -> Result<SocketGone, DecodeError> {
-    let form = known_form(gone.form)?;
-    Ok(SocketGone {
-        time: Ktime(gone.time),
-        cookie: Cookie(gone.cookie),
-        form,
-        ports: (gone.local_port, gone.remote_port),
-        why: match (gone.cause, form) {
-            (wire::cause::UNKNOWN, _) => None,
-            (wire::cause::EXPIRED, Form::Request) => Some(Gone::Unanswered(gone.tries)),
-            (wire::cause::EXPIRED, _) => Some(Gone::Expired),
-            (wire::cause::LISTENER_GONE, _) => Some(Gone::ListenerGone),
-            (other, _) => return Err(DecodeError::Cause(other)),
-        },
     })
 }
 
@@ -391,10 +122,12 @@ fn ipv6(addr: &[u8; 16]) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use netstat_ebpf::wire::kind;
     use proptest::prelude::*;
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::{clock::Tick, tcp::TcpState};
 
     pub(super) fn socket() -> wire::Socket {
         wire::Socket {
