@@ -11,7 +11,9 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     Link, Namespace,
     link::Way,
-    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, listen, reset, start_connecting, wait_for_fin},
+    sockets::{
+        LOOPBACK, LOOPBACK6, Pair, accept, connect, deliver, listen, reset, start_connecting, wait_for_fin,
+    },
 };
 
 /// A link and what is held open on it. After [`new`](Self::new) nothing moves until the kernel's timers do,
@@ -70,8 +72,8 @@ impl Mixture {
             } = Pair::new(namespace, address)?;
             self.listeners.push(listener);
             self.open.push((client, server));
-            let mut unread = Pair::new(namespace, address)?;
-            unread.client.write_all(b"nobody reads this")?;
+            let unread = Pair::new(namespace, address)?;
+            deliver(&unread.client, &unread.server, b"nobody reads this")?;
             self.keep(unread);
             let half_closed = Pair::new(namespace, address)?;
             half_closed.client.shutdown(Shutdown::Write)?;

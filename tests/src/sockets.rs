@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     Namespace,
-    wait::{SOON, patient},
+    wait::{SOON, patient, wait_for},
 };
 
 /// Any port of the IPv4 loopback.
@@ -120,6 +120,22 @@ pub fn reset(stream: TcpStream) -> Result<()> {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     drop(stream);
     Ok(())
+}
+
+/// Writes `data`, and waits until all that waits at `to` is that much more.
+///
+/// What is written over loopback mostly is there at once; but on a busy host the kernel may leave receiving to
+/// `ksoftirqd`, and who closes `to` before that closes in order, and resets what then arrives.
+///
+/// # Errors
+/// When the kernel refuses, or the data do not arrive within [`SOON`].
+pub fn deliver(mut from: &TcpStream, to: &TcpStream, data: &[u8]) -> Result<()> {
+    let waiting = || rustix::io::ioctl_fionread(to).context("cannot ask what waits");
+    let expected = waiting()? + data.len() as u64;
+    from.write_all(data).context("cannot write")?;
+    wait_for("data to arrive", SOON, || {
+        Ok((waiting()? >= expected).then_some(()))
+    })
 }
 
 /// Waits until the peer's FIN has arrived.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Watch,
-    sockets::{self, LOOPBACK, Pair, cookie, reset, wait_for_reset},
+    sockets::{self, LOOPBACK, Pair, cookie, deliver, reset, wait_for_reset},
 };
 use socket2::SockRef;
 
@@ -57,15 +57,14 @@ fn server_resets() -> Result<()> {
 
 /// A close with data not yet read sends a RST too.
 fn unread_data_resets() -> Result<()> {
-    use std::io::Write;
     let (namespace, daemon, watch) = scene()?;
     let Pair {
         listener: _listener,
-        mut client,
+        client,
         server,
     } = Pair::new(&namespace, LOOPBACK)?;
     let near = cookie(&client)?;
-    client.write_all(b"never read")?;
+    deliver(&client, &server, b"never read")?;
     drop(server);
     wait_for_reset(&client)?;
     watch.wait_for_path(near, &["CLOSE", "SYN_SENT", "ESTABLISHED", "CLOSE"])?;

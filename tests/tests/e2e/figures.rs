@@ -13,8 +13,8 @@ use netstat_tests::{
     link::Way,
     snapshot::Listed,
     sockets::{
-        LOOPBACK, Pair, accept, connect, cookie, fill, listen, set_tcp_option, socket_for, start_connecting,
-        wait_for_fin,
+        LOOPBACK, Pair, accept, connect, cookie, deliver, fill, listen, set_tcp_option, socket_for,
+        start_connecting, wait_for_fin,
     },
     wait::{SOON, wait_for},
 };
@@ -43,9 +43,9 @@ fn data_and_what_is_not_read() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
     let mut pair = Pair::new(&namespace, LOOPBACK)?;
-    pair.client.write_all(&vec![1; 30_000])?;
+    deliver(&pair.client, &pair.server, &vec![1; 30_000])?;
     pair.server.read_exact(&mut [0; 10_000])?;
-    pair.server.write_all(b"thanks")?;
+    deliver(&pair.server, &pair.client, b"thanks")?;
     let rows = agreement(&namespace, daemon.socket())?;
     let (client, server) = (
         figures(&rows, cookie(&pair.client)?)?,

@@ -1,6 +1,6 @@
 //! What a filter lets through: what `ss` shows for the same words, and what its words say.
 
-use std::{io::Write, net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
@@ -8,7 +8,9 @@ use netstat_tests::{
     daemon::directory,
     link::Way,
     snapshot::{self, Listed},
-    sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, listen, start_connecting, wait_for_fin},
+    sockets::{
+        LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, deliver, listen, start_connecting, wait_for_fin,
+    },
     wait::{SOON, wait_for},
 };
 
@@ -156,10 +158,10 @@ fn lines(namespace: &Namespace, socket: &Path, words: &str) -> Result<Vec<String
 
 /// What matches a filter may be asked for alone, and is told as among all others, queues included.
 fn few_sockets_are_told_as_all_are() -> Result<()> {
-    let mut zoo = Zoo::new()?;
+    let zoo = Zoo::new()?;
     let daemon = Daemon::start()?;
-    zoo.v4.client.write_all(b"nobody reads this")?;
-    zoo.v6.server.write_all(b"nor this")?;
+    deliver(&zoo.v4.client, &zoo.v4.server, b"nobody reads this")?;
+    deliver(&zoo.v6.server, &zoo.v6.client, b"nor this")?;
     let waiting = connect(&zoo.namespace, zoo.v4.listener.local_addr()?)?;
     let (listener, port) = (zoo.v4.listener.local_addr()?.port(), waiting.local_addr()?.port());
     daemon.agrees(&zoo.namespace)?;

@@ -11,8 +11,8 @@ use netstat_tests::{
     Daemon, Link, Namespace, Watch,
     link::Way,
     sockets::{
-        LOOPBACK, Pair, accept, connect, cookie, listen, reset, set_tcp_option, socket_for, start_connecting,
-        wait_for_fin, wait_for_reset,
+        LOOPBACK, Pair, accept, connect, cookie, deliver, listen, reset, set_tcp_option, socket_for,
+        start_connecting, wait_for_fin, wait_for_reset,
     },
     wait::{SOON, patient, wait_for},
     watch::Transition,
@@ -290,8 +290,8 @@ fn closed_with_linger_0() -> Result<()> {
 
 fn closed_with_data_unread() -> Result<()> {
     let scene = Scene::new()?;
-    let (_listener, mut client, server) = scene.pair()?;
-    client.stream.write_all(b"never read")?;
+    let (_listener, client, server) = scene.pair()?;
+    deliver(&client.stream, &server.stream, b"never read")?;
     drop(server.stream);
     wait_for_reset(&client.stream)?;
     scene.ended(server.cookie, "reset by us", "closed with data unread")?;

@@ -7,7 +7,7 @@ use netstat_tests::{
     Daemon, Link, Namespace, binary,
     daemon::directory,
     link::Way,
-    sockets::{LOOPBACK, Pair, accept, connect, cookie, listen, reset, wait_for_fin},
+    sockets::{LOOPBACK, Pair, accept, connect, cookie, deliver, listen, reset, wait_for_fin},
     traffic::come_and_go,
     wait::{SOON, wait_for},
 };
@@ -91,8 +91,8 @@ fn a_life_with_its_end() -> Result<()> {
 fn how_it_stands() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let mut pair = Pair::new(&namespace, LOOPBACK)?;
-    pair.client.write_all(b"to be read")?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    deliver(&pair.client, &pair.server, b"to be read")?;
     let text = |cookie: u64| -> Result<String> {
         let output = binary::run(daemon.socket(), &format!("show {cookie}"))?;
         Ok(String::from_utf8(output.stdout)?)
