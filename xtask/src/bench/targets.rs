@@ -11,7 +11,6 @@ pub(super) struct Verdict {
     pub(super) met: bool,
 }
 
-const UNTRACED: &str = "untraced";
 const EMPTY: &str = "an empty program";
 const DAEMON: &str = "netstate daemon --quiet";
 const PRINTING: &str = "netstate daemon --json";
@@ -150,8 +149,7 @@ pub(super) fn all_met(figures: &Figures) -> bool {
 
 /// What a tracer adds to a connection, in microseconds.
 fn added(figures: &Figures, tracer: &str) -> Option<f64> {
-    let cost = |who| figures.median("cost, processor time", who);
-    Some(cost(tracer)? - cost(UNTRACED)?)
+    figures.median("cost over untraced, processor time", tracer)
 }
 
 fn over_empty(figures: &Figures) -> Option<Verdict> {
