@@ -17,6 +17,7 @@ pub mod link;
 pub mod mixture;
 pub mod namespace;
 pub mod objects;
+pub mod passing;
 pub mod peer;
 pub mod process;
 pub mod requirements;

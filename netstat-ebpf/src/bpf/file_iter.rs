@@ -54,7 +54,7 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         (*out).time = bpf_ktime_get_boot_ns();
         (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
-        (*out).reserved = 0;
+        (*out).netns = load(load(sk, at!(skc_net)), at!(net_inum));
         (*out).start = load(process, at!(task_start));
         (*out).comm = load::<[u8; COMM_LEN]>(process, at!(task_comm));
         ctx.write(record.assume_init_ref());

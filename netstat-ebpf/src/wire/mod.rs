@@ -377,8 +377,8 @@ pub struct SocketHeld {
     pub cookie: u64,
     /// The process id in the root PID namespace.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The network namespace that the socket is in, by inode number.
+    pub netns: u32,
     /// When the process was started: with its id, what no other process has.
     pub start: u64,
     /// The process's name, which is its first thread's, NUL-padded.

@@ -21,7 +21,7 @@ use crate::{
     filter::Filter,
     namespaces::{self, Aim, Effort, Found},
     output::{self, verify as print},
-    sweeper::SweepError,
+    sweeper::{self, SweepError},
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
     view::{HistoryQuery, HistoryView, RowQuery, RowView},
 };
@@ -40,6 +40,7 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
         printed: FxHashSet::default(),
         json: args.json,
         total: 0,
+        through_sockets: false,
     };
     let (stop, rounds) = (Stop::of_rounds(args.rounds)?, args.rounds);
     let heard = stop.clone();
@@ -66,6 +67,8 @@ struct Verifier {
     printed: FxHashSet<Id>,
     json: bool,
     total: usize,
+    /// There are rows of namespaces that nothing but sockets may lead to.
+    through_sockets: bool,
 }
 
 /// One look, judged.
@@ -121,8 +124,16 @@ impl Verifier {
     }
 
     async fn look(&mut self) -> anyhow::Result<Round> {
+        let round = self.look_around().await?;
+        if round.unjudged == 0 || std::mem::replace(&mut self.through_sockets, true) {
+            return Ok(round);
+        }
+        self.look_around().await
+    }
+
+    async fn look_around(&mut self) -> anyhow::Result<Round> {
         let settling = self.daemon().await?.stats().await?.settling;
-        let before = kernel(self.netns).await?;
+        let before = kernel(self.netns, self.through_sockets).await?;
         let query = RowQuery {
             netns: self.netns,
             filter: None,
@@ -132,7 +143,7 @@ impl Verifier {
             brief: false,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
-        let after = kernel(self.netns).await?;
+        let after = kernel(self.netns, self.through_sockets).await?;
         // A namespace that could be looked at only once has come or gone meanwhile.
         let looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
         let within = |sockets: Vec<KernelSocket>| -> Vec<_> {
@@ -235,15 +246,16 @@ struct Kernel {
     closed: Vec<String>,
 }
 
-/// Asks the kernel, about one namespace or all.
-async fn kernel(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
+/// Asks the kernel, about one namespace or all, be they such as nothing but sockets lead to.
+async fn kernel(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
     // A thread of its own, since it enters namespaces and does not come back.
-    let walk = tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted)).join());
+    let walk =
+        tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted, through_sockets)).join());
     let walked = walk.await.context("asking the kernel broke off")?;
     walked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))
 }
 
-fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
+fn walk(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
     let mut kernel = Kernel::default();
     let own = namespaces::own()?;
     let wanted_alone: Vec<_> = wanted.into_iter().collect();
@@ -252,7 +264,11 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
         wanted: &wanted_alone,
         hints: &[],
         effort: Effort::Thorough,
-        descriptors: &mut || None,
+        held: &mut || {
+            (through_sockets || wanted.is_some())
+                .then(sweeper::held)
+                .flatten()
+        },
     };
     let findings = namespaces::search(aim, &Found::new());
     if let Some(error) = findings.error {
@@ -263,12 +279,12 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     let others = found.keys().copied().collect();
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort_by_key(|(netns, _)| (*netns != own, *netns));
-    for (netns, path) in found {
+    for (netns, way) in found {
         if wanted.is_some_and(|wanted| wanted != netns) {
             continue;
         }
         if netns != own
-            && let Err(error) = namespaces::enter(netns, &path)
+            && let Err(error) = namespaces::enter(netns, &way)
         {
             // Gone between finding and entering: nothing to compare.
             if error.kind() != std::io::ErrorKind::NotFound {

@@ -5,7 +5,7 @@ use netstat_ebpf::wire::{self, kind};
 use super::{DecodeError, connection, fence, figures, known_cgroup, known_form, read, record_kind};
 use crate::{
     clock::{Ktime, Tick},
-    connection::{Comm, Cookie, Owner, OwnerSource, SkAddr},
+    connection::{Comm, Cookie, Netns, Owner, OwnerSource, SkAddr},
     facts::{Descriptor, Fence, Figures, Form, Holder, Queues, Sighting},
     tcp::TcpState,
 };
@@ -73,7 +73,7 @@ pub fn sweep_step(bytes: &[u8]) -> Result<Option<(usize, Option<Fence>)>, Decode
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileRecord {
     /// A descriptor that holds a socket.
-    Holder(Holder),
+    Holder(Holder, Netns),
     /// A descriptor of a namespace, of whatever kind.
     Namespace(Descriptor),
 }
@@ -97,7 +97,10 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
                 source: OwnerSource::Scan,
             };
             let cookie = Cookie(held.cookie);
-            Ok((FileRecord::Holder(Holder { cookie, owner }), rest))
+            Ok((
+                FileRecord::Holder(Holder { cookie, owner }, Netns(held.netns)),
+                rest,
+            ))
         }
         kind::NAMESPACE_HELD => {
             let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;

@@ -39,7 +39,7 @@ use crate::{
     clock::Ktime,
     decode::{DecodeError, RingRecord},
     loader::{EventRing, KernelLog, LoadError, Tracer},
-    sources,
+    processes, sources,
     sweeper::{self, Job, Outcome},
     table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
@@ -112,6 +112,8 @@ struct Core {
     untold: Option<Loss>,
     /// The time of the latest event that has been folded.
     latest: Ktime,
+    /// This process, by the number that events would tell.
+    own: Option<u32>,
     counters: Counters,
     /// Records out of the ring that are yet to be folded; empty between two batches, and kept for its memory.
     taken: Vec<Result<RingRecord, DecodeError>>,
@@ -155,6 +157,7 @@ impl Engine {
             blind: false,
             untold: None,
             latest: Ktime(0),
+            own: processes::all_visible().then(std::process::id),
             counters: Counters::new(ring_bytes, tracer.hooks),
             taken: Vec::new(),
             fresh: Vec::new(),
@@ -287,8 +290,10 @@ impl Core {
 
     fn fold(&mut self, record: Result<RingRecord, DecodeError>) {
         match record {
-            Ok(RingRecord::State(event)) => {
+            Ok(RingRecord::State(mut event)) => {
                 self.counters.events += 1;
+                // The sweeper holds sockets of others for moments, and closes one if its process just did (`namespaces::Way`).
+                event.owner = event.owner.filter(|owner| Some(owner.pid) != self.own);
                 self.latest = self.latest.max(event.time);
                 self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);

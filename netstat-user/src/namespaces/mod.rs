@@ -3,12 +3,13 @@
 mod mounts;
 mod names;
 mod search;
+mod way;
 
 use std::{
     collections::HashMap,
     fs, io,
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -16,13 +17,14 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::connection::Netns;
 pub(crate) use mounts::unescaped;
 pub use names::{Names, told};
-pub use search::{Aim, Effort, Findings, search};
+pub use search::{Aim, Effort, Findings, Held, search};
+pub use way::Way;
 
 /// The calling process's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Namespaces, each with a path that leads into it.
-pub type Found = HashMap<Netns, PathBuf>;
+/// Namespaces, each with a way into it.
+pub type Found = HashMap<Netns, Way>;
 
 /// The namespace that `path` stands for.
 ///
@@ -30,8 +32,12 @@ pub type Found = HashMap<Netns, PathBuf>;
 ///
 /// When the path cannot be read, or cannot be a namespace's.
 pub fn identify(path: &Path) -> io::Result<Netns> {
-    let inode = fs::metadata(path)?.ino();
-    u32::try_from(inode).map(Netns).map_err(io::Error::other)
+    number(&fs::metadata(path)?)
+}
+
+/// The number of the namespace that a file is of.
+fn number(file: &fs::Metadata) -> io::Result<Netns> {
+    u32::try_from(file.ino()).map(Netns).map_err(io::Error::other)
 }
 
 /// The namespace that the user means by `path`, such as `/proc/PID/ns/net` or `/run/docker/netns/default`.
@@ -57,15 +63,15 @@ pub fn own() -> io::Result<Netns> {
     identify(Path::new(OWN))
 }
 
-/// Moves the calling thread into the namespace at `path`, if that still is `netns`.
+/// Moves the calling thread into the namespace that `way` leads to, if that still is `netns`.
 ///
 /// # Errors
 ///
-/// `NotFound` when the path is gone or leads elsewhere by now; or for want of `CAP_SYS_ADMIN`.
-pub fn enter(netns: Netns, path: &Path) -> io::Result<()> {
+/// `NotFound` when the way is gone or leads elsewhere by now; or for want of `CAP_SYS_ADMIN`.
+pub fn enter(netns: Netns, way: &Way) -> io::Result<()> {
     // The process may end between the two: then its files are as gone as itself.
     let gone = |_| io::Error::from(io::ErrorKind::NotFound);
-    let file = fs::File::open(path).map_err(|error| match error.raw_os_error() {
+    let file = way.open().map_err(|error| match error.raw_os_error() {
         Some(code) if code == rustix::io::Errno::SRCH.raw_os_error() => gone(error),
         _ => error,
     })?;

@@ -2,7 +2,7 @@
 //!
 //! Nothing in the kernel lists them all. A namespace lives as long as a task is in it, something is mounted on
 //! it, a descriptor is open on it, or a socket of user space is in it (`struct net`'s count). The first three can
-//! be seen in `/proc`, and lead into it.
+//! be seen in `/proc`, and lead into it; so does a socket, while a process holds it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,12 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
-use crate::{connection::Netns, facts::Descriptor};
-
-/// The inode number of the first PID namespace (`PROC_PID_INIT_INO`): from any other, some processes cannot be
-/// seen.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+use super::{Found, OWN, Way, identify, is_namespace, mounts, parse_link};
+use crate::{connection::Netns, facts::Descriptor, processes::all_visible};
 
 /// How hard to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +33,7 @@ pub enum Effort {
 pub struct Findings {
     /// The namespaces, and how to get into them.
     pub found: Found,
-    /// Namespaces that are there, although no path leads into them.
+    /// Namespaces that are there, although no way leads into them.
     pub hidden: HashSet<Netns>,
     /// The search went everywhere.
     pub thorough: bool,
@@ -49,19 +45,25 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, path: PathBuf) {
-        match identify(&path) {
+    fn add(&mut self, way: Way) {
+        match way.leads_to() {
             Ok(netns) => {
-                self.found.entry(netns).or_insert(path);
+                self.found.entry(netns).or_insert(way);
             }
             // A task with more capabilities than this one.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.complete &= path
-                    .parent()
-                    .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
+                let here = |path: &Path| {
+                    path.parent()
+                        .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")))
+                };
+                self.complete &= matches!(&way, Way::File(path) if here(path));
             }
             Err(error) => self.failed(error),
         }
+    }
+
+    fn add_file(&mut self, path: PathBuf) {
+        self.add(Way::File(path));
     }
 
     /// Something could not be read.
@@ -100,24 +102,32 @@ pub struct Aim<'a> {
     pub hints: &'a [u32],
     /// How hard to look.
     pub effort: Effort,
-    /// Finds the descriptors of namespaces; `None` when it cannot. To look at each descriptor of a large host takes seconds.
-    pub descriptors: &'a mut dyn FnMut() -> Option<Vec<Descriptor>>,
+    /// Finds what processes hold open; `None` when it cannot. To look at each descriptor of a large host takes seconds, and
+    /// does not tell the namespaces of sockets.
+    pub held: &'a mut dyn FnMut() -> Option<Held>,
+}
+
+/// What processes hold open of network namespaces, their processes being told by the numbers that they have in the first PID
+/// namespace.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Descriptors of namespaces, of whatever kind.
+    pub namespaces: Vec<Descriptor>,
+    /// A socket in each network namespace in which any was held.
+    pub sockets: HashMap<Netns, Descriptor>,
 }
 
 /// Finds namespaces. What was `known` before is still found if its path leads there.
 #[must_use]
 pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     let Aim {
-        wanted,
-        effort,
-        descriptors,
-        ..
+        wanted, effort, held, ..
     } = aim;
     let mut findings = Findings {
         complete: true,
         ..Findings::default()
     };
-    findings.add(OWN.into());
+    findings.add_file(OWN.into());
     mounted(&mut findings, Path::new("/"), Path::new("/proc/self/mountinfo"));
     for hint in aim.hints {
         threads(&mut findings, &Path::new("/proc").join(hint.to_string()));
@@ -125,19 +135,19 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     if effort == Effort::Glance || !aim.everything && !findings.lacks(wanted) {
         // On a large host looking at all processes takes a tenth of a second.
         findings.complete = false;
-        for (netns, path) in known {
-            findings.found.entry(*netns).or_insert_with(|| path.clone());
+        for (netns, way) in known {
+            findings.found.entry(*netns).or_insert_with(|| way.clone());
         }
         return findings;
     }
     let processes = processes(&mut findings);
     for process in &processes {
-        findings.add(process.join("ns/net"));
+        findings.add_file(process.join("ns/net"));
     }
-    for (netns, path) in known {
+    for (netns, way) in known {
         if !findings.found.contains_key(netns) {
-            // By whatever number the path leads to now.
-            findings.add(path.clone());
+            // By whatever number it leads to now.
+            findings.add(way.clone());
         }
     }
     findings.thorough = match effort {
@@ -146,15 +156,14 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
         Effort::Thorough => true,
     };
     if findings.thorough {
-        // Their processes are told by the numbers that they have in the first PID namespace.
-        let descriptors = sees_all_processes().then(descriptors).flatten();
-        everywhere(&mut findings, &processes, descriptors);
+        let held = all_visible().then(held).flatten();
+        everywhere(&mut findings, &processes, held);
     }
-    findings.complete &= findings.thorough && findings.error.is_none() && sees_all_processes();
+    findings.complete &= findings.thorough && findings.error.is_none() && all_visible();
     findings
 }
 
-fn everywhere(findings: &mut Findings, processes: &[PathBuf], known: Option<Vec<Descriptor>>) {
+fn everywhere(findings: &mut Findings, processes: &[PathBuf], held: Option<Held>) {
     for process in processes {
         // `proc_task_getattr`: a link for each thread, and the usual two.
         let alone = fs::metadata(process.join("task")).is_ok_and(|task| task.nlink() <= 3);
@@ -165,19 +174,28 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf], known: Option<Vec<
     for process in other_mount_namespaces(processes) {
         mounted(findings, &process.join("root"), &process.join("mountinfo"));
     }
-    let Some(known) = known else {
+    let Some(held) = held else {
         return processes
             .iter()
             .for_each(|process| descriptors(findings, process));
     };
-    for Descriptor { pid, fd } in known {
+    for Descriptor { pid, fd } in held.namespaces {
         descriptor(findings, PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
+    }
+    for (netns, socket) in held.sockets {
+        if !findings.found.contains_key(&netns) {
+            findings.add(Way::Socket(socket));
+            if !findings.found.contains_key(&netns) {
+                // It was there when its socket was seen.
+                findings.hidden.insert(netns);
+            }
+        }
     }
 }
 
 fn threads(findings: &mut Findings, process: &Path) {
     for thread in findings.entries(&process.join("task")) {
-        findings.add(thread.join("ns/net"));
+        findings.add_file(thread.join("ns/net"));
     }
 }
 
@@ -193,7 +211,7 @@ fn mounted(findings: &mut Findings, root: &Path, mountinfo: &Path) {
         }
         let path = root.join(place.strip_prefix("/").unwrap_or(&place));
         if identify(&path).is_ok_and(|there| there == netns) {
-            findings.found.insert(netns, path);
+            findings.found.insert(netns, Way::File(path));
         } else {
             // Something else is mounted on top of it.
             findings.hidden.insert(netns);
@@ -237,7 +255,7 @@ fn descriptor(findings: &mut Findings, path: PathBuf) {
     // One that was opened where it was mounted is shown by that place, and by the root once it is no longer
     // mounted there (`d_path`).
     if parse_link(link).is_some() || link == b"/" && is_namespace(&path) {
-        findings.add(path);
+        findings.add_file(path);
     }
 }
 
@@ -246,10 +264,6 @@ fn descriptor(findings: &mut Findings, path: PathBuf) {
 fn is_here(file: &Path) -> bool {
     let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).ok();
     inode(file).is_some_and(|there| Some(there) == inode(Path::new("/proc/thread-self/net/tcp")))
-}
-
-fn sees_all_processes() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|pid| pid.ino() == FIRST_PID_NAMESPACE)
 }
 
 fn processes(findings: &mut Findings) -> Vec<PathBuf> {

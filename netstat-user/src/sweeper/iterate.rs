@@ -8,9 +8,11 @@ use std::{
 use super::SweepError;
 use crate::{
     clock::Ktime,
+    connection::Owner,
     decode::{self, DecodeError, FileRecord},
     facts::{Descriptor, Fence, HolderScan},
     loader::Iterators,
+    namespaces::Held,
     processes,
 };
 
@@ -48,15 +50,21 @@ pub(super) fn sockets(
     }
 }
 
-/// Walks all open files for those that hold sockets, and for those that are namespaces.
-pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Vec<Descriptor>), SweepError> {
+/// Walks all open files for those that hold sockets, and for those that lead into network namespaces.
+pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Held), SweepError> {
     let start = Ktime::now();
-    let (mut holders, mut namespaces) = (Vec::new(), Vec::new());
+    let (mut holders, mut held) = (Vec::new(), Held::default());
     read_all(iterators.files()?, |bytes| {
         let (record, rest) = decode::file_record(bytes)?;
         match record {
-            FileRecord::Holder(holder) => holders.push(holder),
-            FileRecord::Namespace(descriptor) => namespaces.push(descriptor),
+            FileRecord::Holder(holder, netns) => {
+                let Owner { pid, fd, .. } = holder.owner;
+                if let Some(fd) = fd {
+                    held.sockets.entry(netns).or_insert(Descriptor { pid, fd });
+                }
+                holders.push(holder);
+            }
+            FileRecord::Namespace(descriptor) => held.namespaces.push(descriptor),
         }
         Ok(rest)
     })?;
@@ -65,7 +73,7 @@ pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Vec<Descri
         complete: processes::all_visible(),
         holders,
     };
-    Ok((scan, namespaces))
+    Ok((scan, held))
 }
 
 /// What `bpf_seq_read` gives at once: 8 pages.

@@ -11,7 +11,6 @@ use std::{
     fs::File,
     io,
     os::fd::AsFd,
-    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -27,9 +26,9 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Connection, Netns},
     diag,
-    facts::{Descriptor, Fence, Looked},
-    loader::Iterators,
-    namespaces::{self, Aim, Effort, Found},
+    facts::{Fence, Looked},
+    loader::{self, Iterators, Needs},
+    namespaces::{self, Aim, Effort, Found, Held, Way},
     settings::Settings,
 };
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
@@ -121,6 +120,18 @@ pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Un
     Ok((jobs, outcomes))
 }
 
+/// What processes hold open of network namespaces. `None` when the kernel does not let open files be walked.
+#[must_use]
+pub fn held() -> Option<Held> {
+    let needs = Needs {
+        figures: false,
+        files: true,
+    };
+    let mut iterators = loader::iterators(needs).ok()?;
+    let (_, held) = iterate::files(&mut iterators).ok()?;
+    Some(held)
+}
+
 /// Walks on the calling thread, which it leaves where it was.
 #[derive(Debug)]
 pub struct Walker {
@@ -130,8 +141,8 @@ pub struct Walker {
     /// Where namespaces were when they were last looked for.
     known: Found,
     tick: Tick,
-    /// The descriptors of namespaces that the last scan of all files has found, and when it ended.
-    scanned: Option<(Instant, Vec<Descriptor>)>,
+    /// What the last scan of all files has found of namespaces, and when it ended.
+    scanned: Option<(Instant, Held)>,
     /// It has been said that the kernel does not let figures be read.
     told: bool,
 }
@@ -161,8 +172,8 @@ impl Walker {
             }
             Job::Holders => {
                 let cpu = processor_time();
-                let found = iterate::files(&mut self.iterators).map(|(scan, namespaces)| {
-                    self.scanned = Some((Instant::now(), namespaces));
+                let found = iterate::files(&mut self.iterators).map(|(scan, held)| {
+                    self.scanned = Some((Instant::now(), held));
                     scan
                 });
                 let cost = processor_time().saturating_sub(cpu);
@@ -176,7 +187,7 @@ impl Walker {
         let plan = self.plan(scope);
         let planned = processor_time();
         let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
-        for (netns, path) in plan.ways {
+        for (netns, way) in plan.ways {
             let start = Ktime::now();
             let figures = scope.figures.includes(netns);
             let tick = self.tick;
@@ -193,7 +204,7 @@ impl Walker {
                 };
                 report(Outcome::Part(walked, fence));
             };
-            match self.namespace(netns, &path, figures, &mut report) {
+            match self.namespace(netns, &way, figures, &mut report) {
                 Ok(()) => found.push(netns),
                 Err(error) if error.is_elsewhere() => absent.push(netns),
                 Err(error) => failed.push((netns, error)),
@@ -230,8 +241,8 @@ impl Walker {
         let mut found = Vec::with_capacity(these.len());
         for these in these.chunk_by(|one, other| one.netns == other.netns) {
             let netns = these.first()?.netns;
-            let (_, path) = self.known_way(netns)?;
-            self.enter(netns, &path).ok()?;
+            let (_, way) = self.known_way(netns)?;
+            self.enter(netns, &way).ok()?;
             let sockets = diag::look_up(these);
             found.extend(sockets.ok()??);
         }
@@ -253,11 +264,9 @@ impl Walker {
             wanted: &scope.wanted,
             hints: &scope.hints,
             effort: scope.effort,
-            descriptors: &mut || match self.scanned.take() {
-                Some((ended, namespaces)) if ended.elapsed() < JUST_NOW => Some(namespaces),
-                _ => iterate::files(&mut self.iterators)
-                    .ok()
-                    .map(|(_, namespaces)| namespaces),
+            held: &mut || match self.scanned.take() {
+                Some((ended, held)) if ended.elapsed() < JUST_NOW => Some(held),
+                _ => iterate::files(&mut self.iterators).ok().map(|(_, held)| held),
             },
         };
         let findings = namespaces::search(aim, &self.known);
@@ -285,10 +294,10 @@ impl Walker {
     }
 
     /// The way into a namespace that was found before, if it still leads there.
-    fn known_way(&self, netns: Netns) -> Option<(Netns, PathBuf)> {
-        let path = self.known.get(&netns)?;
-        let found = namespaces::identify(path).ok()?;
-        (found == netns).then(|| (netns, path.clone()))
+    fn known_way(&self, netns: Netns) -> Option<(Netns, Way)> {
+        let way = self.known.get(&netns)?;
+        let found = way.leads_to().ok()?;
+        (found == netns).then(|| (netns, way.clone()))
     }
 
     fn return_home(&mut self) {
@@ -300,7 +309,7 @@ impl Walker {
     }
 
     /// Moves the thread into a namespace, for as long as the job takes.
-    fn enter(&mut self, netns: Netns, path: &Path) -> Result<(), SweepError> {
+    fn enter(&mut self, netns: Netns, way: &Way) -> Result<(), SweepError> {
         // Entering the namespace that the thread is in already needs no privilege.
         let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
         if !here {
@@ -309,7 +318,7 @@ impl Walker {
                 Some(home) => (true, home),
                 None => (false, File::open(HERE).map_err(error)?),
             };
-            let entered = namespaces::enter(netns, path);
+            let entered = namespaces::enter(netns, way);
             if away || entered.is_ok() {
                 self.home = Some(home);
             }
@@ -321,11 +330,11 @@ impl Walker {
     fn namespace(
         &mut self,
         netns: Netns,
-        path: &Path,
+        way: &Way,
         figures: bool,
         mut report: impl FnMut(Vec<u8>, Fence, &mut Option<Settings>),
     ) -> Result<(), SweepError> {
-        self.enter(netns, path)?;
+        self.enter(netns, way)?;
         if figures
             && let Some(error) = self.iterators.without_figures()
             && !std::mem::replace(&mut self.told, true)
@@ -348,7 +357,7 @@ const HERE: &str = "/proc/thread-self/ns/net";
 /// Where a walk is to go.
 #[derive(Debug, Default)]
 struct Plan {
-    ways: Vec<(Netns, PathBuf)>,
+    ways: Vec<(Netns, Way)>,
     absent: Vec<Netns>,
     gone: Vec<Netns>,
     /// It took a thorough search.

@@ -2,20 +2,18 @@
 
 use std::{
     ffi::CString,
-    io::{self, BufRead, IoSlice, IoSliceMut, Write},
+    io::{self, BufRead, Write},
     mem::MaybeUninit,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     os::unix::net::{UnixListener, UnixStream},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::passing;
 
 /// First argument of the test binary in this role.
 pub(super) const ROLE: &str = "act-as-holder";
@@ -151,12 +149,7 @@ impl Sockets {
     }
 
     fn pass(&self, path: &str) -> Result<String> {
-        let stream = UnixStream::connect(path)?;
-        let fds = [self.newest()?.as_fd()];
-        let mut space = [MaybeUninit::uninit(); 64];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(&stream, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+        passing::pass(UnixStream::connect(path)?, self.newest()?)?;
         Ok("passed".to_owned())
     }
 
@@ -164,20 +157,7 @@ impl Sockets {
         let listener = UnixListener::bind(path)?;
         println!("receiving");
         let (stream, _) = listener.accept()?;
-        let mut space = [MaybeUninit::uninit(); 64];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        recvmsg(
-            &stream,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.others.extend(fds);
-            }
-        }
+        self.others.push(passing::take(stream)?);
         Ok("received".to_owned())
     }
 }

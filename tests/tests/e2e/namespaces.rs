@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
     time::Duration,
 };
 
@@ -11,13 +14,16 @@ use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, Peer, Watch,
     binary::{self, run_in},
+    daemon::directory,
+    passing::{pass, take},
     snapshot,
-    sockets::{LOOPBACK, Pair, cookie, listen},
+    sockets::{LOOPBACK, Pair, cookie, deliver, listen},
     wait::{SOON, wait_for},
 };
 
 crate::tests![
     nobody_can_get_in,
+    a_socket_is_a_way_in,
     namespaces_can_be_chosen,
     no_file_names_it,
     names_are_shown,
@@ -98,8 +104,8 @@ fn no_file_names_it() -> Result<()> {
     Ok(())
 }
 
-/// A namespace that only a socket keeps alive: no path leads into it, so no sweep can tell that the socket is
-/// gone, and it is not.
+/// A namespace that only sockets keep alive which nobody holds just now: nothing leads into it, so no sweep can tell that
+/// they are gone, and they are not.
 fn nobody_can_get_in() -> Result<()> {
     /// More than two of the sweeps that look at all namespaces.
     const LONG: Duration = Duration::from_secs(20);
@@ -108,12 +114,22 @@ fn nobody_can_get_in() -> Result<()> {
     let inside = Namespace::new()?;
     // From outside: a process inside would be a way in.
     let watch = Watch::start_in(&outside, daemon.socket(), inside.name())?;
-    let mut pair = Pair::new(&inside, LOOPBACK)?;
+    let pair = Pair::new(&inside, LOOPBACK)?;
     let near = cookie(&pair.client)?;
     drop(inside);
     let open = ["CLOSE", "SYN_SENT", "ESTABLISHED"];
     watch.wait_for_path(near, &open)?;
+    let (to, from) = UnixStream::pair()?;
+    for socket in [pair.listener.into(), pair.client.into(), pair.server.into()] {
+        let socket: OwnedFd = socket;
+        pass(&to, socket)?;
+    }
     let ended = watch.wait_within(LONG, "an end", |seen| seen.cookie == near && seen.to == "CLOSE");
+    let mut pair = Pair {
+        listener: take(&from)?.into(),
+        client: take(&from)?.into(),
+        server: take(&from)?.into(),
+    };
     pair.client.write_all(b"alive")?;
     pair.server
         .read_exact(&mut [0; 5])
@@ -132,6 +148,47 @@ fn nobody_can_get_in() -> Result<()> {
     );
     drop(pair.client);
     watch.wait("FIN_WAIT1", |seen| seen.cookie == near && seen.to == "FIN_WAIT1")?;
+    Ok(())
+}
+
+/// A namespace that nothing is left of but sockets, which a process holds.
+fn a_socket_is_a_way_in() -> Result<()> {
+    let inside = Namespace::new()?;
+    let inode = inside.inode();
+    let pair = Pair::new(&inside, LOOPBACK)?;
+    drop(inside);
+    let directory = directory()?;
+    let absent = directory.path().join("absent.sock");
+    // Started when no event is to come.
+    let daemon = Daemon::start()?;
+    deliver(&pair.client, &pair.server, b"unread")?;
+    for socket in [daemon.socket(), &absent] {
+        for netns in ["all".to_owned(), inode.to_string()] {
+            let rows = snapshot::list_of(&netns, socket)?;
+            let inside = rows.iter().filter(|row| row.netns == inode);
+            let server = rows
+                .iter()
+                .find(|row| cookie(&pair.server).ok() == Some(row.cookie));
+            ensure!(
+                inside.count() == 3 && server.is_some_and(|row| row.recv_q == Some(6)),
+                "list --netns {netns} by {}: {rows:#?}",
+                socket.display()
+            );
+        }
+    }
+    let verify = binary::run(daemon.socket(), &format!("verify --fail --netns {inode}"))?;
+    let said = String::from_utf8_lossy(&verify.stdout);
+    ensure!(
+        verify.status.success()
+            && said.starts_with("same: 3 socket(s) in 1 network namespace(s) agree, 0 differ"),
+        "{verify:?}"
+    );
+    // And nobody is made out to have closed what its process closes.
+    let watch = Watch::start_in(&Namespace::new()?, daemon.socket(), &inode.to_string())?;
+    let near = cookie(&pair.client)?;
+    drop(pair.client);
+    let end = watch.wait("FIN_WAIT1", |seen| seen.cookie == near && seen.to == "FIN_WAIT1")?;
+    ensure!(end.pid.is_none_or(|pid| pid == std::process::id()), "{end:?}");
     Ok(())
 }
 

@@ -1,20 +1,14 @@
 //! What few programs do.
 
-use std::{
-    io::{self, IoSlice},
-    mem::MaybeUninit,
-    os::fd::AsFd,
-};
+use std::io;
 
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::lifecycle::{
     hand::{self, Hand, Pair},
     sys,
 };
+use crate::passing;
 
 /// `TCP_REPAIR`, as checkpoints use it: the kernel closes without a word to the peer.
 pub(super) fn repair(hand: &mut Hand<'_>) -> io::Result<()> {
@@ -55,13 +49,7 @@ pub(super) fn passed_on(hand: &mut Hand<'_>) -> io::Result<()> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let passed = [first.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&passed)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sendmsg(&near, &[IoSlice::new(b"x")], &mut control, SendFlags::NOSIGNAL)?;
+    passing::pass(&near, &first)?;
     drop(first);
     if hand.dice.chance(50) {
         // In flight until the other end is closed.
