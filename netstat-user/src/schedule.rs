@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{namespaces::Effort, sources::Coverage, table::Unsettled};
+use crate::{namespaces::Effort, table::Unsettled};
 
 /// Between the first hint that a sweep is needed and the sweep: most connections settle by themselves meanwhile.
 const FIRST: Duration = Duration::from_millis(20);
@@ -88,17 +88,13 @@ impl Schedule {
     }
 
     /// The longest that the table can differ from the kernel where nothing is lost, and as long as it takes to be
-    /// repaired where something is.
+    /// repaired where something is. However much the kernel announces, it does not tell that the minisocks of a namespace
+    /// end with that, whose number may be another's at once.
     #[must_use]
-    pub fn settling(&self, coverage: Coverage) -> Duration {
+    pub fn settling(&self) -> Duration {
         // A row that is not where it was takes two sweeps to go.
         let known = self.partial_cost * BUDGET * 2;
-        if coverage.is_complete() {
-            // Children of TCP Fast Open that older kernels announce under their listener's cookie, and what was lost.
-            REPAIR.max(known) + REPAIR
-        } else {
-            FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR
-        }
+        FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR
     }
 
     /// How hard a look at all namespaces, if `everywhere`, or at some is to search for them now.

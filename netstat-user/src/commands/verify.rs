@@ -78,7 +78,7 @@ struct Round {
     namespaces: usize,
     /// Namespaces that could not be looked at, and why.
     closed: Vec<String>,
-    /// Rows of namespaces that nothing leads to.
+    /// Rows of namespaces that nothing leads to, or that the daemon says it cannot look into.
     unjudged: usize,
     /// Differences that have lasted longer than they may.
     lasting: Vec<(Difference, Duration)>,
@@ -144,8 +144,12 @@ impl Verifier {
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
         let after = kernel(self.netns, self.through_sockets).await?;
-        // A namespace that could be looked at only once has come or gone meanwhile.
-        let looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
+        // A namespace that could be looked at only once has come or gone meanwhile; and what the daemon cannot look into it
+        // does not claim to know.
+        let mut looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
+        for unswept in &snapshot.about.unswept {
+            looked.remove(&unswept.netns);
+        }
         let within = |sockets: Vec<KernelSocket>| -> Vec<_> {
             let within = |socket: &KernelSocket| looked.contains(&socket.connection.netns);
             sockets.into_iter().filter(within).collect()

@@ -349,7 +349,7 @@ impl Core {
             Request::Stats(reply) => {
                 self.check_losses();
                 let readers = self.stream.count();
-                let settling = self.sweeps.settling(self.table.coverage());
+                let settling = self.sweeps.settling();
                 // Whoever asked may have gone since.
                 let stats =
                     self.counters

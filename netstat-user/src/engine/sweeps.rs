@@ -17,7 +17,6 @@ use crate::{
     facts::{Fence, FigureSet},
     namespaces::Effort,
     schedule::Schedule,
-    sources::Coverage,
     sweeper::{Decoder, Figuring, Job, Scope, SweepDone, Walked},
     table::Unsettled,
 };
@@ -126,8 +125,8 @@ impl Sweeps {
     }
 
     /// As [`Schedule::settling`].
-    pub(super) fn settling(&self, coverage: Coverage) -> Duration {
-        self.schedule.settling(coverage)
+    pub(super) fn settling(&self) -> Duration {
+        self.schedule.settling()
     }
 
     pub(super) fn damaged(&mut self, now: Instant) {

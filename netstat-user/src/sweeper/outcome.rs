@@ -72,7 +72,7 @@ pub enum SweepError {
         /// Why.
         error: io::Error,
     },
-    /// No way leads into the namespace: it is gone, or nothing but sockets keeps it.
+    /// No way leads into the namespace: it is gone, or nothing keeps it but sockets that nobody holds.
     #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
     Absent {
         /// The namespace.

@@ -33,7 +33,7 @@ const UNBORN: Duration = Duration::from_mins(2);
 pub struct Lost {
     /// Which.
     pub netns: Netns,
-    /// The search went everywhere, so nothing but sockets can keep the namespace.
+    /// The search went everywhere, so nothing can keep the namespace but sockets that nobody holds.
     pub nowhere: bool,
 }
 

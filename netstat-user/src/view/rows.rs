@@ -204,7 +204,7 @@ pub struct Unswept {
 pub enum Trouble {
     /// It could not be entered: what the system said.
     Closed(String),
-    /// Nothing leads into it: sockets alone keep it alive. Its rows are what events have told.
+    /// Nothing leads into it: sockets alone keep it alive, and nobody holds them just now. Its rows are what events have told.
     Unreachable,
 }
 
@@ -213,7 +213,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Closed(why) => f.write_str(why),
             Self::Unreachable => f.write_str(
-                "nothing but sockets keeps it, so nobody can look into it: what is shown is what events have told",
+                "no process, mount, descriptor or socket leads into it: what is shown is what events have told",
             ),
         }
     }
