@@ -325,10 +325,14 @@ impl Core {
     fn request(&mut self, request: Request, ring: &mut EventRing) {
         match request {
             Request::Look(Question::Rows(query, answer)) if query.as_is => {
+                let about = About {
+                    unswept: self.places.unswept_in(query.netns),
+                    ..About::default()
+                };
                 self.copies.add(Copy {
                     query,
                     figures: Arc::default(),
-                    about: About::default(),
+                    about,
                     answer,
                     rest: Rest::All,
                 });
