@@ -23,17 +23,25 @@ const CORE: usize = 0;
 /// a machine is faster and slower by that much from one minute to the next: it takes many pairs to tell.
 const PAIRS: u32 = 5;
 
-/// Measures all tracers, one after the other and each right behind the untraced host, many times in each of so many
-/// rounds. That of nothing at all tells how far to believe the others.
+/// Measures all tracers, one after the other and each beside the untraced host, before it and behind it in turn, many times in
+/// each of so many rounds. That of nothing at all tells how far to believe the others.
 pub(super) fn measure(rounds: u32, tracers: &[Tracer]) -> Result<()> {
     let namespace = Namespace::new()?;
-    for _ in 0..rounds * PAIRS {
+    let of = |tracer: Tracer| {
+        let running = tracer.start()?;
+        let taken = take(&namespace);
+        drop(running);
+        taken
+    };
+    for pair in 0..rounds * PAIRS {
         for tracer in tracers {
-            let without = take(&namespace)?;
-            let running = tracer.start()?;
-            let with = take(&namespace);
-            drop(running);
-            let with = with?;
+            let (without, with) = if pair % 2 == 0 {
+                let without = of(Tracer::Nothing)?;
+                (without, of(*tracer)?)
+            } else {
+                let with = of(*tracer)?;
+                (of(Tracer::Nothing)?, with)
+            };
             let figure = |measure, subject, value| {
                 let figure = Figure {
                     measure,
