@@ -303,6 +303,10 @@ kernel_fields! {
     task_flags = "task_struct", "flags", required;
     /// The process's first thread; pointer to `task_struct`.
     task_group_leader = "task_struct", "group_leader", required;
+    /// The task's namespaces; pointer to `nsproxy`, NULL once it exits.
+    task_nsproxy = "task_struct", "nsproxy", required;
+    /// The network namespace among them; pointer to `net`.
+    nsproxy_net = "nsproxy", "net_ns", required;
     /// Process id in the root PID namespace; int.
     task_tgid = "task_struct", "tgid", required;
     /// When the task was started, by `CLOCK_BOOTTIME`; u64 in nanoseconds.

@@ -12,7 +12,8 @@ use crate::{
     Link, Namespace,
     link::Way,
     sockets::{
-        LOOPBACK, LOOPBACK6, Pair, accept, connect, deliver, listen, reset, start_connecting, wait_for_fin,
+        LOOPBACK, LOOPBACK6, Pair, accept, connect, deliver, listen, reset, start_connecting, time_wait,
+        wait_for_fin,
     },
 };
 
@@ -165,13 +166,4 @@ impl Mixture {
         self.listeners.extend([right, left]);
         Ok(())
     }
-}
-
-/// A connection that both sides have closed.
-fn time_wait(namespace: &Namespace, address: &str) -> Result<()> {
-    let Pair { client, server, .. } = Pair::new(namespace, address)?;
-    drop(client);
-    wait_for_fin(&server)?;
-    drop(server);
-    Ok(())
 }

@@ -151,6 +151,18 @@ pub fn wait_for_fin(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
+/// Leaves behind a connection that both sides have closed.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn time_wait(namespace: &Namespace, address: &str) -> Result<()> {
+    let Pair { client, server, .. } = Pair::new(namespace, address)?;
+    drop(client);
+    wait_for_fin(&server)?;
+    drop(server);
+    Ok(())
+}
+
 /// Waits until the peer's RST has arrived.
 ///
 /// # Errors

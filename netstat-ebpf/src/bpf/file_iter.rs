@@ -1,5 +1,5 @@
-//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported, and namespaces. One
-//! pass over all processes finds the holders of all sockets, whatever their network namespace.
+//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported, and what leads into
+//! namespaces. One pass over all processes finds the holders of all sockets, whatever their network namespace.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -30,18 +30,17 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         let socket = bpf_sock_from_file(file.cast()).cast::<c_void>().cast_const();
         if socket.is_null() {
             if is_namespace(file) {
-                ctx.write(&NamespaceHeld {
-                    kind: kind::NAMESPACE_HELD,
-                    fd,
-                    pid: load::<u32>(task, at!(task_tgid)),
-                    reserved: 0,
-                });
+                tell_namespace(ctx, task, fd, 0);
             }
             return 0;
         }
         let sk: *mut c_void = load(socket, at!(socket_sk));
         if sk.is_null() {
             return 0;
+        }
+        let netns = load::<u32>(load(sk, at!(skc_net)), at!(net_inum));
+        if netns != namespace_of(task) {
+            tell_namespace(ctx, task, fd, netns);
         }
         if !is_tcp_or_mptcp(sk) {
             return 0;
@@ -54,12 +53,35 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         (*out).time = bpf_ktime_get_boot_ns();
         (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
-        (*out).netns = load(load(sk, at!(skc_net)), at!(net_inum));
+        (*out).reserved = 0;
         (*out).start = load(process, at!(task_start));
         (*out).comm = load::<[u8; COMM_LEN]>(process, at!(task_comm));
         ctx.write(record.assume_init_ref());
     }
     0
+}
+
+/// The network namespace that a task is in, by inode number; zero if it has left all.
+#[inline(always)]
+unsafe fn namespace_of(task: *const c_void) -> u32 {
+    // SAFETY: `task` is trusted; a NULL on the way reads as zero.
+    unsafe {
+        load(
+            load(load(task, at!(task_nsproxy)), at!(nsproxy_net)),
+            at!(net_inum),
+        )
+    }
+}
+
+#[inline(always)]
+unsafe fn tell_namespace(ctx: IterContext, task: *const c_void, fd: u32, netns: u32) {
+    ctx.write(&NamespaceHeld {
+        kind: kind::NAMESPACE_HELD,
+        fd,
+        // SAFETY: `task` is trusted.
+        pid: unsafe { load(task, at!(task_tgid)) },
+        netns,
+    });
 }
 
 /// Whether the file is a namespace, of whatever kind.

@@ -349,7 +349,8 @@ pub struct SocketGone {
     pub padding: u32,
 }
 
-/// One file descriptor of a file of nsfs, which namespaces are, of whatever kind, as `iter/task_file` found it.
+/// One file descriptor that leads into a namespace, as `iter/task_file` found it: of a file of nsfs, which namespaces are, of
+/// whatever kind; or of a socket, of whatever family, in another network namespace than its process's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NamespaceHeld {
@@ -359,8 +360,8 @@ pub struct NamespaceHeld {
     pub fd: u32,
     /// The process.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The socket's network namespace, by inode number; zero of a file of nsfs.
+    pub netns: u32,
 }
 
 /// One file descriptor that holds a TCP or MPTCP socket, as `iter/task_file` found it.
@@ -377,8 +378,8 @@ pub struct SocketHeld {
     pub cookie: u64,
     /// The process id in the root PID namespace.
     pub pid: u32,
-    /// The network namespace that the socket is in, by inode number.
-    pub netns: u32,
+    /// Zero.
+    pub reserved: u32,
     /// When the process was started: with its id, what no other process has.
     pub start: u64,
     /// The process's name, which is its first thread's, NUL-padded.

@@ -15,7 +15,7 @@ use crate::{
     engine::Handle,
     facts::FigureSet,
     loader,
-    namespaces::Names,
+    namespaces::{self, Names},
     processes,
     sources::Coverage,
     sweeper::{Decoder, Figuring, Job, Outcome, Scope, SweepDone, Walker},
@@ -127,8 +127,8 @@ async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let needs = loader::Needs {
         figures: query.figures,
-        // A search that goes everywhere looks at open files, too.
-        files: query.holders || query.netns.is_none(),
+        // A search for other namespaces looks at open files, too.
+        files: query.holders || query.netns.is_none() || query.netns != namespaces::own().ok(),
     };
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());

@@ -19,11 +19,11 @@ use crate::{
     connection::{Cookie, Netns},
     diag::{self, KernelSocket},
     filter::Filter,
-    namespaces::{self, Aim, Effort, Found},
+    namespaces::{self, Aim, Effort, Found, Way},
     output::{self, verify as print},
     sweeper::{self, SweepError},
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
-    view::{HistoryQuery, HistoryView, RowQuery, RowView},
+    view::{HistoryQuery, HistoryView, RowQuery, RowView, Unswept},
 };
 
 /// Between two looks at something that differs.
@@ -40,7 +40,7 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
         printed: FxHashSet::default(),
         json: args.json,
         total: 0,
-        through_sockets: false,
+        through_sockets: true,
     };
     let (stop, rounds) = (Stop::of_rounds(args.rounds)?, args.rounds);
     let heard = stop.clone();
@@ -67,7 +67,7 @@ struct Verifier {
     printed: FxHashSet<Id>,
     json: bool,
     total: usize,
-    /// There are rows of namespaces that nothing but sockets may lead to.
+    /// There may be namespaces that nothing but sockets leads to.
     through_sockets: bool,
 }
 
@@ -125,9 +125,10 @@ impl Verifier {
 
     async fn look(&mut self) -> anyhow::Result<Round> {
         let round = self.look_around().await?;
-        if round.unjudged == 0 || std::mem::replace(&mut self.through_sockets, true) {
+        if round.unjudged == 0 || self.through_sockets {
             return Ok(round);
         }
+        self.through_sockets = true;
         self.look_around().await
     }
 
@@ -144,11 +145,24 @@ impl Verifier {
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
         let after = kernel(self.netns, self.through_sockets).await?;
+        self.through_sockets = after.through_sockets;
         // A namespace that could be looked at only once has come or gone meanwhile; and what the daemon cannot look into it
         // does not claim to know.
         let mut looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
-        for unswept in &snapshot.about.unswept {
-            looked.remove(&unswept.netns);
+        let mut closed = after.closed;
+        for Unswept { netns, trouble } in &snapshot.about.unswept {
+            if looked.remove(netns) {
+                closed.push(format!(
+                    "not compared: the daemon says of network namespace {}: {trouble}",
+                    netns.0
+                ));
+            }
+        }
+        if self.netns.is_some()
+            && looked.is_empty()
+            && let Some(why) = closed.pop()
+        {
+            anyhow::bail!(why);
         }
         let within = |sockets: Vec<KernelSocket>| -> Vec<_> {
             let within = |socket: &KernelSocket| looked.contains(&socket.connection.netns);
@@ -166,7 +180,7 @@ impl Verifier {
         Ok(Round {
             at,
             namespaces: looked.len(),
-            closed: after.closed,
+            closed,
             unjudged: unjudged.len(),
             lasting: lasting
                 .into_iter()
@@ -248,6 +262,8 @@ struct Kernel {
     sockets: Vec<KernelSocket>,
     looked: FxHashSet<Netns>,
     closed: Vec<String>,
+    /// Nothing but a socket led to one of them.
+    through_sockets: bool,
 }
 
 /// Asks the kernel, about one namespace or all, be they such as nothing but sockets lead to.
@@ -279,6 +295,7 @@ fn walk(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> 
         kernel.closed.push(SweepError::Search(error).to_string());
     }
     let found = findings.found;
+    kernel.through_sockets = found.values().any(|way| matches!(way, Way::Socket(_)));
     // The own one first, which takes no privilege while the thread is still in it.
     let others = found.keys().copied().collect();
     let mut found: Vec<_> = found.into_iter().collect();

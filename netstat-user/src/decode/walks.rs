@@ -73,9 +73,11 @@ pub fn sweep_step(bytes: &[u8]) -> Result<Option<(usize, Option<Fence>)>, Decode
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileRecord {
     /// A descriptor that holds a socket.
-    Holder(Holder, Netns),
+    Holder(Holder),
     /// A descriptor of a namespace, of whatever kind.
     Namespace(Descriptor),
+    /// A descriptor of a socket, of whatever family, in a network namespace that its process is not in.
+    Foreign(Netns, Descriptor),
 }
 
 /// Decodes the first record of a scan of open files and returns the bytes behind it.
@@ -97,15 +99,19 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
                 source: OwnerSource::Scan,
             };
             let cookie = Cookie(held.cookie);
-            Ok((
-                FileRecord::Holder(Holder { cookie, owner }, Netns(held.netns)),
-                rest,
-            ))
+            Ok((FileRecord::Holder(Holder { cookie, owner }), rest))
         }
         kind::NAMESPACE_HELD => {
             let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;
-            let (pid, fd) = (held.pid, held.fd);
-            Ok((FileRecord::Namespace(Descriptor { pid, fd }), rest))
+            let descriptor = Descriptor {
+                pid: held.pid,
+                fd: held.fd,
+            };
+            let record = match held.netns {
+                0 => FileRecord::Namespace(descriptor),
+                netns => FileRecord::Foreign(Netns(netns), descriptor),
+            };
+            Ok((record, rest))
         }
         other => Err(DecodeError::Kind(other)),
     }

@@ -37,6 +37,7 @@ pub use stream::Subscription;
 
 use crate::{
     clock::Ktime,
+    connection::Comm,
     decode::{DecodeError, RingRecord},
     loader::{EventRing, KernelLog, LoadError, Tracer},
     processes, sources,
@@ -112,8 +113,8 @@ struct Core {
     untold: Option<Loss>,
     /// The time of the latest event that has been folded.
     latest: Ktime,
-    /// This process, by the number that events would tell.
-    own: Option<u32>,
+    /// What this process is called, and those that are asked without a daemon.
+    own: Option<Comm>,
     counters: Counters,
     /// Records out of the ring that are yet to be folded; empty between two batches, and kept for its memory.
     taken: Vec<Result<RingRecord, DecodeError>>,
@@ -157,7 +158,7 @@ impl Engine {
             blind: false,
             untold: None,
             latest: Ktime(0),
-            own: processes::all_visible().then(std::process::id),
+            own: processes::own_name(),
             counters: Counters::new(ring_bytes, tracer.hooks),
             taken: Vec::new(),
             fresh: Vec::new(),
@@ -292,9 +293,9 @@ impl Core {
         match record {
             Ok(RingRecord::State(mut event)) => {
                 self.counters.events += 1;
-                // The sweeper holds sockets of others for moments, and closes one if its process just did (`namespaces::Way`).
-                event.owner = event.owner.filter(|owner| Some(owner.pid) != self.own);
-                self.latest = self.latest.max(event.time);
+                // Sweeps hold sockets of others for moments, and are who closes one if its process just did
+                // (`namespaces::Way`); and netstate has none of its own.
+                event.owner = event.owner.filter(|owner| Some(owner.comm) != self.own);
                 self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);
             }

@@ -45,25 +45,31 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, way: Way) {
-        match way.leads_to() {
+    fn add(&mut self, path: PathBuf) {
+        match identify(&path) {
             Ok(netns) => {
-                self.found.entry(netns).or_insert(way);
+                self.found.entry(netns).or_insert(Way::File(path));
             }
             // A task with more capabilities than this one.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let here = |path: &Path| {
-                    path.parent()
-                        .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")))
-                };
-                self.complete &= matches!(&way, Way::File(path) if here(path));
+                self.complete &= path
+                    .parent()
+                    .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
             }
             Err(error) => self.failed(error),
         }
     }
 
-    fn add_file(&mut self, path: PathBuf) {
-        self.add(Way::File(path));
+    /// Adds the namespace that a socket was in a moment ago, if the socket leads there still.
+    fn add_socket(&mut self, netns: Netns, socket: Descriptor) {
+        let way = Way::Socket(socket);
+        match way.leads_to() {
+            Ok(there) if there == netns => {
+                self.found.entry(netns).or_insert(way);
+            }
+            Ok(_) => {}
+            Err(error) => self.failed(error),
+        }
     }
 
     /// Something could not be read.
@@ -113,8 +119,21 @@ pub struct Aim<'a> {
 pub struct Held {
     /// Descriptors of namespaces, of whatever kind.
     pub namespaces: Vec<Descriptor>,
-    /// A socket in each network namespace in which any was held.
-    pub sockets: HashMap<Netns, Descriptor>,
+    /// Sockets in network namespaces that their processes are not in, a few of each.
+    pub sockets: HashMap<Netns, Vec<Descriptor>>,
+}
+
+impl Held {
+    /// Sockets that are kept of one namespace: one may be closed by the time, or its process not to be looked at.
+    const FEW: usize = 4;
+
+    /// Adds a socket, unless there are enough of its namespace, or one of its process.
+    pub fn add_socket(&mut self, netns: Netns, socket: Descriptor) {
+        let sockets = self.sockets.entry(netns).or_default();
+        if sockets.len() < Self::FEW && sockets.iter().all(|known| known.pid != socket.pid) {
+            sockets.push(socket);
+        }
+    }
 }
 
 /// Finds namespaces. What was `known` before is still found if its path leads there.
@@ -127,7 +146,7 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
         complete: true,
         ..Findings::default()
     };
-    findings.add_file(OWN.into());
+    findings.add(OWN.into());
     mounted(&mut findings, Path::new("/"), Path::new("/proc/self/mountinfo"));
     for hint in aim.hints {
         threads(&mut findings, &Path::new("/proc").join(hint.to_string()));
@@ -142,12 +161,15 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     }
     let processes = processes(&mut findings);
     for process in &processes {
-        findings.add_file(process.join("ns/net"));
+        findings.add(process.join("ns/net"));
     }
     for (netns, way) in known {
         if !findings.found.contains_key(netns) {
-            // By whatever number it leads to now.
-            findings.add(way.clone());
+            match way {
+                // By whatever number it leads to now.
+                Way::File(path) => findings.add(path.clone()),
+                Way::Socket(socket) => findings.add_socket(*netns, *socket),
+            }
         }
     }
     findings.thorough = match effort {
@@ -157,6 +179,8 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     };
     if findings.thorough {
         let held = all_visible().then(held).flatten();
+        // Without it, nobody has looked at sockets.
+        findings.complete &= held.is_some();
         everywhere(&mut findings, &processes, held);
     }
     findings.complete &= findings.thorough && findings.error.is_none() && all_visible();
@@ -182,20 +206,22 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf], held: Option<Held>
     for Descriptor { pid, fd } in held.namespaces {
         descriptor(findings, PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
     }
-    for (netns, socket) in held.sockets {
-        if !findings.found.contains_key(&netns) {
-            findings.add(Way::Socket(socket));
+    for (netns, sockets) in held.sockets {
+        for socket in sockets {
             if !findings.found.contains_key(&netns) {
-                // It was there when its socket was seen.
-                findings.hidden.insert(netns);
+                findings.add_socket(netns, socket);
             }
+        }
+        if !findings.found.contains_key(&netns) {
+            // It was there when its sockets were seen.
+            findings.hidden.insert(netns);
         }
     }
 }
 
 fn threads(findings: &mut Findings, process: &Path) {
     for thread in findings.entries(&process.join("task")) {
-        findings.add_file(thread.join("ns/net"));
+        findings.add(thread.join("ns/net"));
     }
 }
 
@@ -255,7 +281,7 @@ fn descriptor(findings: &mut Findings, path: PathBuf) {
     // One that was opened where it was mounted is shown by that place, and by the root once it is no longer
     // mounted there (`d_path`).
     if parse_link(link).is_some() || link == b"/" && is_namespace(&path) {
-        findings.add_file(path);
+        findings.add(path);
     }
 }
 

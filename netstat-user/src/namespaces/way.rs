@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::{
+    fs::{FileType, fstat},
     io::Errno,
     ioctl::{Ioctl, IoctlOutput, Opcode, ioctl},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
@@ -54,24 +55,32 @@ impl Way {
 
 /// The namespace of a socket that another process holds. The socket is held here too meanwhile, for some microseconds: if
 /// its process closes it just then, it is closed from here.
-fn through_socket(Descriptor { pid, fd }: Descriptor) -> io::Result<File> {
-    let nobody = || io::Error::from(io::ErrorKind::NotFound);
+fn through_socket(descriptor: Descriptor) -> io::Result<File> {
+    copied(descriptor).map_err(|error| {
+        let kind = match error {
+            // This process can have no more, which says nothing of the other one.
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => return error.into(),
+            Errno::PERM | Errno::ACCESS => io::ErrorKind::PermissionDenied,
+            // The process has closed it or has ended; or there is something else by now.
+            _ => io::ErrorKind::NotFound,
+        };
+        kind.into()
+    })
+}
+
+fn copied(Descriptor { pid, fd }: Descriptor) -> Result<File, Errno> {
     let (pid, fd) = (i32::try_from(pid), i32::try_from(fd));
     let (Some(pid), Ok(fd)) = (pid.ok().and_then(Pid::from_raw), fd) else {
-        return Err(nobody());
+        return Err(Errno::SRCH);
     };
     let process = pidfd_open(pid, PidfdFlags::empty())?;
-    let socket = match pidfd_getfd(process, fd, PidfdGetfdFlags::empty()) {
-        // The process has closed it, or has ended.
-        Err(Errno::BADF | Errno::SRCH) => return Err(nobody()),
-        got => got?,
-    };
-    // SAFETY: `SIOCGSKNS` takes no argument, and is `NamespaceOfSocket`'s.
-    match unsafe { ioctl(&socket, NamespaceOfSocket) } {
-        // By now the number is that of something else.
-        Err(Errno::NOTTY | Errno::INVAL) => Err(nobody()),
-        got => Ok(got?.into()),
+    let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?;
+    // Whatever else has the number by now is not asked: of some files nobody knows what that does.
+    if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(Errno::NOTSOCK);
     }
+    // SAFETY: it is a socket, and `SIOCGSKNS` takes no argument.
+    Ok(unsafe { ioctl(&socket, NamespaceOfSocket) }?.into())
 }
 
 /// `SIOCGSKNS` (`sock_ioctl`, 4.10): a descriptor of the socket's network namespace. Takes `CAP_NET_ADMIN` there.

@@ -77,7 +77,7 @@ impl fmt::Display for Verdict {
         if self.not_judged > 0 {
             write!(
                 f,
-                "; {} row(s) not judged: nothing leads to their namespaces",
+                "; {} row(s) not judged: their namespaces cannot be looked into",
                 self.not_judged
             )?;
         }

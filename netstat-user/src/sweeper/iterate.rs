@@ -8,9 +8,8 @@ use std::{
 use super::SweepError;
 use crate::{
     clock::Ktime,
-    connection::Owner,
     decode::{self, DecodeError, FileRecord},
-    facts::{Descriptor, Fence, HolderScan},
+    facts::{Fence, HolderScan},
     loader::Iterators,
     namespaces::Held,
     processes,
@@ -57,14 +56,9 @@ pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Held), Swe
     read_all(iterators.files()?, |bytes| {
         let (record, rest) = decode::file_record(bytes)?;
         match record {
-            FileRecord::Holder(holder, netns) => {
-                let Owner { pid, fd, .. } = holder.owner;
-                if let Some(fd) = fd {
-                    held.sockets.entry(netns).or_insert(Descriptor { pid, fd });
-                }
-                holders.push(holder);
-            }
+            FileRecord::Holder(holder) => holders.push(holder),
             FileRecord::Namespace(descriptor) => held.namespaces.push(descriptor),
+            FileRecord::Foreign(netns, socket) => held.add_socket(netns, socket),
         }
         Ok(rest)
     })?;

@@ -213,7 +213,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Closed(why) => f.write_str(why),
             Self::Unreachable => f.write_str(
-                "no process, mount, descriptor or socket leads into it: what is shown is what events have told",
+                "nothing that netstate may enter leads into it: what is shown is what events have told",
             ),
         }
     }

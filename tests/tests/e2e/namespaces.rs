@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
+    net::UdpSocket,
     os::{
         fd::OwnedFd,
         unix::{fs::MetadataExt, net::UnixStream},
@@ -12,18 +13,20 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, Peer, Watch,
+    Daemon, Holder, Namespace, Peer, Watch,
     binary::{self, run_in},
     daemon::directory,
     passing::{pass, take},
     snapshot,
-    sockets::{LOOPBACK, Pair, cookie, deliver, listen},
+    sockets::{LOOPBACK, Pair, cookie, deliver, listen, time_wait},
     wait::{SOON, wait_for},
 };
 
 crate::tests![
     nobody_can_get_in,
     a_socket_is_a_way_in,
+    any_socket_is_a_way_in,
+    its_own_name_is_nobodys,
     namespaces_can_be_chosen,
     no_file_names_it,
     names_are_shown,
@@ -116,6 +119,7 @@ fn nobody_can_get_in() -> Result<()> {
     let watch = Watch::start_in(&outside, daemon.socket(), inside.name())?;
     let pair = Pair::new(&inside, LOOPBACK)?;
     let near = cookie(&pair.client)?;
+    let inode = inside.inode();
     drop(inside);
     let open = ["CLOSE", "SYN_SENT", "ESTABLISHED"];
     watch.wait_for_path(near, &open)?;
@@ -125,6 +129,14 @@ fn nobody_can_get_in() -> Result<()> {
         pass(&to, socket)?;
     }
     let ended = watch.wait_within(LONG, "an end", |seen| seen.cookie == near && seen.to == "CLOSE");
+    let stats = daemon.stats()?;
+    let unswept = stats["unswept"]
+        .as_array()
+        .context("no list of what is not swept")?;
+    ensure!(
+        unswept.iter().any(|found| found["netns"] == inode),
+        "nothing leads into {inode}, and it is not among {unswept:?}"
+    );
     let mut pair = Pair {
         listener: take(&from)?.into(),
         client: take(&from)?.into(),
@@ -183,12 +195,43 @@ fn a_socket_is_a_way_in() -> Result<()> {
             && said.starts_with("same: 3 socket(s) in 1 network namespace(s) agree, 0 differ"),
         "{verify:?}"
     );
-    // And nobody is made out to have closed what its process closes.
-    let watch = Watch::start_in(&Namespace::new()?, daemon.socket(), &inode.to_string())?;
-    let near = cookie(&pair.client)?;
-    drop(pair.client);
-    let end = watch.wait("FIN_WAIT1", |seen| seen.cookie == near && seen.to == "FIN_WAIT1")?;
-    ensure!(end.pid.is_none_or(|pid| pid == std::process::id()), "{end:?}");
+    // For people alone, who want no owners.
+    let text = binary::run(&absent, &format!("list -an --netns {inode}"))?;
+    let text = String::from_utf8(text.stdout)?;
+    ensure!(text.contains("LISTEN") && text.contains("ESTABLISHED"), "{text}");
+    Ok(())
+}
+
+/// A network namespace that only a socket of another family keeps, and minisocks of TCP in it.
+fn any_socket_is_a_way_in() -> Result<()> {
+    let inside = Namespace::new()?;
+    let inode = inside.inode();
+    let kept = inside.enter(|| UdpSocket::bind("127.0.0.1:0"))?;
+    time_wait(&inside, LOOPBACK)?;
+    drop(inside);
+    let daemon = Daemon::start()?;
+    wait_for("a minisock of a namespace that a UDP socket keeps", SOON, || {
+        let rows = snapshot::list_of(&inode.to_string(), daemon.socket())?;
+        Ok(rows.iter().any(|row| row.state == "TIME_WAIT").then_some(()))
+    })?;
+    drop(kept);
+    Ok(())
+}
+
+/// netstate takes sockets of others for moments, so whoever is called as it is not taken for who opens or closes them.
+fn its_own_name_is_nobodys() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let watch = daemon.watch_in(&namespace)?;
+    for (name, told) in [("e2e-other", true), ("netstate", false)] {
+        let mut holder = Holder::start(&namespace, name)?;
+        holder.listen()?;
+        let pid = holder.pid();
+        let listening = watch.wait("LISTEN", |seen| {
+            seen.to == "LISTEN" && seen.pid == told.then_some(pid)
+        })?;
+        ensure!(listening.pid == told.then_some(pid), "{name}: {listening:?}");
+    }
     Ok(())
 }
 
