@@ -275,7 +275,25 @@ async fn kernel(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<
     walked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))
 }
 
+/// How often what leads into a namespace, mostly a process, may end between being found and being gone through.
+const AGAIN: usize = 3;
+
 fn walk(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
+    for _ in 0..AGAIN {
+        match walk_once(wanted, through_sockets) {
+            Err(error) if was_found(&error) => {}
+            done => return done,
+        }
+    }
+    walk_once(wanted, through_sockets)
+}
+
+/// Whether the namespace was found, and not entered.
+fn was_found(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(SweepError::Absent { netns, others }) if others.contains(netns))
+}
+
+fn walk_once(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
     let mut kernel = Kernel::default();
     let own = namespaces::own()?;
     let wanted_alone: Vec<_> = wanted.into_iter().collect();

@@ -187,30 +187,46 @@ impl Walker {
         let plan = self.plan(scope);
         let planned = processor_time();
         let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
-        for (netns, way) in plan.ways {
-            let start = Ktime::now();
-            let figures = scope.figures.includes(netns);
-            let tick = self.tick;
-            let mut first = true;
-            let mut report = |records, fence: Fence, settings: &mut Option<Settings>| {
-                let walked = Walked {
-                    netns,
-                    start,
-                    first: std::mem::replace(&mut first, false),
-                    end: (!fence.more).then_some(fence.time),
-                    records,
-                    tick,
-                    settings: settings.take(),
+        let (mut ways, mut again) = (plan.ways, plan.thorough);
+        loop {
+            let mut lost = Vec::new();
+            for (netns, way) in ways {
+                let start = Ktime::now();
+                let figures = scope.figures.includes(netns);
+                let tick = self.tick;
+                let mut first = true;
+                let mut report = |records, fence: Fence, settings: &mut Option<Settings>| {
+                    let walked = Walked {
+                        netns,
+                        start,
+                        first: std::mem::replace(&mut first, false),
+                        end: (!fence.more).then_some(fence.time),
+                        records,
+                        tick,
+                        settings: settings.take(),
+                    };
+                    report(Outcome::Part(walked, fence));
                 };
-                report(Outcome::Part(walked, fence));
-            };
-            match self.namespace(netns, &way, figures, &mut report) {
-                Ok(()) => found.push(netns),
-                Err(error) if error.is_elsewhere() => absent.push(netns),
-                Err(error) => failed.push((netns, error)),
+                match self.namespace(netns, &way, figures, &mut report) {
+                    Ok(()) => found.push(netns),
+                    Err(error) if error.is_elsewhere() => lost.push(netns),
+                    Err(error) => failed.push((netns, error)),
+                }
             }
+            self.return_home();
+            if lost.is_empty() || !std::mem::take(&mut again) {
+                absent.extend(lost);
+                break;
+            }
+            // What led there, mostly a process, has ended since it was found, and something else may.
+            let plan = self.plan(&Scope {
+                everywhere: false,
+                wanted: lost,
+                ..scope.clone()
+            });
+            ways = plan.ways;
+            absent.extend(plan.absent);
         }
-        self.return_home();
         let (search, searching) = if plan.thorough {
             (Some(planned.saturating_sub(cpu)), planned)
         } else {
