@@ -182,8 +182,8 @@ impl Core {
             schedule.is_full_due(now) || questions.iter().any(|question| question.netns().is_none());
         let mut wanted: Vec<Netns> = questions.iter().filter_map(Question::netns).collect();
         let effort = match schedule.effort(now, everywhere) {
-            // Who asks for one namespace wants to know.
-            Effort::Quick if !wanted.is_empty() => Effort::IfMissing,
+            // Who asks wants to know, also of a namespace whose known way leads there no more.
+            Effort::Quick if !questions.is_empty() => Effort::IfMissing,
             effort => effort,
         };
         let worthy = |netns: &Netns| self.places.is_worth_a_look(*netns, now);
