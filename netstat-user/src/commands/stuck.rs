@@ -33,15 +33,7 @@ const ROUND: Duration = Duration::from_secs(5);
 pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitCode> {
     let rounds = Rounds {
         filter: filtering::filter("stuck", &args.filter)?,
-        query: RowQuery {
-            netns: selection::netns(&args.output.netns)?,
-            // What matches is judged by all others too.
-            filter: None,
-            holders: true,
-            figures: true,
-            as_is: false,
-            brief: false,
-        },
+        query: RowQuery::for_diagnosis(selection::netns(&args.output.netns)?),
         args: args.clone(),
     };
     let (stop, socket) = (Stop::of_rounds(args.rounds)?, socket.to_owned());

@@ -80,6 +80,8 @@ struct Round {
     closed: Vec<String>,
     /// Rows of namespaces that nothing leads to, or that the daemon says it cannot look into.
     unjudged: usize,
+    /// Nothing but a socket led to a namespace.
+    through_sockets: bool,
     /// Differences that have lasted longer than they may.
     lasting: Vec<(Difference, Duration)>,
     settling: Duration,
@@ -124,17 +126,20 @@ impl Verifier {
     }
 
     async fn look(&mut self) -> anyhow::Result<Round> {
-        let round = self.look_around().await?;
-        if round.unjudged == 0 || self.through_sockets {
-            return Ok(round);
-        }
-        self.through_sockets = true;
-        self.look_around().await
+        let through_sockets = self.through_sockets;
+        let round = self.look_around(through_sockets).await?;
+        let round = if round.unjudged > 0 && !through_sockets {
+            self.look_around(true).await?
+        } else {
+            round
+        };
+        self.through_sockets = round.through_sockets || round.unjudged > 0;
+        Ok(round)
     }
 
-    async fn look_around(&mut self) -> anyhow::Result<Round> {
+    async fn look_around(&mut self, through_sockets: bool) -> anyhow::Result<Round> {
         let settling = self.daemon().await?.stats().await?.settling;
-        let before = kernel(self.netns, self.through_sockets).await?;
+        let before = kernel(self.netns, through_sockets).await?;
         let query = RowQuery {
             netns: self.netns,
             filter: None,
@@ -144,8 +149,7 @@ impl Verifier {
             brief: false,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
-        let after = kernel(self.netns, self.through_sockets).await?;
-        self.through_sockets = after.through_sockets;
+        let after = kernel(self.netns, through_sockets).await?;
         // A namespace that could be looked at only once has come or gone meanwhile; and what the daemon cannot look into it
         // does not claim to know.
         let mut looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
@@ -182,6 +186,7 @@ impl Verifier {
             namespaces: looked.len(),
             closed,
             unjudged: unjudged.len(),
+            through_sockets: after.through_sockets,
             lasting: lasting
                 .into_iter()
                 .filter(|(_, lasted)| *lasted > settling)

@@ -80,15 +80,7 @@ struct Watch {
 impl Watch {
     fn new(args: &WatchArgs) -> anyhow::Result<Self> {
         Ok(Self {
-            query: RowQuery {
-                netns: selection::netns(&args.output.netns)?,
-                // What matches is judged by all others too.
-                filter: None,
-                holders: true,
-                figures: true,
-                as_is: false,
-                brief: false,
-            },
+            query: RowQuery::for_diagnosis(selection::netns(&args.output.netns)?),
             filter: filtering::filter("watch", &args.filter)?,
             args: args.clone(),
         })

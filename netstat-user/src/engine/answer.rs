@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::{
         connection::{Endpoint, Family, Netns, SkAddr},
-        engine::copies::{Copies, Copy, Rest},
+        engine::copies::{Copies, Copying, Rest},
         facts::{Form, Queues, Sighting},
         table::{SweepPart, Table},
         tcp::TcpState,
@@ -202,7 +202,7 @@ mod tests {
         table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let unshown = table.unshown();
         let mut copies = Copies::default();
-        copies.add(Copy {
+        copies.add(Copying {
             query: QUERY,
             figures: std::sync::Arc::default(),
             about: About::default(),

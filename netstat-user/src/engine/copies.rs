@@ -12,7 +12,7 @@ use crate::{
 
 /// An answer that somebody waits for.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct Copying {
     pub(super) query: RowQuery,
     pub(super) figures: Arc<FigureSet>,
     pub(super) about: About,
@@ -31,7 +31,7 @@ pub(super) enum Rest {
 
 /// The answers under way, and how far each has come.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Vec<(Copy, usize)>);
+pub(super) struct Copies(Vec<(Copying, usize)>);
 
 impl Copies {
     /// Whether there are any.
@@ -39,7 +39,7 @@ impl Copies {
         !self.0.is_empty()
     }
 
-    pub(super) fn add(&mut self, copy: Copy) {
+    pub(super) fn add(&mut self, copy: Copying) {
         self.0.push((copy, 0));
     }
 
@@ -58,7 +58,7 @@ impl Copies {
     }
 }
 
-impl Copy {
+impl Copying {
     /// Tells of the part that begins at `at`. Returns whether there was one.
     fn advance(&mut self, table: &Table, at: usize, now: Ktime) -> bool {
         match &self.rest {

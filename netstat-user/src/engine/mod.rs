@@ -45,7 +45,7 @@ use crate::{
     table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
 };
-use copies::{Copies, Copy, Rest};
+use copies::{Copies, Copying, Rest};
 use counters::Counters;
 use handle::Request;
 use lookups::Lookups;
@@ -330,7 +330,7 @@ impl Core {
                     unswept: self.places.unswept_in(query.netns),
                     ..About::default()
                 };
-                self.copies.add(Copy {
+                self.copies.add(Copying {
                     query,
                     figures: Arc::default(),
                     about,

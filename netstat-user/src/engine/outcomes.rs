@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Core,
-    copies::{Copy, Rest},
+    copies::{Copying, Rest},
     questions::Question,
     sweeps::{Running, mark},
 };
@@ -186,7 +186,7 @@ impl Core {
                         unseen: query.holders.then(|| self.unseen()).flatten(),
                         settings: figures.settings().collect(),
                     };
-                    self.copies.add(Copy {
+                    self.copies.add(Copying {
                         query,
                         figures,
                         about,

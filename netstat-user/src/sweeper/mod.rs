@@ -187,46 +187,18 @@ impl Walker {
         let plan = self.plan(scope);
         let planned = processor_time();
         let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
-        let (mut ways, mut again) = (plan.ways, plan.thorough);
-        loop {
-            let mut lost = Vec::new();
-            for (netns, way) in ways {
-                let start = Ktime::now();
-                let figures = scope.figures.includes(netns);
-                let tick = self.tick;
-                let mut first = true;
-                let mut report = |records, fence: Fence, settings: &mut Option<Settings>| {
-                    let walked = Walked {
-                        netns,
-                        start,
-                        first: std::mem::replace(&mut first, false),
-                        end: (!fence.more).then_some(fence.time),
-                        records,
-                        tick,
-                        settings: settings.take(),
-                    };
-                    report(Outcome::Part(walked, fence));
-                };
-                match self.namespace(netns, &way, figures, &mut report) {
-                    Ok(()) => found.push(netns),
-                    Err(error) if error.is_elsewhere() => lost.push(netns),
-                    Err(error) => failed.push((netns, error)),
-                }
-            }
-            self.return_home();
-            if lost.is_empty() || !std::mem::take(&mut again) {
-                absent.extend(lost);
-                break;
-            }
+        let mut lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
+        if plan.thorough && !lost.is_empty() {
             // What led there, mostly a process, has ended since it was found, and something else may.
             let plan = self.plan(&Scope {
                 everywhere: false,
                 wanted: lost,
                 ..scope.clone()
             });
-            ways = plan.ways;
             absent.extend(plan.absent);
+            lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
         }
+        absent.extend(lost);
         let (search, searching) = if plan.thorough {
             (Some(planned.saturating_sub(cpu)), planned)
         } else {
@@ -250,6 +222,44 @@ impl Walker {
             failed,
             broken: plan.broken.map(SweepError::Search),
         }));
+    }
+
+    /// Walks namespaces, and returns to the thread's own. Those that were walked are added to `found`, those that could not be
+    /// to `failed`; returned are those that their way leads to no more.
+    fn walk(
+        &mut self,
+        ways: Vec<(Netns, Way)>,
+        scope: &Scope,
+        report: &mut impl FnMut(Outcome),
+        found: &mut Vec<Netns>,
+        failed: &mut Vec<(Netns, SweepError)>,
+    ) -> Vec<Netns> {
+        let mut lost = Vec::new();
+        for (netns, way) in ways {
+            let start = Ktime::now();
+            let figures = scope.figures.includes(netns);
+            let tick = self.tick;
+            let mut first = true;
+            let mut report = |records, fence: Fence, settings: &mut Option<Settings>| {
+                let walked = Walked {
+                    netns,
+                    start,
+                    first: std::mem::replace(&mut first, false),
+                    end: (!fence.more).then_some(fence.time),
+                    records,
+                    tick,
+                    settings: settings.take(),
+                };
+                report(Outcome::Part(walked, fence));
+            };
+            match self.namespace(netns, &way, figures, &mut report) {
+                Ok(()) => found.push(netns),
+                Err(error) if error.is_elsewhere() => lost.push(netns),
+                Err(error) => failed.push((netns, error)),
+            }
+        }
+        self.return_home();
+        lost
     }
 
     /// Looks up each of `these`, in its namespace. `None` if one is not there, or nobody can say.

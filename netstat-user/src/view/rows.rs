@@ -127,6 +127,19 @@ pub struct RowQuery {
 }
 
 impl RowQuery {
+    /// What a diagnosis takes: owners and figures; and all rows, since what a filter matches is judged by all others too.
+    #[must_use]
+    pub const fn for_diagnosis(netns: Option<Netns>) -> Self {
+        Self {
+            netns,
+            filter: None,
+            holders: true,
+            figures: true,
+            as_is: false,
+            brief: false,
+        }
+    }
+
     /// Whether the answer has owners.
     fn tells_owners(&self) -> bool {
         self.holders || self.as_is
