@@ -18,7 +18,7 @@ use crate::{
     namespaces::{self, Names},
     processes,
     sources::Coverage,
-    sweeper::{Decoder, Figuring, Job, Outcome, Scope, SweepDone, Walker},
+    sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, Walker},
     table::Table,
     view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
@@ -133,48 +133,49 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     let mut walker = Walker::new(loader::iterators(needs)?);
     let mut table = Table::new(Coverage::default());
     let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
-    let mut decoder = Decoder::default();
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
         Figuring::Nowhere
     };
-    // While one thread walks, the other one folds what has been seen.
-    let (outcomes, seen) = mpsc::channel();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut report = |outcome| {
-                // Whoever reads it does so until there is no more.
-                let _ = outcomes.send(outcome);
-            };
-            // In this order: the scan draws the cookies by which the sweep joins MPTCP to its holders.
-            if query.holders {
-                walker.run(Job::Holders, &mut report);
-            }
-            walker.run(Job::Sockets(Scope::once(query.netns, figuring)), &mut report);
-        });
-        for outcome in seen {
-            match outcome {
-                Outcome::Part(part, _) => {
-                    if let Some(part) = decoder.decode(&part, &mut figures) {
-                        table.apply_part(&part, &mut Vec::new());
-                        decoder.take_back(part);
+    let mut scope = Scope::once(query.netns, figuring);
+    if query.holders {
+        scope.scanning = Scanning::Beside;
+    }
+    loop {
+        let mut decoder = Decoder::default();
+        // While one thread walks, the other one folds what has been seen.
+        let (outcomes, seen) = mpsc::channel();
+        thread::scope(|threads| {
+            let (walker, job) = (&mut walker, Job::Sockets(scope.clone()));
+            threads.spawn(move || {
+                walker.run(job, |outcome| {
+                    // Whoever reads it does so until there is no more.
+                    let _ = outcomes.send(outcome);
+                });
+            });
+            for outcome in seen {
+                match outcome {
+                    Outcome::Part(part, _) => {
+                        if let Some(part) = decoder.decode(&part, &mut figures) {
+                            table.apply_part(&part, &mut Vec::new());
+                            decoder.take_back(part);
+                        }
                     }
+                    Outcome::SocketsDone(done) => finished = Some(done),
+                    Outcome::HoldersDone(done) => scan = Some(done.found),
+                    Outcome::LookedUp(_) => {}
                 }
-                Outcome::SocketsDone(done) => finished = Some(done),
-                Outcome::HoldersDone(done) => {
-                    // The walk has only begun, so there is nothing else to do yet.
-                    scan = Some(done.found.map(|mut scan| {
-                        scan.sort();
-                        scan
-                    }));
-                }
-                Outcome::LookedUp(_) => {}
             }
+        });
+        let again = decoder.saw_nameless() && scope.scanning == Scanning::Beside;
+        if let Some(done) = &mut finished {
+            decoder.judge(done);
         }
-    });
-    if let Some(done) = &mut finished {
-        decoder.judge(done);
+        if !again {
+            break;
+        }
+        scope.scanning = Scanning::Not;
     }
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {

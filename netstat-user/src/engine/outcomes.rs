@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    sweeper::{Outcome, SweepDone},
+    sweeper::{Outcome, Scanning, SweepDone},
     view::{About, Trouble, Unswept},
 };
 
@@ -71,15 +71,17 @@ impl Core {
         let Running {
             done: Some(mut done),
             decoder,
-            questions,
+            mut questions,
             figures,
             void,
             due,
+            scanning,
             ..
         } = running
         else {
             return;
         };
+        let nameless = decoder.saw_nameless();
         decoder.judge(&mut done);
         let now = Instant::now();
         if let Some(why) = self.places.swept(&done, now) {
@@ -114,9 +116,17 @@ impl Core {
                 .extend(questions.into_iter().map(Question::again));
             return;
         }
+        let behind_scan = nameless && scanning == Scanning::Beside;
+        if behind_scan {
+            // Whose MPTCP's subflows are can be told by the next sweep; what does not ask for it need not wait.
+            let wants_holders = |question: &mut Question| question.wants_holders();
+            let again = questions.extract_if(.., wants_holders).map(Question::again);
+            self.sweeps.waiting.extend(again);
+            self.sweeps.behind_scan = true;
+        }
         if disturbance.is_some() {
             self.sweeps.schedule.damaged(now);
-        } else if done.everywhere && !self.sweeps.seeded {
+        } else if done.everywhere && !self.sweeps.seeded && !behind_scan {
             self.sweeps.seeded = true;
             for reply in self.sweeps.not_ready.drain(..) {
                 let _ = reply.send(());

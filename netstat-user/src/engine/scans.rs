@@ -48,6 +48,11 @@ impl Scans {
         self.under_way == 0
     }
 
+    fn begun(&mut self) {
+        self.under_way += 1;
+        self.schedule.begun(Instant::now());
+    }
+
     /// Events or sightings have been folded, and left so many rows that ever came to lack an owner.
     pub(super) fn noticed(&mut self, now: Instant, ever_ownerless: u64) {
         self.schedule.noticed(now, ever_ownerless);
@@ -57,24 +62,21 @@ impl Scans {
 impl Core {
     /// Has all open files scanned.
     pub(super) fn start_scan(&mut self) -> Result<(), EngineError> {
-        self.scans.under_way += 1;
-        self.scans.schedule.begun(Instant::now());
+        self.scans.begun();
         self.jobs.send(Job::Holders).map_err(|_| EngineError::SweeperGone)
     }
 
-    /// The same in front of a sweep that is about to start, to be folded with it.
-    pub(super) fn start_scan_with_sweep(&mut self) -> Result<(), EngineError> {
+    /// A scan is about to begin with a sweep, to be folded with it.
+    pub(super) fn expect_scan(&mut self) {
         self.scans.awaited = Some(Ktime::now());
-        self.start_scan()
+        self.scans.begun();
     }
 
     pub(super) fn scan_done(&mut self, done: ScanDone) {
         self.scans.under_way = self.scans.under_way.saturating_sub(1);
         match done.found {
-            Ok(mut scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
+            Ok(scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
                 self.scans.trouble = None;
-                // The walk has only begun, so there is nothing else to do yet.
-                scan.sort();
                 self.scans.held_back = Some(scan);
             }
             Ok(scan) => {

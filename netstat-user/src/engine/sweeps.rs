@@ -17,7 +17,7 @@ use crate::{
     facts::{Fence, FigureSet},
     namespaces::Effort,
     schedule::Schedule,
-    sweeper::{Decoder, Figuring, Job, Scope, SweepDone, Walked},
+    sweeper::{Decoder, Figuring, Job, Scanning, Scope, SweepDone, Walked},
     table::Unsettled,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Running {
     pub(super) void: bool,
     /// It was due, and not only asked for.
     pub(super) due: bool,
+    /// Whether a scan for holders goes with it.
+    pub(super) scanning: Scanning,
 }
 
 /// The engine's sweeps.
@@ -58,6 +60,8 @@ pub(super) struct Sweeps {
     /// The last sweep could not see everything, for a reason that will pass.
     pub(super) disturbed: bool,
     pub(super) not_ready: Vec<oneshot::Sender<()>>,
+    /// The next sweep, which is due at once, is to come behind its scan for holders and not beside it.
+    pub(super) behind_scan: bool,
 }
 
 impl Sweeps {
@@ -71,6 +75,7 @@ impl Sweeps {
             seeded: false,
             disturbed: false,
             not_ready: Vec::new(),
+            behind_scan: false,
         }
     }
 
@@ -81,7 +86,7 @@ impl Sweeps {
 
     /// When the next one is due: at once if somebody waits for it.
     pub(super) fn due(&self) -> Instant {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && !self.behind_scan {
             self.schedule.due()
         } else {
             Instant::now()
@@ -147,11 +152,22 @@ impl Sweeps {
 impl Core {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
         let questions = std::mem::take(&mut self.sweeps.waiting);
-        if !self.sweeps.seeded || questions.iter().any(Question::wants_holders) {
-            self.start_scan_with_sweep()?;
+        let behind = std::mem::take(&mut self.sweeps.behind_scan);
+        let scanning = if self.sweeps.seeded && !questions.iter().any(Question::wants_holders) {
+            Scanning::Not
+        } else if behind {
+            Scanning::Before
+        } else {
+            Scanning::Beside
+        };
+        if scanning != Scanning::Not {
+            self.expect_scan();
         }
         let now = Instant::now();
-        let scope = self.scope(&questions, now);
+        let scope = Scope {
+            scanning,
+            ..self.scope(&questions, now)
+        };
         let due = self.sweeps.schedule.due() <= now && scope.effort != Effort::Glance;
         self.jobs
             .send(Job::Sockets(scope))
@@ -161,6 +177,7 @@ impl Core {
         self.sweeps.running = Some(Running {
             questions,
             due,
+            scanning,
             ..Running::default()
         });
         Ok(())
@@ -176,10 +193,12 @@ impl Core {
                 hints: self.places.hints(),
                 effort: Effort::Glance,
                 figures: Figuring::Nowhere,
+                scanning: Scanning::Not,
             };
         }
-        let everywhere =
-            schedule.is_full_due(now) || questions.iter().any(|question| question.netns().is_none());
+        let everywhere = !self.sweeps.seeded
+            || schedule.is_full_due(now)
+            || questions.iter().any(|question| question.netns().is_none());
         let mut wanted: Vec<Netns> = questions.iter().filter_map(Question::netns).collect();
         let effort = match schedule.effort(now, everywhere) {
             // Who asks wants to know, also of a namespace whose known way leads there no more.
@@ -201,6 +220,7 @@ impl Core {
             hints: self.places.hints(),
             effort,
             figures: figuring(questions),
+            scanning: Scanning::Not,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, RawFd},
+    sync::{Mutex, PoisonError},
 };
 
 use aya::{
@@ -107,7 +108,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
             marks: hooks.marks,
         },
         log: KernelLog(log),
-        iterators: Iterators { ebpf, optional },
+        iterators: Iterators::new(ebpf, optional),
         hooks: hooks.states,
     })
 }
@@ -134,7 +135,7 @@ pub fn iterators(needs: Needs) -> Result<Iterators, LoadError> {
     programs.extend(needs.files.then_some((FILES, OF_FILES)));
     let mut loaded = verification::load(&mut ebpf, &btf, &programs)?;
     let optional = Optional::among(&mut loaded)?;
-    Ok(Iterators { ebpf, optional })
+    Ok(Iterators::new(ebpf, optional))
 }
 
 /// Looks for the kernel fields that the programs read; returns those that are missing and can be done without.
@@ -229,21 +230,29 @@ impl AsRawFd for EventRing {
     }
 }
 
-/// The iterator programs.
+/// The iterator programs. Threads can walk at the same time.
 #[derive(Debug)]
 pub struct Iterators {
-    ebpf: Ebpf,
+    /// Locked while a walk is opened, and not while it is read.
+    ebpf: Mutex<Ebpf>,
     optional: Optional,
 }
 
 impl Iterators {
+    fn new(ebpf: Ebpf, optional: Optional) -> Self {
+        Self {
+            ebpf: Mutex::new(ebpf),
+            optional,
+        }
+    }
+
     /// Opens a walk over the TCP sockets of the calling thread's network namespace. Read from the file
     /// come [`decode::sweep_record`]s.
     ///
     /// # Errors
     ///
     /// [`LoadError`] when the kernel refuses.
-    pub fn sockets(&mut self) -> Result<File, LoadError> {
+    pub fn sockets(&self) -> Result<File, LoadError> {
         self.open(SOCKETS)
     }
 
@@ -252,7 +261,7 @@ impl Iterators {
     /// # Errors
     ///
     /// [`LoadError`] when the kernel refuses; not when it [has not taken the program](Self::without_figures).
-    pub fn figures(&mut self) -> Result<File, LoadError> {
+    pub fn figures(&self) -> Result<File, LoadError> {
         self.open(FIGURES)
     }
 
@@ -268,16 +277,18 @@ impl Iterators {
     /// # Errors
     ///
     /// [`LoadError`] when the kernel refuses.
-    pub fn files(&mut self) -> Result<File, LoadError> {
+    pub fn files(&self) -> Result<File, LoadError> {
         match &self.optional.files {
             Ok(()) => self.open(FILES),
             Err(why) => Err(LoadError::other("cannot walk the open files", &why.in_short())),
         }
     }
 
-    fn open(&mut self, name: &'static str) -> Result<File, LoadError> {
+    fn open(&self, name: &'static str) -> Result<File, LoadError> {
         let error = |error| LoadError::program(name, error);
-        let program: &mut Iter = program(&mut self.ebpf, name)?;
+        // Opening one is all or nothing.
+        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let program: &mut Iter = program(&mut ebpf, name)?;
         let link = program.attach().map_err(error)?;
         let link = program.take_link(link).map_err(error)?;
         link.into_file()

@@ -15,8 +15,8 @@ use std::{
 use super::{Found, OWN, Way, identify, is_namespace, mounts, parse_link};
 use crate::{connection::Netns, facts::Descriptor, processes::all_visible};
 
-/// How hard to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How hard to look; what comes later is harder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effort {
     /// At what is mounted here and at the processes that are hinted at.
     Glance,

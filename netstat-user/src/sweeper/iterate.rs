@@ -18,7 +18,7 @@ use crate::{
 /// Walks the namespace that the thread is in, and reports what it comes by in parts of whole records, each with its end;
 /// reads figures too if they are wanted and the kernel lets them be read.
 pub(super) fn sockets(
-    iterators: &mut Iterators,
+    iterators: &Iterators,
     wants_figures: bool,
     mut report: impl FnMut(Vec<u8>, Fence),
 ) -> Result<(), SweepError> {
@@ -50,7 +50,7 @@ pub(super) fn sockets(
 }
 
 /// Walks all open files for those that hold sockets, and for those that lead into network namespaces.
-pub(super) fn files(iterators: &mut Iterators) -> Result<(HolderScan, Held), SweepError> {
+pub(super) fn files(iterators: &Iterators) -> Result<(HolderScan, Held), SweepError> {
     let start = Ktime::now();
     let (mut holders, mut held) = (Vec::new(), Held::default());
     read_all(iterators.files()?, |bytes| {

@@ -9,10 +9,10 @@ mod walked;
 
 use std::{
     fs::File,
-    io,
+    io, mem,
     os::fd::AsFd,
-    sync::mpsc,
-    thread,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Connection, Netns},
     diag,
-    facts::{Fence, Looked},
+    facts::{Fence, HolderScan, Looked},
     loader::{self, Iterators, Needs},
     namespaces::{self, Aim, Effort, Found, Held, Way},
     settings::Settings,
@@ -58,6 +58,21 @@ pub struct Scope {
     pub effort: Effort,
     /// Where to read the figures of the sockets.
     pub figures: Figuring,
+    /// Whether to scan all open files as well.
+    pub scanning: Scanning,
+}
+
+/// A scan of all open files for those that hold sockets, with a walk over sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scanning {
+    /// None.
+    #[default]
+    Not,
+    /// At the same time, on another thread. It is over before the last namespaces are walked, which it may have found.
+    Beside,
+    /// Before it, so that who holds MPTCP's sockets is known of every subflow: the scan asks for the cookies by which the
+    /// walk joins them.
+    Before,
 }
 
 /// In which of the namespaces that are walked the figures are read too, which takes longer.
@@ -88,6 +103,7 @@ impl Scope {
     pub fn once(netns: Option<Netns>, figures: Figuring) -> Self {
         Self {
             figures,
+            scanning: Scanning::Not,
             everywhere: netns.is_none(),
             wanted: netns.into_iter().collect(),
             hints: Vec::new(),
@@ -127,15 +143,14 @@ pub fn held() -> Option<Held> {
         figures: false,
         files: true,
     };
-    let mut iterators = loader::iterators(needs).ok()?;
-    let (_, held) = iterate::files(&mut iterators).ok()?;
+    let (_, held) = iterate::files(&loader::iterators(needs).ok()?).ok()?;
     Some(held)
 }
 
 /// Walks on the calling thread, which it leaves where it was.
 #[derive(Debug)]
 pub struct Walker {
-    iterators: Iterators,
+    iterators: Arc<Iterators>,
     /// The namespace to return to: a thread keeps the one that it is in alive.
     home: Option<File>,
     /// Where namespaces were when they were last looked for.
@@ -152,7 +167,7 @@ impl Walker {
     #[must_use]
     pub fn new(iterators: Iterators) -> Self {
         Self {
-            iterators,
+            iterators: Arc::new(iterators),
             home: None,
             known: Found::new(),
             tick: Tick::read(),
@@ -164,30 +179,68 @@ impl Walker {
     /// Does one job.
     pub fn run(&mut self, job: Job, mut report: impl FnMut(Outcome)) {
         match job {
-            Job::Sockets(scope) => self.sockets(&scope, &mut report),
+            Job::Sockets(scope) => {
+                let beside = match scope.scanning {
+                    // Without another thread, the one comes after the other.
+                    Scanning::Beside => Scan::beside(&self.iterators).ok(),
+                    Scanning::Before | Scanning::Not => None,
+                };
+                if beside.is_none() && scope.scanning != Scanning::Not {
+                    report(self.scanned(Scan::of(&self.iterators)));
+                }
+                self.sockets(&scope, beside, &mut report);
+            }
             Job::Lookup(these) => {
                 let found = self.look_up(&these);
                 self.return_home();
                 report(Outcome::LookedUp(found));
             }
-            Job::Holders => {
-                let cpu = processor_time();
-                let found = iterate::files(&mut self.iterators).map(|(scan, held)| {
-                    self.scanned = Some((Instant::now(), held));
-                    scan
-                });
-                let cost = processor_time().saturating_sub(cpu);
-                report(Outcome::HoldersDone(ScanDone { found, cost }));
-            }
+            Job::Holders => report(self.scanned(Scan::of(&self.iterators))),
         }
     }
 
-    fn sockets(&mut self, scope: &Scope, report: &mut impl FnMut(Outcome)) {
+    /// A scan is over: what it has found of namespaces serves the next search.
+    fn scanned(&mut self, scan: Scan) -> Outcome {
+        let found = scan.found.map(|(holders, held)| {
+            self.scanned = Some((Instant::now(), held));
+            holders
+        });
+        Outcome::HoldersDone(ScanDone {
+            found,
+            cost: scan.cost,
+        })
+    }
+
+    fn sockets(&mut self, scope: &Scope, beside: Option<JoinHandle<Scan>>, report: &mut impl FnMut(Outcome)) {
         let (start, cpu) = (Ktime::now(), processor_time());
-        let plan = self.plan(scope);
-        let planned = processor_time();
-        let (mut found, mut absent, mut failed) = (Vec::new(), plan.absent, Vec::new());
-        let mut lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        let mut plan = match beside {
+            // As far as can be told without the scan.
+            Some(_) => self.plan(&Scope {
+                effort: scope.effort.min(Effort::Quick),
+                ..scope.clone()
+            }),
+            None => self.plan(scope),
+        };
+        let mut planning = processor_time().saturating_sub(cpu);
+        let mut lost = self.walk(mem::take(&mut plan.ways), scope, report, &mut found, &mut failed);
+        if let Some(scan) = beside {
+            // A thread of which nothing comes has never been seen.
+            let scan = scan.join().unwrap_or_else(|_| Scan::of(&self.iterators));
+            report(self.scanned(scan));
+            let missing = !(plan.absent.is_empty() && lost.is_empty());
+            if scope.effort == Effort::Thorough || scope.effort == Effort::IfMissing && missing {
+                let before = processor_time();
+                plan = self.plan(scope);
+                planning = processor_time().saturating_sub(before);
+                plan.ways.retain(|(netns, _)| {
+                    !(found.contains(netns) || failed.iter().any(|(failed, _)| failed == netns))
+                });
+                lost.retain(|lost| plan.ways.iter().all(|(netns, _)| netns != lost));
+                lost.extend(self.walk(mem::take(&mut plan.ways), scope, report, &mut found, &mut failed));
+            }
+        }
+        let mut absent = plan.absent;
         if plan.thorough && !lost.is_empty() {
             // What led there, mostly a process, has ended since it was found, and something else may.
             let plan = self.plan(&Scope {
@@ -199,10 +252,11 @@ impl Walker {
             lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
         }
         absent.extend(lost);
-        let (search, searching) = if plan.thorough {
-            (Some(planned.saturating_sub(cpu)), planned)
+        let taken = processor_time().saturating_sub(cpu);
+        let (search, cost) = if plan.thorough {
+            (Some(planning), taken.saturating_sub(planning))
         } else {
-            (None, cpu)
+            (None, taken)
         };
         let others = if absent.is_empty() {
             Vec::new()
@@ -217,7 +271,7 @@ impl Walker {
             gone: plan.gone,
             start,
             end: Ktime::now(),
-            cost: processor_time().saturating_sub(searching),
+            cost,
             search,
             failed,
             broken: plan.broken.map(SweepError::Search),
@@ -292,7 +346,7 @@ impl Walker {
             effort: scope.effort,
             held: &mut || match self.scanned.take() {
                 Some((ended, held)) if ended.elapsed() < JUST_NOW => Some(held),
-                _ => iterate::files(&mut self.iterators).ok().map(|(_, held)| held),
+                _ => iterate::files(&self.iterators).ok().map(|(_, held)| held),
             },
         };
         let findings = namespaces::search(aim, &self.known);
@@ -368,9 +422,39 @@ impl Walker {
             log::warn!("timers and the like cannot be read: {error}");
         }
         let mut settings = figures.then(Settings::read);
-        iterate::sockets(&mut self.iterators, figures, |records, fence| {
+        iterate::sockets(&self.iterators, figures, |records, fence| {
             report(records, fence, &mut settings);
         })
+    }
+}
+
+/// What came of a scan of all open files.
+struct Scan {
+    found: Result<(HolderScan, Held), SweepError>,
+    /// Processor time.
+    cost: Duration,
+}
+
+impl Scan {
+    /// Scans on the calling thread. The holders are in order already, so that who folds them need not do that.
+    fn of(iterators: &Iterators) -> Self {
+        let cpu = processor_time();
+        let found = iterate::files(iterators).map(|(mut holders, held)| {
+            holders.sort();
+            (holders, held)
+        });
+        Self {
+            found,
+            cost: processor_time().saturating_sub(cpu),
+        }
+    }
+
+    /// Scans on a thread of its own.
+    fn beside(iterators: &Arc<Iterators>) -> io::Result<JoinHandle<Self>> {
+        let iterators = Arc::clone(iterators);
+        thread::Builder::new()
+            .name("scanner".to_owned())
+            .spawn(move || Self::of(&iterators))
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Decoder {
     room: Vec<Sighting>,
     /// Namespaces of which a part made no sense, and why.
     senseless: Vec<(Netns, SweepError)>,
+    /// MPTCP's subflows have been seen before anybody has asked for the cookie of their MPTCP socket.
+    nameless: bool,
 }
 
 impl Decoder {
@@ -54,6 +56,8 @@ impl Decoder {
             self.senseless.push((netns, error.into()));
             return None;
         }
+        let nameless = |seen: &Sighting| seen.connection.mptcp && seen.mptcp.is_none();
+        self.nameless |= sightings.iter().any(nameless);
         Some(SweepPart {
             netns,
             start: walked.start,
@@ -67,6 +71,13 @@ impl Decoder {
     pub fn take_back(&mut self, part: SweepPart) {
         self.room = part.sightings;
         self.room.clear();
+    }
+
+    /// Whether it takes another walk to tell who holds MPTCP's subflows, after a scan for holders that has gone on beside
+    /// this one: that asks for the cookies by which they are joined.
+    #[must_use]
+    pub fn saw_nameless(&self) -> bool {
+        self.nameless
     }
 
     /// Says in what the sweep has come to which of its walks came to nothing.

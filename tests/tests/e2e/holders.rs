@@ -33,6 +33,7 @@ crate::tests![
     the_last_owner_of_an_orphan,
     a_pid_that_is_given_again,
     subflows_of_mptcp,
+    subflows_of_mptcp_that_nobody_has_looked_at,
     a_process_in_a_pid_namespace,
     a_reader_in_a_pid_namespace,
     loopback_peers_are_never_swapped,
@@ -401,26 +402,56 @@ fn a_pid_that_is_given_again() -> Result<()> {
 fn subflows_of_mptcp() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let mut server = Holder::start(&namespace, "e2e-server")?;
-    let mut client = Holder::start(&namespace, "e2e-client")?;
-    let listening = server.told("listen-mptcp");
-    let target = listening.map_err(|_| CannotRun("needs a kernel with MPTCP (CONFIG_MPTCP)"))?;
-    client.told(&format!("connect-mptcp {target}"))?;
-    server.accept()?;
-    let port = target.rsplit_once(':').context("no port")?.1.parse()?;
+    let pair = MptcpPair::connect(&namespace)?;
     for socket in [daemon.socket(), &directory()?.path().join("absent.sock")] {
-        let rows = snapshot::list(&namespace, socket)?;
+        pair.is_told(&snapshot::list(&namespace, socket)?)?;
+    }
+    Ok(())
+}
+
+/// The cookies of MPTCP's sockets, by which their subflows are joined to their holders, are drawn by the scan that goes
+/// on beside the walk.
+fn subflows_of_mptcp_that_nobody_has_looked_at() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pair = MptcpPair::connect(&namespace)?;
+    pair.is_told(&snapshot::list(
+        &namespace,
+        &directory()?.path().join("absent.sock"),
+    )?)
+}
+
+/// Both ends of an MPTCP connection and its listener, held by two processes.
+struct MptcpPair {
+    server: Holder,
+    client: Holder,
+    port: u16,
+}
+
+impl MptcpPair {
+    fn connect(namespace: &Namespace) -> Result<Self> {
+        let mut server = Holder::start(namespace, "e2e-server")?;
+        let mut client = Holder::start(namespace, "e2e-client")?;
+        let listening = server.told("listen-mptcp");
+        let target = listening.map_err(|_| CannotRun("needs a kernel with MPTCP (CONFIG_MPTCP)"))?;
+        client.told(&format!("connect-mptcp {target}"))?;
+        server.accept()?;
+        let port = target.rsplit_once(':').context("no port")?.1.parse()?;
+        Ok(Self { server, client, port })
+    }
+
+    /// Whether `rows` are of these three sockets, and tell their holders.
+    fn is_told(&self, rows: &[Listed]) -> Result<()> {
         ensure!(rows.len() == 3, "a listener and two ends: {rows:?}");
         for row in rows {
-            let holder = if row.local_port == Some(port) {
-                &server
+            let holder = if row.local_port == Some(self.port) {
+                &self.server
             } else {
-                &client
+                &self.client
             };
             ensure!(row.held_by() == [holder.pid()], "{} holds {row:?}", holder.pid());
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn a_process_in_a_pid_namespace() -> Result<()> {
