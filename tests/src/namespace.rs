@@ -1,7 +1,7 @@
 //! Network namespaces of the tests' own.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::MetadataExt,
@@ -17,6 +17,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Where `ip netns add` puts its files.
 const DIRECTORY: &str = "/run/netns";
+/// What the names begin with; the number of the process follows, and that of the namespace.
+const PREFIX: &str = "netstate-test-";
 
 /// A network namespace with only `lo` in it, deleted on drop.
 #[derive(Debug)]
@@ -34,7 +36,10 @@ impl Namespace {
     pub fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("netstate-test-{}-{number}", std::process::id());
+        if number == 0 {
+            delete_leftovers();
+        }
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         checked(
             Command::new("ip").args(["netns", "add", &name]).output(),
             "ip netns add",
@@ -157,6 +162,20 @@ impl Drop for Namespace {
         let output = Command::new("ip").args(["netns", "delete", &self.name]).output();
         if let Err(error) = checked(output, "ip netns delete") {
             eprintln!("{} is left behind: {error:#}", self.name);
+        }
+    }
+}
+
+/// Deletes the namespaces of processes that were killed before they could do so: every sweep would have to look into them, and
+/// what it costs is measured.
+fn delete_leftovers() {
+    let names = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        let ended = |process: &str| !Path::new("/proc").join(process).exists();
+        if process.is_some_and(ended) {
+            // Another test may be at it as well.
+            let _ = Command::new("ip").args(["netns", "delete", &name]).output();
         }
     }
 }
