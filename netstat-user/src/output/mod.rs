@@ -21,9 +21,16 @@ use std::{
 /// Items of the stream written at once.
 pub const BATCH: usize = 1024;
 
-/// Standard output, written in large pieces.
+/// What a pipe is made to hold that goes to another program; the most that the kernel lets everybody have, unless it is set to
+/// something else.
+const PIPE: usize = 1 << 20;
+
+/// Standard output, written in large pieces. If it is a pipe, there is room in it for what comes while its reader does something
+/// else.
 #[must_use]
 pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+    // It is none, or has room enough for some other reason; or there is no more to be had.
+    let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE);
     io::BufWriter::with_capacity(64 * 1024, io::stdout().lock())
 }
 
