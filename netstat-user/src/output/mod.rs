@@ -25,12 +25,14 @@ pub const BATCH: usize = 1024;
 /// something else.
 const PIPE: usize = 1 << 20;
 
-/// Standard output, written in large pieces. If it is a pipe, there is room in it for what comes while its reader does something
-/// else.
+/// Standard output, written in large pieces. If it is a pipe, it gets room for what comes while its reader does something else.
 #[must_use]
 pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
-    // It is none, or has room enough for some other reason; or there is no more to be had.
-    let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE);
+    let room = rustix::pipe::fcntl_getpipe_size(io::stdout());
+    if room.is_ok_and(|room| room < PIPE) {
+        // If there is no more to be had, it works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE);
+    }
     io::BufWriter::with_capacity(64 * 1024, io::stdout().lock())
 }
 
