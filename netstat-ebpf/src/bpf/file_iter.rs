@@ -6,7 +6,7 @@ use core::{ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock, bpf_sock_from_file,
 };
-use netstat_ebpf::wire::{COMM_LEN, NamespaceHeld, SocketHeld, kind};
+use netstat_ebpf::wire::{COMM_LEN, NamespaceHeld, SocketHeld, held, kind};
 
 use crate::{
     kernel::{at, load, load_optional},
@@ -51,9 +51,14 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         (*out).kind = kind::SOCKET_HELD;
         (*out).fd = fd;
         (*out).time = bpf_ktime_get_boot_ns();
+        let mptcp = load::<u16>(sk, at!(sk_protocol)) == IPPROTO_MPTCP;
+        (*out).flags = if mptcp && load::<u64>(sk, at!(skc_cookie)) == 0 {
+            held::FIRST_ASKED
+        } else {
+            0
+        };
         (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
-        (*out).reserved = 0;
         (*out).start = load(process, at!(task_start));
         (*out).comm = load::<[u8; COMM_LEN]>(process, at!(task_comm));
         ctx.write(record.assume_init_ref());

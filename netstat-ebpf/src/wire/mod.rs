@@ -38,6 +38,12 @@ pub mod socket {
     pub const MPTCP: u32 = 1 << 0;
 }
 
+/// Bits of [`SocketHeld::flags`].
+pub mod held {
+    /// An MPTCP socket, whose cookie nobody had asked for before.
+    pub const FIRST_ASKED: u32 = 1 << 0;
+}
+
 /// Bits of [`StateChange::flags`].
 pub mod flag {
     /// The current task is the one that acts on the socket, not one that softirq interrupted.
@@ -378,8 +384,8 @@ pub struct SocketHeld {
     pub cookie: u64,
     /// The process id in the root PID namespace.
     pub pid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// See [`held`].
+    pub flags: u32,
     /// When the process was started: with its id, what no other process has.
     pub start: u64,
     /// The process's name, which is its first thread's, NUL-padded.

@@ -151,7 +151,7 @@ impl Printer {
     pub(super) fn new(form: Form) -> Self {
         let lines = (!form.json).then(|| Lines::new(form.palette, Some(form.own)));
         Self {
-            out: output::stdout(),
+            out: output::streaming(),
             form,
             lines,
             names: Names::read(),

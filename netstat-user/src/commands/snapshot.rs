@@ -15,7 +15,7 @@ use crate::{
     engine::Handle,
     facts::FigureSet,
     loader,
-    namespaces::{self, Names},
+    namespaces::{self, Effort, Names},
     processes,
     sources::Coverage,
     sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, Walker},
@@ -131,8 +131,7 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         files: query.holders || query.netns.is_none() || query.netns != namespaces::own().ok(),
     };
     let mut walker = Walker::new(loader::iterators(needs)?);
-    let mut table = Table::new(Coverage::default());
-    let (mut finished, mut scan, mut figures) = (None, None, FigureSet::default());
+    let (mut scan, mut first_asked) = (None, false);
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
@@ -142,7 +141,9 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     if query.holders {
         scope.scanning = Scanning::Beside;
     }
-    loop {
+    let (mut table, figures, finished) = loop {
+        let mut table = Table::new(Coverage::default());
+        let (mut finished, mut figures) = (None, FigureSet::default());
         let mut decoder = Decoder::default();
         // While one thread walks, the other one folds what has been seen.
         let (outcomes, seen) = mpsc::channel();
@@ -163,20 +164,24 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
                         }
                     }
                     Outcome::SocketsDone(done) => finished = Some(done),
-                    Outcome::HoldersDone(done) => scan = Some(done.found),
+                    Outcome::HoldersDone(done) => {
+                        first_asked = done.first_asked;
+                        scan = Some(done.found);
+                    }
                     Outcome::LookedUp(_) => {}
                 }
             }
         });
-        let again = decoder.saw_nameless() && scope.scanning == Scanning::Beside;
+        let again = scope.scanning == Scanning::Beside && decoder.saw_nameless() && first_asked;
         if let Some(done) = &mut finished {
             decoder.judge(done);
         }
         if !again {
-            break;
+            break (table, figures, finished);
         }
-        scope.scanning = Scanning::Not;
-    }
+        // The ways are known by now.
+        (scope.scanning, scope.effort) = (Scanning::Not, Effort::Quick);
+    };
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {
         Some(Ok(scan)) => table.apply_scan(scan),

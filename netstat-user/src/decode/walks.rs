@@ -72,8 +72,8 @@ pub fn sweep_step(bytes: &[u8]) -> Result<Option<(usize, Option<Fence>)>, Decode
 /// A record of a scan of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileRecord {
-    /// A descriptor that holds a socket.
-    Holder(Holder),
+    /// A descriptor that holds a socket; and whether that is one of MPTCP's whose cookie nobody had asked for before.
+    Holder(Holder, bool),
     /// A descriptor of a namespace, of whatever kind.
     Namespace(Descriptor),
     /// A descriptor of a socket, of whatever family, in a network namespace that its process is not in.
@@ -99,7 +99,8 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
                 source: OwnerSource::Scan,
             };
             let cookie = Cookie(held.cookie);
-            Ok((FileRecord::Holder(Holder { cookie, owner }), rest))
+            let first_asked = held.flags & wire::held::FIRST_ASKED != 0;
+            Ok((FileRecord::Holder(Holder { cookie, owner }, first_asked), rest))
         }
         kind::NAMESPACE_HELD => {
             let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;

@@ -81,7 +81,7 @@ impl Core {
         else {
             return;
         };
-        let nameless = decoder.saw_nameless();
+        let behind_scan = scanning == Scanning::Beside && decoder.saw_nameless() && self.came_late();
         decoder.judge(&mut done);
         let now = Instant::now();
         if let Some(why) = self.places.swept(&done, now) {
@@ -116,7 +116,6 @@ impl Core {
                 .extend(questions.into_iter().map(Question::again));
             return;
         }
-        let behind_scan = nameless && scanning == Scanning::Beside;
         if behind_scan {
             // Whose MPTCP's subflows are can be told by the next sweep; what does not ask for it need not wait.
             let wants_holders = |question: &mut Question| question.wants_holders();

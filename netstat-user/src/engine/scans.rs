@@ -22,6 +22,8 @@ pub(super) struct Scans {
     /// A scan that began with the sweep under way, and is folded after it: what the sweep tells of MPTCP joins the
     /// holders to their sockets.
     held_back: Option<HolderScan>,
+    /// That scan has asked for the cookie of an MPTCP socket as the first.
+    first_asked: bool,
     /// The sweep under way waits for a scan, which begins after this.
     awaited: Option<Ktime>,
     /// Why the last one came to nothing.
@@ -34,6 +36,7 @@ impl Scans {
             schedule: ScanSchedule::new(now),
             under_way: 0,
             held_back: None,
+            first_asked: false,
             awaited: None,
             trouble: None,
         }
@@ -78,6 +81,7 @@ impl Core {
             Ok(scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
                 self.scans.trouble = None;
                 self.scans.held_back = Some(scan);
+                self.scans.first_asked = done.first_asked;
             }
             Ok(scan) => {
                 self.scans.trouble = None;
@@ -99,6 +103,12 @@ impl Core {
     pub(super) fn unseen(&self) -> Option<Unseen> {
         let refused = self.scans.trouble.clone().map(Unseen::Files);
         refused.or_else(|| (!processes::all_visible()).then_some(Unseen::Processes))
+    }
+
+    /// Whether the scan that was held back has asked for cookies by which the sweep beside it could not join MPTCP to its
+    /// holders.
+    pub(super) fn came_late(&self) -> bool {
+        self.scans.held_back.is_some() && self.scans.first_asked
     }
 
     /// The sweep is over that a scan was held back for.

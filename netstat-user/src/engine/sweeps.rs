@@ -153,21 +153,19 @@ impl Core {
     pub(super) fn start_sweep(&mut self) -> Result<(), EngineError> {
         let questions = std::mem::take(&mut self.sweeps.waiting);
         let behind = std::mem::take(&mut self.sweeps.behind_scan);
-        let scanning = if self.sweeps.seeded && !questions.iter().any(Question::wants_holders) {
-            Scanning::Not
-        } else if behind {
-            Scanning::Before
-        } else {
-            Scanning::Beside
-        };
-        if scanning != Scanning::Not {
+        let now = Instant::now();
+        let mut scope = self.scope(&questions, now);
+        if !self.sweeps.seeded || questions.iter().any(Question::wants_holders) {
+            // What a search is to tell to be gone, it must not know from a scan of some time ago; nothing is at first.
+            let precise = self.sweeps.seeded && scope.effort == Effort::Thorough;
+            scope.scanning = if behind || precise {
+                Scanning::Before
+            } else {
+                Scanning::Beside
+            };
             self.expect_scan();
         }
-        let now = Instant::now();
-        let scope = Scope {
-            scanning,
-            ..self.scope(&questions, now)
-        };
+        let scanning = scope.scanning;
         let due = self.sweeps.schedule.due() <= now && scope.effort != Effort::Glance;
         self.jobs
             .send(Job::Sockets(scope))
@@ -186,7 +184,7 @@ impl Core {
     /// Where to look: everywhere when that is due or asked for, else where something is open or asked about.
     fn scope(&self, questions: &[Question], now: Instant) -> Scope {
         let schedule = &self.sweeps.schedule;
-        if questions.is_empty() && schedule.is_glance(now) {
+        if questions.is_empty() && schedule.is_glance(now) && self.sweeps.seeded {
             return Scope {
                 everywhere: false,
                 wanted: self.places.strangers().collect(),

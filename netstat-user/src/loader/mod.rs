@@ -230,7 +230,7 @@ impl AsRawFd for EventRing {
     }
 }
 
-/// The iterator programs. Threads can walk at the same time.
+/// The iterator programs. One thread can walk sockets while another one walks files.
 #[derive(Debug)]
 pub struct Iterators {
     /// Locked while a walk is opened, and not while it is read.

@@ -25,15 +25,22 @@ pub const BATCH: usize = 1024;
 /// something else.
 const PIPE: usize = 1 << 20;
 
-/// Standard output, written in large pieces. If it is a pipe, it gets room for what comes while its reader does something else.
+/// Standard output, written in large pieces.
 #[must_use]
 pub fn stdout() -> io::BufWriter<io::StdoutLock<'static>> {
+    io::BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+}
+
+/// The same for a stream of lines without end. If it is a pipe, it gets room for what comes while its reader does something
+/// else.
+#[must_use]
+pub fn streaming() -> io::BufWriter<io::StdoutLock<'static>> {
     let room = rustix::pipe::fcntl_getpipe_size(io::stdout());
     if room.is_ok_and(|room| room < PIPE) {
         // If there is no more to be had, it works as well.
         let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE);
     }
-    io::BufWriter::with_capacity(64 * 1024, io::stdout().lock())
+    stdout()
 }
 
 /// Standard output is closed: whoever read it has seen enough.

@@ -49,25 +49,50 @@ pub(super) fn sockets(
     }
 }
 
+/// What open files lead to.
+pub(super) struct Files {
+    pub(super) holders: HolderScan,
+    pub(super) held: Held,
+    /// Among them is a socket of MPTCP whose cookie nobody had asked for before.
+    pub(super) first_asked: bool,
+}
+
 /// Walks all open files for those that hold sockets, and for those that lead into network namespaces.
-pub(super) fn files(iterators: &Iterators) -> Result<(HolderScan, Held), SweepError> {
+pub(super) fn files(iterators: &Iterators) -> Result<Files, SweepError> {
     let start = Ktime::now();
-    let (mut holders, mut held) = (Vec::new(), Held::default());
+    let (mut holders, mut held, mut first_asked) = (Vec::new(), Held::default(), false);
+    let complete = processes::all_visible();
+    // What this process holds is another's, for a moment (`namespaces::Way`). Where it does not see all processes, it has
+    // another number of its own, and holds nothing, since that takes seeing the other.
+    let own = if complete { std::process::id() } else { 0 };
     read_all(iterators.files()?, |bytes| {
         let (record, rest) = decode::file_record(bytes)?;
         match record {
-            FileRecord::Holder(holder) => holders.push(holder),
+            FileRecord::Holder(holder, first) => {
+                first_asked |= first;
+                if holder.owner.pid != own {
+                    holders.push(holder);
+                }
+            }
             FileRecord::Namespace(descriptor) => held.namespaces.push(descriptor),
-            FileRecord::Foreign(netns, socket) => held.add_socket(netns, socket),
+            FileRecord::Foreign(netns, socket) => {
+                if socket.pid != own {
+                    held.add_socket(netns, socket);
+                }
+            }
         }
         Ok(rest)
     })?;
-    let scan = HolderScan {
+    let holders = HolderScan {
         start,
-        complete: processes::all_visible(),
+        complete,
         holders,
     };
-    Ok((scan, held))
+    Ok(Files {
+        holders,
+        held,
+        first_asked,
+    })
 }
 
 /// What `bpf_seq_read` gives at once: 8 pages.

@@ -26,11 +26,12 @@ use crate::{
     clock::{Ktime, Tick},
     connection::{Connection, Netns},
     diag,
-    facts::{Fence, HolderScan, Looked},
+    facts::{Fence, Looked},
     loader::{self, Iterators, Needs},
     namespaces::{self, Aim, Effort, Found, Held, Way},
     settings::Settings,
 };
+use iterate::Files;
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
 pub use walked::{Decoder, Walked};
 
@@ -68,7 +69,8 @@ pub enum Scanning {
     /// None.
     #[default]
     Not,
-    /// At the same time, on another thread. It is over before the last namespaces are walked, which it may have found.
+    /// At the same time, on another thread. The walk goes into namespaces that only the scan finds when that is over, if they are
+    /// looked for so hard.
     Beside,
     /// Before it, so that who holds MPTCP's sockets is known of every subflow: the scan asks for the cookies by which the
     /// walk joins them.
@@ -143,8 +145,8 @@ pub fn held() -> Option<Held> {
         figures: false,
         files: true,
     };
-    let (_, held) = iterate::files(&loader::iterators(needs).ok()?).ok()?;
-    Some(held)
+    let files = iterate::files(&loader::iterators(needs).ok()?).ok()?;
+    Some(files.held)
 }
 
 /// Walks on the calling thread, which it leaves where it was.
@@ -201,12 +203,15 @@ impl Walker {
 
     /// A scan is over: what it has found of namespaces serves the next search.
     fn scanned(&mut self, scan: Scan) -> Outcome {
-        let found = scan.found.map(|(holders, held)| {
-            self.scanned = Some((Instant::now(), held));
-            holders
+        let mut first_asked = false;
+        let found = scan.found.map(|files| {
+            self.scanned = Some((scan.ended, files.held));
+            first_asked = files.first_asked;
+            files.holders
         });
         Outcome::HoldersDone(ScanDone {
             found,
+            first_asked,
             cost: scan.cost,
         })
     }
@@ -236,8 +241,10 @@ impl Walker {
                 plan.ways.retain(|(netns, _)| {
                     !(found.contains(netns) || failed.iter().any(|(failed, _)| failed == netns))
                 });
-                lost.retain(|lost| plan.ways.iter().all(|(netns, _)| netns != lost));
-                lost.extend(self.walk(mem::take(&mut plan.ways), scope, report, &mut found, &mut failed));
+                let (ways, ended) = (mem::take(&mut plan.ways), lost);
+                lost = self.walk(ways, scope, report, &mut found, &mut failed);
+                // This search has been behind the end of their way already.
+                plan.absent.extend(ended);
             }
         }
         let mut absent = plan.absent;
@@ -252,6 +259,11 @@ impl Walker {
             lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
         }
         absent.extend(lost);
+        absent.sort_unstable();
+        absent.dedup();
+        // What has been walked was there, whatever a search behind that says.
+        absent.retain(|netns| !found.contains(netns));
+        plan.gone.retain(|netns| absent.contains(netns));
         let taken = processor_time().saturating_sub(cpu);
         let (search, cost) = if plan.thorough {
             (Some(planning), taken.saturating_sub(planning))
@@ -339,6 +351,7 @@ impl Walker {
                 ..Plan::default()
             };
         }
+        let mut late = false;
         let aim = Aim {
             everything: scope.everywhere,
             wanted: &scope.wanted,
@@ -346,7 +359,12 @@ impl Walker {
             effort: scope.effort,
             held: &mut || match self.scanned.take() {
                 Some((ended, held)) if ended.elapsed() < JUST_NOW => Some(held),
-                _ => iterate::files(&self.iterators).ok().map(|(_, held)| held),
+                // What has changed since then, only the search for what is gone must know.
+                Some((_, held)) if scope.scanning == Scanning::Beside => {
+                    late = true;
+                    Some(held)
+                }
+                _ => iterate::files(&self.iterators).ok().map(|files| files.held),
             },
         };
         let findings = namespaces::search(aim, &self.known);
@@ -361,7 +379,7 @@ impl Walker {
         let absent: Vec<_> = scope.wanted.iter().filter(missing).copied().collect();
         let gone = absent.iter().filter(|netns| !findings.hidden.contains(netns));
         Plan {
-            gone: if findings.complete {
+            gone: if findings.complete && !late {
                 gone.copied().collect()
             } else {
                 Vec::new()
@@ -430,7 +448,8 @@ impl Walker {
 
 /// What came of a scan of all open files.
 struct Scan {
-    found: Result<(HolderScan, Held), SweepError>,
+    found: Result<Files, SweepError>,
+    ended: Instant,
     /// Processor time.
     cost: Duration,
 }
@@ -439,12 +458,14 @@ impl Scan {
     /// Scans on the calling thread. The holders are in order already, so that who folds them need not do that.
     fn of(iterators: &Iterators) -> Self {
         let cpu = processor_time();
-        let found = iterate::files(iterators).map(|(mut holders, held)| {
-            holders.sort();
-            (holders, held)
-        });
+        let mut found = iterate::files(iterators);
+        let ended = Instant::now();
+        if let Ok(files) = &mut found {
+            files.holders.sort();
+        }
         Self {
             found,
+            ended,
             cost: processor_time().saturating_sub(cpu),
         }
     }

@@ -57,6 +57,9 @@ pub struct SweepDone {
 pub struct ScanDone {
     /// What it has found.
     pub found: Result<HolderScan, SweepError>,
+    /// Among what it has found is a socket of MPTCP whose cookie nobody had asked for before, so that a walk at the same time
+    /// can have seen its subflows without one.
+    pub first_asked: bool,
     /// Processor time that it took.
     pub cost: Duration,
 }

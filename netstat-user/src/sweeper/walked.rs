@@ -116,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use netstat_ebpf::wire::{self, kind};
-    use zerocopy::{FromZeros as _, IntoBytes as _};
+    use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
     use super::*;
 
@@ -173,5 +173,22 @@ mod tests {
         let failed: Vec<_> = done.failed.iter().map(|(netns, _)| *netns).collect();
         assert_eq!(failed, [Netns(2), Netns(3)]);
         assert!(done.failed[0].1.to_string().contains("uname -a"));
+    }
+
+    #[test]
+    fn a_subflow_whose_mptcp_socket_has_no_number_is_noticed() {
+        for (flags, mptcp, nameless) in [
+            (0, 0, false),
+            (wire::socket::MPTCP, 7, false),
+            (wire::socket::MPTCP, 0, true),
+        ] {
+            let mut part = walked(1, true, 1);
+            let mut seen = wire::SocketSeen::read_from_prefix(&part.records).unwrap().0;
+            (seen.socket.flags, seen.mptcp) = (flags, mptcp);
+            part.records.extend(seen.as_bytes());
+            let mut decoder = Decoder::default();
+            decoder.decode(&part, &mut FigureSet::default()).unwrap();
+            assert_eq!(decoder.saw_nameless(), nameless, "{flags} {mptcp}");
+        }
     }
 }

@@ -114,6 +114,7 @@ const ALONE: &[(&str, &[Test])] = &[
     ("lifecycle", lifecycle::TESTS),
     ("overrun", overrun::TESTS),
     ("crowds", holders::crowds::TESTS),
+    ("unasked", holders::unasked::TESTS),
 ];
 
 /// Those that do what only the owner of a machine may do: run one by one too.

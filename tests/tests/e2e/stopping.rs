@@ -16,7 +16,6 @@ use netstat_tests::{
 };
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    pipe::fcntl_setpipe_size,
     process::Signal,
 };
 
@@ -103,10 +102,9 @@ fn while_nobody_reads() -> Result<()> {
     Ok(())
 }
 
-/// A pipe that has no room, and as much as netstate would give it.
+/// A pipe that has no room.
 fn full_pipe() -> Result<(std::io::PipeReader, PipeWriter)> {
     let (reader, mut writer) = pipe()?;
-    fcntl_setpipe_size(&writer, 1 << 20)?;
     let flags = fcntl_getfl(&writer)?;
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK)?;
     loop {
