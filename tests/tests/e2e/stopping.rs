@@ -43,12 +43,13 @@ impl Lasting {
         Ok(fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))?)
     }
 
-    /// Whether it has asked to be told of SIGINT.
+    /// Whether it is told of SIGINT. It asks for SIGHUP last: only when it has gone on behind asking for the one before is it
+    /// certain to hear of it (tokio installs the handler first, and then listens to it).
     fn catches_interrupts(&self) -> Result<Option<()>> {
         let status = self.file("status")?;
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.context("no SigCgt")?.trim(), 16)?;
-        Ok((caught >> (Signal::INT.as_raw() - 1) & 1 == 1).then_some(()))
+        Ok((caught >> (Signal::HUP.as_raw() - 1) & 1 == 1).then_some(()))
     }
 
     /// Whether one of its threads waits for somebody to read a pipe.
