@@ -77,6 +77,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("stuck::ports", stuck::ports::TESTS),
     ("hooks", hooks::TESTS),
     ("holders", holders::TESTS),
+    ("holders::mptcp", holders::mptcp::TESTS),
     ("reasons", reasons::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),
@@ -114,7 +115,7 @@ const ALONE: &[(&str, &[Test])] = &[
     ("lifecycle", lifecycle::TESTS),
     ("overrun", overrun::TESTS),
     ("crowds", holders::crowds::TESTS),
-    ("unasked", holders::unasked::TESTS),
+    ("unasked", holders::mptcp::unasked::TESTS),
 ];
 
 /// Those that do what only the owner of a machine may do: run one by one too.
