@@ -51,8 +51,7 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         (*out).kind = kind::SOCKET_HELD;
         (*out).fd = fd;
         (*out).time = bpf_ktime_get_boot_ns();
-        let mptcp = load::<u16>(sk, at!(sk_protocol)) == IPPROTO_MPTCP;
-        (*out).flags = if mptcp && load::<u64>(sk, at!(skc_cookie)) == 0 {
+        (*out).flags = if is_mptcp(sk) && load::<u64>(sk, at!(skc_cookie)) == 0 {
             held::FIRST_ASKED
         } else {
             0
@@ -109,5 +108,11 @@ unsafe fn is_namespace(file: *const c_void) -> bool {
 #[inline(always)]
 unsafe fn is_tcp_or_mptcp(sk: *mut c_void) -> bool {
     // SAFETY: `sk` is the sock of an open socket. `bpf_skc_to_tcp_sock` looks at family and type as well.
-    unsafe { !bpf_skc_to_tcp_sock(sk).is_null() || load::<u16>(sk, at!(sk_protocol)) == IPPROTO_MPTCP }
+    unsafe { !bpf_skc_to_tcp_sock(sk).is_null() || is_mptcp(sk) }
+}
+
+#[inline(always)]
+unsafe fn is_mptcp(sk: *const c_void) -> bool {
+    // SAFETY: as for `is_tcp_or_mptcp`.
+    unsafe { load::<u16>(sk, at!(sk_protocol)) == IPPROTO_MPTCP }
 }
