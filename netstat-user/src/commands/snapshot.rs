@@ -13,12 +13,12 @@ use crate::{
     clock::{Ktime, WallClock},
     connection::Netns,
     engine::Handle,
-    facts::FigureSet,
+    facts::{FigureSet, HolderScan},
     loader,
     namespaces::{self, Effort, Names},
     processes,
     sources::Coverage,
-    sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, Walker},
+    sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, SweepError, Walker},
     table::Table,
     view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
@@ -131,7 +131,6 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
         files: query.holders || query.netns.is_none() || query.netns != namespaces::own().ok(),
     };
     let mut walker = Walker::new(loader::iterators(needs)?);
-    let (mut scan, mut first_asked) = (None, false);
     let figuring = if query.figures {
         Figuring::Everywhere
     } else {
@@ -141,47 +140,23 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
     if query.holders {
         scope.scanning = Scanning::Beside;
     }
-    let (mut table, figures, finished) = loop {
-        let mut table = Table::new(Coverage::default());
-        let (mut finished, mut figures) = (None, FigureSet::default());
-        let mut decoder = Decoder::default();
-        // While one thread walks, the other one folds what has been seen.
-        let (outcomes, seen) = mpsc::channel();
-        thread::scope(|threads| {
-            let (walker, job) = (&mut walker, Job::Sockets(scope.clone()));
-            threads.spawn(move || {
-                walker.run(job, |outcome| {
-                    // Whoever reads it does so until there is no more.
-                    let _ = outcomes.send(outcome);
-                });
-            });
-            for outcome in seen {
-                match outcome {
-                    Outcome::Part(part, _) => {
-                        if let Some(part) = decoder.decode(&part, &mut figures) {
-                            table.apply_part(&part, &mut Vec::new());
-                            decoder.take_back(part);
-                        }
-                    }
-                    Outcome::SocketsDone(done) => finished = Some(done),
-                    Outcome::HoldersDone(done) => {
-                        first_asked = done.first_asked;
-                        scan = Some(done.found);
-                    }
-                    Outcome::LookedUp(_) => {}
-                }
-            }
-        });
-        let again = scope.scanning == Scanning::Beside && decoder.saw_nameless() && first_asked;
-        if let Some(done) = &mut finished {
-            decoder.judge(done);
-        }
-        if !again {
-            break (table, figures, finished);
-        }
+    let mut seen = Seen::by(&mut walker, scope.clone());
+    if seen.nameless && seen.first_asked {
         // The ways are known by now.
         (scope.scanning, scope.effort) = (Scanning::Not, Effort::Quick);
-    };
+        let scan = seen.scan;
+        seen = Seen {
+            scan,
+            ..Seen::by(&mut walker, scope)
+        };
+    }
+    let Seen {
+        mut table,
+        figures,
+        done,
+        scan,
+        ..
+    } = seen;
     let mut unseen = (query.holders && !processes::all_visible()).then_some(Unseen::Processes);
     match scan {
         Some(Ok(scan)) => table.apply_scan(scan),
@@ -195,11 +170,69 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
             .map(|row| RowView::answering(query, row, &figures, now))
             .collect(),
         about: About {
-            unswept: finished.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
+            unswept: done.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
             unseen,
             settings: figures.settings().collect(),
         },
     })
+}
+
+/// What a walk has come by.
+struct Seen {
+    table: Table,
+    figures: FigureSet,
+    done: Option<SweepDone>,
+    /// Who holds the sockets, if that was scanned for.
+    scan: Option<Result<HolderScan, SweepError>>,
+    /// As [`Decoder::saw_nameless`].
+    nameless: bool,
+    /// As [`ScanDone::first_asked`](crate::sweeper::ScanDone).
+    first_asked: bool,
+}
+
+impl Seen {
+    /// While one thread walks, this one folds what has been seen.
+    fn by(walker: &mut Walker, scope: Scope) -> Self {
+        let mut seen = Self {
+            table: Table::new(Coverage::default()),
+            figures: FigureSet::default(),
+            done: None,
+            scan: None,
+            nameless: false,
+            first_asked: false,
+        };
+        let mut decoder = Decoder::default();
+        let (reports, outcomes) = mpsc::channel();
+        thread::scope(|threads| {
+            threads.spawn(move || {
+                walker.run(Job::Sockets(scope), |outcome| {
+                    // Whoever reads it does so until there is no more.
+                    let _ = reports.send(outcome);
+                });
+            });
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Part(part, _) => {
+                        if let Some(part) = decoder.decode(&part, &mut seen.figures) {
+                            seen.table.apply_part(&part, &mut Vec::new());
+                            decoder.take_back(part);
+                        }
+                    }
+                    Outcome::SocketsDone(done) => seen.done = Some(done),
+                    Outcome::HoldersDone(done) => {
+                        seen.first_asked = done.first_asked;
+                        seen.scan = Some(done.found);
+                    }
+                    Outcome::LookedUp(_) => {}
+                }
+            }
+        });
+        seen.nameless = decoder.saw_nameless();
+        if let Some(done) = &mut seen.done {
+            decoder.judge(done);
+        }
+        seen
+    }
 }
 
 /// The namespaces that could not be walked; an error when the one that was asked for is among them.

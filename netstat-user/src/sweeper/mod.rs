@@ -4,7 +4,9 @@
 //! waits for sockets that are locked.
 
 mod iterate;
+mod job;
 mod outcome;
+mod scan;
 mod walked;
 
 use std::{
@@ -31,92 +33,10 @@ use crate::{
     namespaces::{self, Aim, Effort, Found, Held, Way},
     settings::Settings,
 };
-use iterate::Files;
+pub use job::{Figuring, Job, Scanning, Scope};
 pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
+use scan::Scan;
 pub use walked::{Decoder, Walked};
-
-/// What the thread is asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Job {
-    /// Walk the sockets of network namespaces.
-    Sockets(Scope),
-    /// Walk all open files for those that hold sockets.
-    Holders,
-    /// Look up these sockets, and no others.
-    Lookup(Vec<Connection>),
-}
-
-/// Which namespaces to walk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// Every one that can be found, and not only those that are wanted.
-    pub everywhere: bool,
-    /// Those that are looked for.
-    pub wanted: Vec<Netns>,
-    /// Processes that were seen to use some of them.
-    pub hints: Vec<u32>,
-    /// How hard to look for them.
-    pub effort: Effort,
-    /// Where to read the figures of the sockets.
-    pub figures: Figuring,
-    /// Whether to scan all open files as well.
-    pub scanning: Scanning,
-}
-
-/// A scan of all open files for those that hold sockets, with a walk over sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scanning {
-    /// None.
-    #[default]
-    Not,
-    /// At the same time, on another thread. The walk goes into namespaces that only the scan finds when that is over, if they are
-    /// looked for so hard.
-    Beside,
-    /// Before it, so that who holds MPTCP's sockets is known of every subflow: the scan asks for the cookies by which the
-    /// walk joins them.
-    Before,
-}
-
-/// In which of the namespaces that are walked the figures are read too, which takes longer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Figuring {
-    /// In none.
-    #[default]
-    Nowhere,
-    /// In these.
-    In(Vec<Netns>),
-    /// In all.
-    Everywhere,
-}
-
-impl Figuring {
-    fn includes(&self, netns: Netns) -> bool {
-        match self {
-            Self::Nowhere => false,
-            Self::In(these) => these.contains(&netns),
-            Self::Everywhere => true,
-        }
-    }
-}
-
-impl Scope {
-    /// One namespace, or all; looked for as hard as can be.
-    #[must_use]
-    pub fn once(netns: Option<Netns>, figures: Figuring) -> Self {
-        Self {
-            figures,
-            scanning: Scanning::Not,
-            everywhere: netns.is_none(),
-            wanted: netns.into_iter().collect(),
-            hints: Vec::new(),
-            effort: if netns.is_none() {
-                Effort::Thorough
-            } else {
-                Effort::IfMissing
-            },
-        }
-    }
-}
 
 /// Starts the thread. It ends when the sender of jobs is dropped.
 ///
@@ -218,7 +138,7 @@ impl Walker {
 
     fn sockets(&mut self, scope: &Scope, beside: Option<JoinHandle<Scan>>, report: &mut impl FnMut(Outcome)) {
         let (start, cpu) = (Ktime::now(), processor_time());
-        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        let mut visited = Visited::default();
         let mut plan = match beside {
             // As far as can be told without the scan.
             Some(_) => self.plan(&Scope {
@@ -228,7 +148,7 @@ impl Walker {
             None => self.plan(scope),
         };
         let mut planning = processor_time().saturating_sub(cpu);
-        let mut lost = self.walk(mem::take(&mut plan.ways), scope, report, &mut found, &mut failed);
+        let mut lost = self.walk(mem::take(&mut plan.ways), scope, report, &mut visited);
         if let Some(scan) = beside {
             // A thread of which nothing comes has never been seen.
             let scan = scan.join().unwrap_or_else(|_| Scan::of(&self.iterators));
@@ -238,11 +158,9 @@ impl Walker {
                 let before = processor_time();
                 plan = self.plan(scope);
                 planning = processor_time().saturating_sub(before);
-                plan.ways.retain(|(netns, _)| {
-                    !(found.contains(netns) || failed.iter().any(|(failed, _)| failed == netns))
-                });
+                plan.ways.retain(|(netns, _)| !visited.includes(*netns));
                 let (ways, ended) = (mem::take(&mut plan.ways), lost);
-                lost = self.walk(ways, scope, report, &mut found, &mut failed);
+                lost = self.walk(ways, scope, report, &mut visited);
                 // This search has been behind the end of their way already.
                 plan.absent.extend(ended);
             }
@@ -256,13 +174,13 @@ impl Walker {
                 ..scope.clone()
             });
             absent.extend(plan.absent);
-            lost = self.walk(plan.ways, scope, report, &mut found, &mut failed);
+            lost = self.walk(plan.ways, scope, report, &mut visited);
         }
         absent.extend(lost);
         absent.sort_unstable();
         absent.dedup();
         // What has been walked was there, whatever a search behind that says.
-        absent.retain(|netns| !found.contains(netns));
+        absent.retain(|netns| !visited.found.contains(netns));
         plan.gone.retain(|netns| absent.contains(netns));
         let taken = processor_time().saturating_sub(cpu);
         let (search, cost) = if plan.thorough {
@@ -277,7 +195,7 @@ impl Walker {
         };
         report(Outcome::SocketsDone(SweepDone {
             everywhere: scope.everywhere,
-            found,
+            found: visited.found,
             others,
             absent,
             gone: plan.gone,
@@ -285,20 +203,19 @@ impl Walker {
             end: Ktime::now(),
             cost,
             search,
-            failed,
+            failed: visited.failed,
             broken: plan.broken.map(SweepError::Search),
         }));
     }
 
-    /// Walks namespaces, and returns to the thread's own. Those that were walked are added to `found`, those that could not be
-    /// to `failed`; returned are those that their way leads to no more.
+    /// Walks namespaces, and returns to the thread's own. Those that are there are added to `visited`; returned are those that their
+    /// way leads to no more.
     fn walk(
         &mut self,
         ways: Vec<(Netns, Way)>,
         scope: &Scope,
         report: &mut impl FnMut(Outcome),
-        found: &mut Vec<Netns>,
-        failed: &mut Vec<(Netns, SweepError)>,
+        visited: &mut Visited,
     ) -> Vec<Netns> {
         let mut lost = Vec::new();
         for (netns, way) in ways {
@@ -319,9 +236,9 @@ impl Walker {
                 report(Outcome::Part(walked, fence));
             };
             match self.namespace(netns, &way, figures, &mut report) {
-                Ok(()) => found.push(netns),
+                Ok(()) => visited.found.push(netns),
                 Err(error) if error.is_elsewhere() => lost.push(netns),
-                Err(error) => failed.push((netns, error)),
+                Err(error) => visited.failed.push((netns, error)),
             }
         }
         self.return_home();
@@ -446,44 +363,26 @@ impl Walker {
     }
 }
 
-/// What came of a scan of all open files.
-struct Scan {
-    found: Result<Files, SweepError>,
-    ended: Instant,
-    /// Processor time.
-    cost: Duration,
-}
-
-impl Scan {
-    /// Scans on the calling thread. The holders are in order already, so that who folds them need not do that.
-    fn of(iterators: &Iterators) -> Self {
-        let cpu = processor_time();
-        let mut found = iterate::files(iterators);
-        let ended = Instant::now();
-        if let Ok(files) = &mut found {
-            files.holders.sort();
-        }
-        Self {
-            found,
-            ended,
-            cost: processor_time().saturating_sub(cpu),
-        }
-    }
-
-    /// Scans on a thread of its own.
-    fn beside(iterators: &Arc<Iterators>) -> io::Result<JoinHandle<Self>> {
-        let iterators = Arc::clone(iterators);
-        thread::Builder::new()
-            .name("scanner".to_owned())
-            .spawn(move || Self::of(&iterators))
-    }
-}
-
 /// A scan of all files that ended this short ago need not be repeated for a search.
 const JUST_NOW: Duration = Duration::from_millis(20);
 
 /// The calling thread's namespace.
 const HERE: &str = "/proc/thread-self/ns/net";
+
+/// Namespaces that a sweep has come to.
+#[derive(Debug, Default)]
+struct Visited {
+    /// Those that were walked.
+    found: Vec<Netns>,
+    /// Those that could not be, and why.
+    failed: Vec<(Netns, SweepError)>,
+}
+
+impl Visited {
+    fn includes(&self, netns: Netns) -> bool {
+        self.found.contains(&netns) || self.failed.iter().any(|(failed, _)| *failed == netns)
+    }
+}
 
 /// Where a walk is to go.
 #[derive(Debug, Default)]
