@@ -201,6 +201,10 @@ kernel_fields! {
     tw_timer = "inet_timewait_sock", "tw_timer", optional;
     /// The cookie as it is stored, 0 while nobody has asked for it; u64.
     skc_cookie = "sock_common", "skc_cookie", required;
+    /// References to a sock, none once it is freed; int.
+    skc_refcnt = "sock_common", "skc_refcnt.refs.counter", optional;
+    /// Not NULL while a minisock is in the hash (`sk_unhashed`); pointer.
+    skc_hashed = "sock_common", "skc_nulls_node.pprev", optional;
     /// The child that has come of a request sock, NULL before that; pointer to `sock`.
     request_child = "request_sock", "sk", optional;
     /// Window that was advertised last, from `rcv_wup` on; u32.

@@ -13,7 +13,7 @@ use crate::{
     clock::{Ktime, WallClock},
     protocol::{self, Answer, BadGreeting, Frames, LONGEST_ANSWER, LONGEST_QUESTION, Question},
     view::{
-        self, About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Stats, StreamItem, WatchQuery,
+        self, About, Histories, HistoryQuery, RowQuery, RowSink, Snapshot, Stats, StreamItem, WatchQuery,
     },
 };
 
@@ -168,11 +168,11 @@ impl Client {
     /// [`ClientError`].
     pub async fn rows(&mut self, query: RowQuery) -> Result<(WallClock, Snapshot), ClientError> {
         let mut rows = Vec::new();
-        let (clock, about) = self.each_row(query, |row| rows.push(row)).await?;
+        let (clock, about) = self.each_row(query, &mut rows).await?;
         Ok((clock, Snapshot { rows, about }))
     }
 
-    /// The same, but for the rows, each of which is given to `take` as it comes.
+    /// The same, but for the rows, each of which `sink` takes as it comes.
     ///
     /// # Errors
     ///
@@ -180,17 +180,18 @@ impl Client {
     pub async fn each_row(
         &mut self,
         query: RowQuery,
-        mut take: impl FnMut(RowView),
+        sink: &mut impl RowSink,
     ) -> Result<(WallClock, About), ClientError> {
         self.ask(&Question::Rows(query)).await?;
         loop {
             let frame = self.frame_in_time().await?;
-            match view::unpack(&frame, &mut take) {
+            match view::unpack(&frame, |row| sink.take(row)) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => return Err(ClientError::Unexpected(self.path.clone())),
             }
             match self.meaning(&frame)? {
+                Answer::Again => sink.begin_again(),
                 Answer::End(clock, about) => return Ok((clock, about)),
                 _ => return Err(ClientError::Unexpected(self.path.clone())),
             }

@@ -16,7 +16,6 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
 use crate::{
     connection::{Connection, Cookie, Endpoint, Family, Netns},
-    facts::{Looked, Queues},
     tcp::{TcpState, UnknownState},
 };
 
@@ -72,66 +71,6 @@ fn open() -> Result<Socket, DiagError> {
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)
-}
-
-/// Looks up each of `these` in the calling thread's network namespace, by its ends and its cookie
-/// (`inet_diag_find_one_icsk`). `None` when the kernel does not find one, or finds another socket that has the same ends.
-///
-/// # Errors
-///
-/// [`DiagError`].
-pub fn look_up(these: &[Connection]) -> Result<Option<Vec<Looked>>, DiagError> {
-    let socket = open()?;
-    let mut found = Vec::with_capacity(these.len());
-    let mut buffer = BytesMut::with_capacity(DATAGRAM);
-    for connection in these {
-        socket.send(&single_request(connection), 0)?;
-        buffer.clear();
-        socket.recv(&mut buffer, 0)?;
-        let message = NetlinkMessage::<SockDiagMessage>::deserialize(&buffer)?;
-        let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) = message.payload else {
-            return Ok(None);
-        };
-        let header = &response.header;
-        if header.socket_id.cookie != connection.cookie.0.to_ne_bytes() {
-            return Ok(None);
-        }
-        let state = TcpState::try_from(header.state)?;
-        let (recv, send) = (header.recv_queue, header.send_queue);
-        // Of a listener the kernel tells the length of its accept queue and its limit (`tcp_diag_get_info`).
-        let (send, backlog) = if state == TcpState::Listen {
-            (0, send)
-        } else {
-            (send, 0)
-        };
-        found.push(Looked {
-            state,
-            queues: Queues { recv, send, backlog },
-        });
-    }
-    Ok(Some(found))
-}
-
-fn single_request(connection: &Connection) -> Vec<u8> {
-    let address = |end: Endpoint| end.addr(connection.family);
-    let request = InetRequest {
-        family: match connection.family {
-            Family::Inet => AF_INET,
-            Family::Inet6 => AF_INET6,
-        },
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all(),
-        socket_id: SocketId {
-            source_port: connection.local.port().unwrap_or(0),
-            destination_port: connection.remote.port().unwrap_or(0),
-            source_address: address(connection.local),
-            destination_address: address(connection.remote),
-            interface_id: connection.device.map_or(0, NonZeroU32::get),
-            cookie: connection.cookie.0.to_ne_bytes(),
-        },
-    };
-    serialized(NLM_F_REQUEST, request)
 }
 
 fn serialized(flags: u16, request: InetRequest) -> Vec<u8> {

@@ -19,7 +19,7 @@ use crate::clock::{Ktime, WallClock};
 use crate::view::{About, Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -61,6 +61,8 @@ pub enum Answer {
     Stats(Box<Stats>),
     /// What was found, the time of day that its times stand for, and the time now.
     Histories(WallClock, Ktime, Histories),
+    /// None of the rows so far is a part of the answer: they are told again.
+    Again,
     /// No more rows; the time of day that their times stand for; and what belongs to them.
     End(WallClock, About),
     /// The question cannot be answered, and why.

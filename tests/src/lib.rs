@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod binary;
 pub mod bpf;
+pub mod brief;
 pub mod crowd;
 pub mod daemon;
 pub mod figures;

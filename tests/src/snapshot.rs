@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
-    Namespace, binary,
+    Namespace, binary, brief,
     rows::{End, Row},
     wait::{SOON, wait_for},
 };
@@ -212,7 +212,7 @@ pub fn parse_ss_output(printed: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Waits until `netstate list` and `ss` show the same sockets in `namespace`; returns netstate's rows.
+/// Waits until `netstate list`, in brief and in full, and `ss` show the same sockets in `namespace`; returns netstate's rows.
 ///
 /// # Errors
 /// When they still differ after `limit`; the message lists the differences.
@@ -225,8 +225,10 @@ pub fn agreement(namespace: &Namespace, socket: &Path, limit: Duration) -> Resul
         let listed = list(namespace, socket)?;
         let mut rows: Vec<Row> = listed.iter().map(Listed::row).collect::<Result<_>>()?;
         rows.sort();
-        difference = describe_difference(&rows, &truth);
-        Ok((rows == truth).then_some(listed))
+        let brief = (brief::list(namespace, socket)?, brief::without_cookies(&truth));
+        let as_brief = describe_difference(&brief.0, &brief.1);
+        difference = format!("{}\nin brief:\n{as_brief}", describe_difference(&rows, &truth));
+        Ok((rows == truth && brief.0 == brief.1).then_some(listed))
     });
     waited.with_context(|| format!("netstate and ss differ:\n{difference}"))
 }

@@ -17,6 +17,7 @@ mod figures_iter;
 mod file_iter;
 mod interrupted;
 mod kernel;
+mod look;
 mod mark;
 mod minisock;
 mod news;

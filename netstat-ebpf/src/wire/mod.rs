@@ -4,8 +4,10 @@
 //! say otherwise; times are nanoseconds of `CLOCK_BOOTTIME`, which goes on while the host is suspended.
 
 mod figures;
+pub mod look;
 
 pub use figures::{Count, Figure, SocketFigures};
+pub use look::SocketLook;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a record is: the first four bytes of each.

@@ -163,6 +163,10 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         None => Finding::good("figures", "the kernel lets timers, windows and the like be read"),
         Some(error) => Finding::good("figures", format!("`list -o` has none: {error}")),
     });
+    findings.push(match tracer.iterators.prepare_looks() {
+        Ok(()) => Finding::good("looks", "the kernel lets sockets be looked at one by one"),
+        Err(error) => Finding::good("looks", format!("each `list` walks all sockets: {error}")),
+    });
     let mut walker = Walker::new(tracer.iterators);
     findings.push(walked(
         "sockets",
@@ -218,7 +222,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
                     Ok(scan) => count += scan.holders.len(),
                     Err(error) => failures.push(error),
                 },
-                Outcome::LookedUp(_) => {}
+                Outcome::Counted(_) | Outcome::LooksPrepared(_) | Outcome::Looked(_) => {}
             });
         });
     });

@@ -17,7 +17,7 @@ use crate::{
     labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
-    view::{RowQuery, RowView},
+    view::{RowQuery, RowSink, RowView},
 };
 
 /// Runs the command.
@@ -42,15 +42,15 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let mut out = output::stdout();
     if args.numeric && !args.json {
         // Nothing has to be known of the rows together, so each becomes a line while others are under way.
-        let mut table = netstat::Table::new(columns, netstat::Names::default());
-        let take = |row: RowView| {
-            if wanted(&row) {
-                table.add(&row, places.then_some(&mut names));
-            }
+        let mut lines = Lines {
+            table: netstat::Table::new(columns, netstat::Names::default()),
+            wanted,
+            places,
+            names,
         };
-        let (_, about) = source.each_row(&query, take).await?;
-        tell_missing(&about, &mut names);
-        let written = table.write(&mut out, which, places);
+        let (_, about) = source.each_row(&query, &mut lines).await?;
+        tell_missing(&about, &mut lines.names);
+        let written = lines.table.write(&mut out, which, places);
         return output::written(written.and_then(|()| out.flush()));
     }
     let (clock, snapshot) = source.rows(&query).await?;
@@ -67,6 +67,26 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         table.write(&mut out, which, places)
     };
     output::written(written.and_then(|()| out.flush()))
+}
+
+/// Makes lines of rows.
+struct Lines<W> {
+    table: netstat::Table,
+    wanted: W,
+    places: bool,
+    names: Names,
+}
+
+impl<W: Fn(&RowView) -> bool> RowSink for Lines<W> {
+    fn take(&mut self, row: RowView) {
+        if (self.wanted)(&row) {
+            self.table.add(&row, self.places.then_some(&mut self.names));
+        }
+    }
+
+    fn begin_again(&mut self) {
+        self.table.clear();
+    }
 }
 
 /// Which namespaces: the caller's, unless somebody says otherwise. A filter that names some does.

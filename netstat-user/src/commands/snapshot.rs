@@ -20,7 +20,7 @@ use crate::{
     sources::Coverage,
     sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, SweepError, Walker},
     table::Table,
-    view::{About, Histories, HistoryQuery, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept},
+    view::{About, Histories, HistoryQuery, RowQuery, RowSink, RowView, Snapshot, Trouble, Unseen, Unswept},
 };
 
 /// Where rows come from.
@@ -89,18 +89,18 @@ impl Source {
         }
     }
 
-    /// The same, but for the rows, each of which is given to `take` as it comes.
+    /// The same, but for the rows, each of which `sink` takes as it comes.
     pub(super) async fn each_row(
         &mut self,
         query: &RowQuery,
-        take: impl FnMut(RowView),
+        sink: &mut impl RowSink,
     ) -> anyhow::Result<(WallClock, About)> {
         if let Self::Daemon(daemon) = self {
             let mut client = daemon.connection().await?;
-            return Ok(client.each_row(query.clone(), take).await?);
+            return Ok(client.each_row(query.clone(), sink).await?);
         }
         let (clock, snapshot) = self.rows(query).await?;
-        snapshot.rows.into_iter().for_each(take);
+        snapshot.rows.into_iter().for_each(|row| sink.take(row));
         Ok((clock, snapshot.about))
     }
 
@@ -223,7 +223,7 @@ impl Seen {
                         seen.first_asked = done.first_asked;
                         seen.scan = Some(done.found);
                     }
-                    Outcome::LookedUp(_) => {}
+                    Outcome::Counted(_) | Outcome::LooksPrepared(_) | Outcome::Looked(_) => {}
                 }
             }
         });

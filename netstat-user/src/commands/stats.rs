@@ -143,9 +143,10 @@ fn sweeps(stats: &Stats) -> String {
         String::new()
     };
     format!(
-        "{}{void}, the last took {} of processor time, all {:.2} % of one processor",
+        "{}{void}, the last took {} of processor time, all {:.2} % of one processor; {} lists did without",
         stats.sweeps,
         Short(stats.sweep_cost),
-        share * 100.0
+        share * 100.0,
+        stats.looks
     )
 }

@@ -116,6 +116,7 @@ async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(
             Ok(RowPart::Rows(rows)) => {
                 in_time(async { Ok(frames.send(rows.into_frame()).await?) }).await?;
             }
+            Ok(RowPart::Again) => in_time(answer(frames, &Answer::Again)).await?,
             Ok(RowPart::End(about)) => {
                 return in_time(answer(frames, &Answer::End(handle.clock(), about))).await;
             }

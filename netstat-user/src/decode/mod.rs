@@ -2,6 +2,7 @@
 //! never a panic.
 
 mod figures;
+mod look;
 mod ring;
 mod walks;
 
@@ -10,6 +11,7 @@ use std::{
     num::NonZeroU32,
 };
 
+pub use look::{look_record, looked};
 use netstat_ebpf::wire::{self, form};
 pub use ring::{RingRecord, ring_record};
 pub use walks::{FileRecord, SweepRecord, file_record, sweep_record, sweep_step};

@@ -1,29 +1,16 @@
 //! An answer of rows on its way to whoever asked: handed over as many at a time as fill a frame.
 
-use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
 
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie},
-    facts::FigureSet,
+    facts::{FigureSet, Looked},
     table::Row,
     view::{About, PackedRows, RowPart, RowQuery, RowView},
 };
 
 /// Where the parts of an answer go, which has no more of them than the table has rows.
 pub(super) type Parts = mpsc::UnboundedSender<Result<RowPart, String>>;
-
-/// A connection: a socket that is used again shares its cookie with the minisocks of its connections before.
-type Key = (Cookie, Option<u16>, Option<u16>);
-
-fn key(connection: &Connection) -> Key {
-    (
-        connection.cookie,
-        connection.local.port(),
-        connection.remote.port(),
-    )
-}
 
 /// The rows that answer a question. Most are told while the sweep for it goes on, each when the sweep has shown it, and
 /// the others when it is over.
@@ -33,10 +20,8 @@ pub(super) struct RowAnswer {
     parts: Option<Parts>,
     /// Those that are yet to be handed over.
     rows: PackedRows,
-    /// Those that this sweep has shown, should it come to nothing.
-    shown: Vec<Key>,
-    /// Those that sweeps have shown which came to nothing.
-    before: FxHashSet<Key>,
+    /// Some have been handed over.
+    begun: bool,
 }
 
 impl RowAnswer {
@@ -45,8 +30,7 @@ impl RowAnswer {
         Self {
             parts: Some(parts),
             rows: PackedRows::new(brief),
-            shown: Vec::new(),
-            before: FxHashSet::default(),
+            begun: false,
         }
     }
 
@@ -55,26 +39,34 @@ impl RowAnswer {
         self.parts.as_ref().is_none_or(Parts::is_closed)
     }
 
-    /// Tells of a row that the sweep has just shown, if `query` wants it.
-    pub(super) fn show(&mut self, query: &RowQuery, row: &Row, figures: &FigureSet, now: Ktime) {
-        if self.tell(query, row, figures, now) {
-            self.shown.push(key(&row.connection));
+    /// Tells of a row as it was when its socket was looked at, if `query` wants it; of one that has no full sock, and so no
+    /// queues, as the table has it.
+    pub(super) fn show_looked(&mut self, query: &RowQuery, row: &Row, looked: Option<Looked>) {
+        if !query.wants(row) {
+            return;
         }
+        let mut view = RowView::in_brief(row);
+        view.queues = Some(looked.map(|looked| looked.queues).unwrap_or_default());
+        if let Some(looked) = looked {
+            view.connection.mptcp = looked.mptcp;
+        }
+        self.push(&view);
     }
 
-    /// The sweep has come to nothing, and another one will show the same rows again.
+    /// What it was told from has come to nothing, and something else will tell the same rows again.
     pub(super) fn begin_again(&mut self) {
-        self.before.extend(self.shown.drain(..));
+        self.rows.clear();
+        if let Some(parts) = self.parts.as_ref().filter(|_| std::mem::take(&mut self.begun)) {
+            let _ = parts.send(Ok(RowPart::Again));
+        }
     }
 
-    /// Tells of a row, if `query` wants it and it was not told before. Returns whether it is told now.
-    pub(super) fn tell(&mut self, query: &RowQuery, row: &Row, figures: &FigureSet, now: Ktime) -> bool {
+    /// Tells of a row, if `query` wants it.
+    pub(super) fn tell(&mut self, query: &RowQuery, row: &Row, figures: &FigureSet, now: Ktime) {
         // A row that the sweep for this very answer did not find is not there.
-        if row.doubtful() || !query.wants(row) || self.was_told(row) {
-            return false;
+        if !row.doubtful() && query.wants(row) {
+            self.push(&RowView::answering(query, row, figures, now));
         }
-        self.push(&RowView::answering(query, row, figures, now));
-        true
     }
 
     /// Adds a row.
@@ -86,12 +78,9 @@ impl RowAnswer {
         }
     }
 
-    fn was_told(&self, row: &Row) -> bool {
-        !self.before.is_empty() && self.before.contains(&key(&row.connection))
-    }
-
     fn hand_over(&mut self) {
         if let Some(parts) = &self.parts {
+            self.begun = true;
             // Whoever asked may have gone since.
             let _ = parts.send(Ok(RowPart::Rows(self.rows.take())));
         }
@@ -123,7 +112,7 @@ impl RowAnswer {
 mod tests {
     use super::*;
     use crate::{
-        connection::{Endpoint, Family, Netns, SkAddr},
+        connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
         engine::copies::{Copies, Copying, Rest},
         facts::{Form, Queues, Sighting},
         table::{SweepPart, Table},
@@ -182,7 +171,7 @@ mod tests {
                 sightings,
             };
             table.show_part(&part, &mut Vec::new(), |row| {
-                answer.show(&QUERY, row, &FigureSet::default(), Ktime(time + 2));
+                answer.tell(&QUERY, row, &FigureSet::default(), Ktime(time + 2));
             });
         }
     }
@@ -190,8 +179,12 @@ mod tests {
     fn told(parts: &mut mpsc::UnboundedReceiver<Result<RowPart, String>>) -> Vec<u64> {
         let mut told = Vec::new();
         while let Ok(part) = parts.try_recv() {
-            if let Ok(RowPart::Rows(rows)) = part {
-                unpack(&rows.into_frame(), |row| told.push(row.connection.cookie.0)).unwrap();
+            match part.unwrap() {
+                RowPart::Rows(rows) => {
+                    unpack(&rows.into_frame(), |row| told.push(row.connection.cookie.0)).unwrap();
+                }
+                RowPart::Again => told.clear(),
+                RowPart::End(_) => {}
             }
         }
         told
@@ -251,15 +244,22 @@ mod tests {
         assert_eq!(told(&mut parts), [1, 1]);
     }
 
+    /// Whether it has been handed over by then or not.
     #[test]
-    fn what_a_sweep_has_shown_that_came_to_nothing_is_not_told_again() {
-        let mut table = Table::default();
-        let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(QUERY.brief, reply);
-        sweep(&mut table, 10, [&[1, 2], &[]], &mut answer);
-        answer.begin_again();
-        sweep(&mut table, 20, [&[1, 2], &[3]], &mut answer);
-        complete(&mut table, answer);
-        assert_eq!(told(&mut parts), [1, 2, 3]);
+    fn what_a_sweep_has_shown_that_came_to_nothing_is_told_again_and_nothing_twice() {
+        const MANY: u16 = 20_000;
+        for count in [2, MANY] {
+            let mut table = Table::default();
+            let (reply, mut parts) = mpsc::unbounded_channel();
+            let mut answer = RowAnswer::new(QUERY.brief, reply);
+            let sockets: Vec<u16> = (1..=count).collect();
+            sweep(&mut table, 10, [&sockets, &[]], &mut answer);
+            assert_eq!(parts.is_empty(), count < MANY, "{count}");
+            answer.begin_again();
+            sweep(&mut table, 20, [&sockets, &[count + 1]], &mut answer);
+            complete(&mut table, answer);
+            let expected: Vec<u64> = (1..=u64::from(count) + 1).collect();
+            assert_eq!(told(&mut parts), expected, "{count}");
+        }
     }
 }

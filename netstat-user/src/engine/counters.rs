@@ -26,6 +26,7 @@ pub(super) struct Counters {
     pub(super) undecodable: u64,
     pub(super) sweeps: u64,
     pub(super) sweeps_void: u64,
+    pub(super) looks: u64,
     pub(super) sweep_cost: Duration,
     pub(super) sweep_cost_total: Duration,
     /// How many events had come at past moments of the window.
@@ -43,6 +44,7 @@ impl Counters {
             undecodable: 0,
             sweeps: 0,
             sweeps_void: 0,
+            looks: 0,
             sweep_cost: Duration::ZERO,
             sweep_cost_total: Duration::ZERO,
             marks: VecDeque::new(),
@@ -105,6 +107,7 @@ impl Counters {
             settling,
             sweeps: self.sweeps,
             sweeps_void: self.sweeps_void,
+            looks: self.looks,
             sweep_cost: self.sweep_cost,
             sweep_cost_total: self.sweep_cost_total,
             urgent: unsettled.urgent,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::{SteadyClock, WallClock},
     connection::Netns,
-    view::{Histories, HistoryQuery, RowPart, RowQuery, Snapshot, Stats, unpack},
+    view::{Histories, HistoryQuery, RowPart, RowQuery, RowSink as _, Snapshot, Stats, unpack},
 };
 
 /// What can be asked.
@@ -90,6 +90,7 @@ impl Handle {
                         return Ok(Err(error.to_string()));
                     }
                 }
+                Ok(RowPart::Again) => snapshot.rows.begin_again(),
                 Ok(RowPart::End(about)) => return Ok(Ok(Snapshot { about, ..snapshot })),
                 Err(why) => return Ok(Err(why)),
             }

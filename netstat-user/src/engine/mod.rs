@@ -7,8 +7,9 @@
 mod answer;
 mod copies;
 mod counters;
+mod counting;
 mod handle;
-mod lookups;
+mod looks;
 mod losses;
 mod outcomes;
 mod pace;
@@ -47,8 +48,9 @@ use crate::{
 };
 use copies::{Copies, Copying, Rest};
 use counters::Counters;
+use counting::Countings;
 use handle::Request;
-use lookups::Lookups;
+use looks::Looks;
 use losses::LossWatch;
 use pace::Pace;
 use places::Places;
@@ -103,7 +105,8 @@ struct Core {
     scans: Scans,
     places: Places,
     copies: Copies,
-    lookups: Lookups,
+    countings: Countings,
+    looks: Looks,
     searches: Searches,
     losses: LossWatch,
     pace: Pace,
@@ -151,7 +154,8 @@ impl Engine {
             scans: Scans::new(Instant::now()),
             places: Places::default(),
             copies: Copies::default(),
-            lookups: Lookups::default(),
+            countings: Countings::default(),
+            looks: Looks::default(),
             searches: Searches::default(),
             losses: LossWatch::new(tracer.losses, Ktime::now()),
             pace: Pace::new(Instant::now(), ring_bytes),
@@ -189,8 +193,7 @@ impl Engine {
             tokio::select! {
                 () = &mut stop => {
                     // What has happened so far is still told.
-                    let now = Ktime::now();
-                    while core.drain(self.ring.get_mut()) && core.latest <= now {}
+                    core.read_up_to(Ktime::now(), self.ring.get_mut());
                     return Ok(());
                 }
                 ready = self.ring.readable_mut(), if core.pace.due().is_none() => {
@@ -203,7 +206,8 @@ impl Engine {
                     core.drain(self.ring.get_mut());
                 }
                 outcome = self.outcomes.recv() => match outcome.ok_or(EngineError::SweeperGone)? {
-                    Outcome::LookedUp(found) => core.looked_up(found, self.ring.get_mut()),
+                    Outcome::Counted(counted) => core.counted(&counted, self.ring.get_mut()),
+                    Outcome::Looked(found) => core.looked(found, self.ring.get_mut()),
                     outcome => {
                         core.outcome(outcome);
                         // Its fence is in the ring, whose next turn may be some milliseconds off.
@@ -213,7 +217,7 @@ impl Engine {
                     }
                 },
                 request = self.requests.recv() => match request {
-                    Some(request) => core.request(request, self.ring.get_mut()),
+                    Some(request) => core.request(request),
                     // Every handle is gone: nobody listens and nobody can ask.
                     None => return Ok(()),
                 },
@@ -230,8 +234,8 @@ impl Engine {
                     ready.clear_ready();
                 }
                 () = tokio::time::sleep(ANSWER), if core.table.is_waiting() => core.release(),
-                () = std::future::ready(()), if core.lookups.pending() => {
-                    core.search_few();
+                () = std::future::ready(()), if core.looks.pending() => {
+                    core.search_for_looks();
                     tokio::task::yield_now().await;
                 }
                 () = std::future::ready(()), if core.copies.pending() => {
@@ -289,6 +293,11 @@ impl Core {
         read == BATCH
     }
 
+    /// Folds everything that had happened by `now`.
+    fn read_up_to(&mut self, now: Ktime, ring: &mut EventRing) {
+        while self.drain(ring) && self.latest <= now {}
+    }
+
     fn fold(&mut self, record: Result<RingRecord, DecodeError>) {
         match record {
             Ok(RingRecord::State(mut event)) => {
@@ -323,7 +332,7 @@ impl Core {
         }
     }
 
-    fn request(&mut self, request: Request, ring: &mut EventRing) {
+    fn request(&mut self, request: Request) {
         match request {
             Request::Look(Question::Rows(query, answer)) if query.as_is => {
                 let about = About {
@@ -338,13 +347,8 @@ impl Core {
                     rest: Rest::All,
                 });
             }
-            Request::Look(Question::Rows(query, answer))
-                if Lookups::can_answer(&query, &self.table, Ktime::now()) =>
-            {
-                // What has happened up to now is in the ring.
-                let now = Ktime::now();
-                while self.drain(ring) && self.latest <= now {}
-                self.lookups.add(query, answer);
+            Request::Look(Question::Rows(query, answer)) if self.looks.can_answer(&query) => {
+                self.begin_looks(query, answer);
             }
             Request::Look(Question::Histories(query, reply)) if query.rows.as_is => {
                 self.searches.add(query, Arc::default(), reply);

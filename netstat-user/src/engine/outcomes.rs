@@ -12,14 +12,15 @@ use super::{
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    sweeper::{Outcome, Scanning, SweepDone},
+    sweeper::{Job, Outcome, Scanning, SweepDone},
     view::{About, Trouble, Unswept},
 };
 
 impl Core {
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::LookedUp(_) => {}
+            Outcome::Counted(_) | Outcome::Looked(_) => {}
+            Outcome::LooksPrepared(prepared) => self.looks.prepared(prepared),
             Outcome::HoldersDone(done) => self.scan_done(done),
             Outcome::Part(part, fence) => {
                 if let Some(running) = &mut self.sweeps.running {
@@ -55,7 +56,7 @@ impl Core {
             let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
             self.table.show_part(&part, &mut self.fresh, |row| {
                 for (query, answer) in &mut waiting {
-                    answer.show(query, row, figures, now);
+                    answer.tell(query, row, figures, now);
                 }
             });
             running.decoder.take_back(part);
@@ -127,6 +128,8 @@ impl Core {
             self.sweeps.schedule.damaged(now);
         } else if done.everywhere && !self.sweeps.seeded && !behind_scan {
             self.sweeps.seeded = true;
+            // If the sweeper is gone, the engine is about to end for it.
+            let _ = self.jobs.send(Job::PrepareLooks);
             for reply in self.sweeps.not_ready.drain(..) {
                 let _ = reply.send(());
             }

@@ -214,11 +214,30 @@ pub struct Sighting {
     pub queues: Queues,
 }
 
-/// One socket, as the kernel has it when it is asked for that alone.
+/// A sock that is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Where it was when it was last heard of.
+    pub skaddr: SkAddr,
+    /// Which it is.
+    pub cookie: Cookie,
+    /// What kind of structure that was; of request socks, nobody has to be told.
+    pub form: Form,
+    /// Its state then.
+    pub state: TcpState,
+    /// It was a subflow of MPTCP then.
+    pub mptcp: bool,
+}
+
+/// A sock, as it was when it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looked {
     /// Its state; for a minisock its substate.
     pub state: TcpState,
+    /// It is a subflow of MPTCP.
+    pub mptcp: bool,
+    /// How many connections to a listener are half open; 0 of others.
+    pub requests: u32,
     /// Its queues.
     pub queues: Queues,
 }

@@ -3,6 +3,7 @@
 mod btf;
 mod error;
 mod hooks;
+mod look;
 mod object;
 mod threads;
 mod verification;
@@ -23,12 +24,14 @@ use aya_log::EbpfLogger;
 pub use btf::VMLINUX;
 pub use error::LoadError;
 pub use hooks::{ALL as ALL_HOOKS, functions as hooked_functions};
+use look::Looks;
 use netstat_ebpf::wire::{lost, stand_in};
 use tokio::io::unix::AsyncFd;
 use verification::{Loaded, Target};
 
 use crate::{
     decode::{self, DecodeError, RingRecord},
+    facts::{Look, Looked},
     sources::HookState,
 };
 
@@ -230,12 +233,13 @@ impl AsRawFd for EventRing {
     }
 }
 
-/// The iterator programs. One thread can walk sockets while another one walks files.
-#[derive(Debug)]
+/// The programs that run when they are asked to. One thread can walk sockets while another one walks files.
 pub struct Iterators {
     /// Locked while a walk is opened, and not while it is read.
     ebpf: Mutex<Ebpf>,
     optional: Optional,
+    /// `None` until they are prepared.
+    looks: Mutex<Option<Looks>>,
 }
 
 impl Iterators {
@@ -243,7 +247,39 @@ impl Iterators {
         Self {
             ebpf: Mutex::new(ebpf),
             optional,
+            looks: Mutex::default(),
         }
+    }
+
+    /// Loads the program that looks at single sockets, once. The kernel takes some 50 ms to verify it, so this is no part of loading
+    /// the others.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the kernel refuses.
+    pub fn prepare_looks(&self) -> Result<(), LoadError> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.is_none() {
+            let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+            *looks = Some(Looks::load(&mut ebpf)?);
+        }
+        Ok(())
+    }
+
+    /// Looks at each of these sockets where it is, in whatever namespace that is. `None` stands for one that is not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the kernel refuses, or this has not been [prepared](Self::prepare_looks).
+    pub fn look(&self, at: &[Look]) -> Result<Vec<Option<Looked>>, LoadError> {
+        let mut records: Vec<_> = at.iter().map(decode::look_record).collect();
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let unprepared = || LoadError::other("cannot look at sockets", &"the program is not loaded");
+        let looks = looks.as_mut().ok_or_else(unprepared)?;
+        let ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.at(&ebpf, &mut records)?;
+        let pairs = at.iter().zip(&records);
+        Ok(pairs.map(|(asked, found)| decode::looked(asked, found)).collect())
     }
 
     /// Opens a walk over the TCP sockets of the calling thread's network namespace. Read from the file

@@ -1,9 +1,6 @@
 //! What the sweeper is asked to do.
 
-use crate::{
-    connection::{Connection, Netns},
-    namespaces::Effort,
-};
+use crate::{connection::Netns, facts::Look, namespaces::Effort};
 
 /// What the thread is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +9,12 @@ pub enum Job {
     Sockets(Scope),
     /// Walk all open files for those that hold sockets.
     Holders,
-    /// Look up these sockets, and no others.
-    Lookup(Vec<Connection>),
+    /// Ask the kernel how many sockets it counts in these namespaces.
+    Count(Vec<Netns>),
+    /// Prepare to look at single sockets.
+    PrepareLooks,
+    /// Look at these sockets, and no others.
+    Look(Vec<Look>),
 }
 
 /// Which namespaces to walk.

@@ -25,10 +25,10 @@ use rustix::{
 use tokio::sync::mpsc as channel;
 
 use crate::{
+    census::Census,
     clock::{Ktime, Tick},
-    connection::{Connection, Netns},
-    diag,
-    facts::{Fence, Looked},
+    connection::Netns,
+    facts::Fence,
     loader::{self, Iterators, Needs},
     namespaces::{self, Aim, Effort, Found, Held, Way},
     settings::Settings,
@@ -70,7 +70,6 @@ pub fn held() -> Option<Held> {
 }
 
 /// Walks on the calling thread, which it leaves where it was.
-#[derive(Debug)]
 pub struct Walker {
     iterators: Arc<Iterators>,
     /// The namespace to return to: a thread keeps the one that it is in alive.
@@ -112,11 +111,16 @@ impl Walker {
                 }
                 self.sockets(&scope, beside, &mut report);
             }
-            Job::Lookup(these) => {
-                let found = self.look_up(&these);
+            Job::Count(these) => {
+                let counted = these
+                    .into_iter()
+                    .filter_map(|netns| Some((netns, self.count(netns)?)));
+                let counted = counted.collect();
                 self.return_home();
-                report(Outcome::LookedUp(found));
+                report(Outcome::Counted(counted));
             }
+            Job::PrepareLooks => report(Outcome::LooksPrepared(self.iterators.prepare_looks())),
+            Job::Look(these) => report(Outcome::Looked(self.iterators.look(&these))),
             Job::Holders => report(self.scanned(Scan::of(&self.iterators))),
         }
     }
@@ -245,17 +249,11 @@ impl Walker {
         lost
     }
 
-    /// Looks up each of `these`, in its namespace. `None` if one is not there, or nobody can say.
-    fn look_up(&mut self, these: &[Connection]) -> Option<Vec<Looked>> {
-        let mut found = Vec::with_capacity(these.len());
-        for these in these.chunk_by(|one, other| one.netns == other.netns) {
-            let netns = these.first()?.netns;
-            let (_, way) = self.known_way(netns)?;
-            self.enter(netns, &way).ok()?;
-            let sockets = diag::look_up(these);
-            found.extend(sockets.ok()??);
-        }
-        Some(found)
+    /// What the kernel counts in a namespace, if that can be entered.
+    fn count(&mut self, netns: Netns) -> Option<Census> {
+        let (_, way) = self.known_way(netns)?;
+        self.enter(netns, &way).ok()?;
+        Census::read()
     }
 
     /// Finds the ways into the namespaces of `scope`.

@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use super::Walked;
 use crate::{
+    census::Census,
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
@@ -21,8 +22,12 @@ pub enum Outcome {
     SocketsDone(SweepDone),
     /// All files have been walked.
     HoldersDone(ScanDone),
-    /// Sockets have been looked up, each of those that were asked for; `None` if one is not there, or cannot be asked for.
-    LookedUp(Option<Vec<Looked>>),
+    /// What the kernel counts in those of the namespaces that can be entered.
+    Counted(Vec<(Netns, Census)>),
+    /// Whether single sockets can be looked at.
+    LooksPrepared(Result<(), LoadError>),
+    /// Sockets have been looked at, each of those that were asked for, as [`Iterators::look`](crate::loader::Iterators::look).
+    Looked(Result<Vec<Option<Looked>>, LoadError>),
 }
 
 /// How a walk over the namespaces went.

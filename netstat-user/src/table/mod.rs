@@ -30,6 +30,7 @@ pub use marks::ANSWER;
 pub use missing::{Lost, Unshown};
 pub use past::{Ended, Ending};
 pub use row::{Mark, Row, Settlement, Step};
+pub use slots::Place;
 pub use steps::HISTORY;
 pub use store::Unsettled;
 pub use sweeps::{NamespaceSweep, SETTLING, SweepPart};
@@ -40,6 +41,7 @@ use std::collections::HashMap;
 use rustc_hash::FxHashMap;
 
 use crate::{
+    census::Census,
     clock::Ktime,
     connection::{Connection, Cookie, Netns, SkAddr},
     facts::StateEvent,
@@ -50,7 +52,6 @@ use crate::{
 use events::Birth;
 use news::Newborn;
 use past::Past;
-use slots::Place;
 use store::Store;
 
 /// Facts to look ahead: as many rows as a processor's first cache keeps beside everything else.
@@ -78,6 +79,8 @@ pub struct Table {
     waiting: FxHashMap<Cookie, StateEvent>,
     /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
     swept: FxHashMap<Netns, Ktime>,
+    /// Namespaces in which a listener has ended since they were last swept, and when the last one has.
+    listeners_ended: FxHashMap<Netns, Ktime>,
     /// See [`Table::unannounced`].
     unannounced: u64,
 }
@@ -164,7 +167,19 @@ impl Table {
     /// row appears twice. `None` behind the last place.
     #[must_use]
     pub fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &Row>> {
+        Some(self.placed(from, count)?.map(|(_, row)| row))
+    }
+
+    /// As [`Table::part`], with the places, by which the rows are found again.
+    #[must_use]
+    pub fn placed(&self, from: usize, count: usize) -> Option<impl Iterator<Item = (Place, &Row)>> {
         self.store.part(from, count)
+    }
+
+    /// The row in a place; by now it may be another one.
+    #[must_use]
+    pub fn at(&self, place: Place) -> Option<&Row> {
+        self.store.at(place)
     }
 
     /// How many rows are in each state, by [`TcpState::index`].
@@ -207,6 +222,12 @@ impl Table {
     #[must_use]
     pub fn rows_in(&self, netns: Netns) -> usize {
         self.store.rows_in(netns)
+    }
+
+    /// What the kernel counts in a namespace if it has what the table has, and nothing else.
+    #[must_use]
+    pub fn census(&self, netns: Netns) -> Census {
+        self.store.census(netns)
     }
 
     /// The namespaces in which something waits for a sweep.

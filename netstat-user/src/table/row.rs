@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::steps::Steps;
 use crate::{
     clock::Ktime,
-    connection::{Connection, Cookie, Owner},
+    connection::{Connection, Cookie, Owner, SkAddr},
     facts::{Form, Occurrence, Queues, Sighting, Totals},
     owners::{Owners, PackedOwners},
     reason::{Known, Side},
@@ -72,7 +72,7 @@ pub struct Row {
     /// Since when it is in its state.
     pub since: Ktime,
     steps: Steps,
-    /// The numbers of control groups begin at 1, and so do those of inodes.
+    /// The numbers of control groups begin at 1.
     cgroup: Option<NonZeroU64>,
     uid: u32,
     /// Its state.
@@ -83,7 +83,8 @@ pub struct Row {
     pub(super) missed: u8,
     flags: u8,
     owners: PackedOwners,
-    inode: Option<NonZeroU64>,
+    /// Where the kernel's structure was when it was last heard of.
+    skaddr: Option<NonZeroU64>,
     totals: PackedTotals,
     rare: Option<Box<Rare>>,
     queues: Queues,
@@ -108,10 +109,11 @@ mod flag {
     pub(super) const ROUND_TRIP: u8 = 1 << 7;
 }
 
-/// [`Totals`]; the round-trip time is there if the flag says so.
+/// [`Totals`], once the full sock has closed, which the flag says; the round-trip time is there if its own says so. Until then,
+/// the inode has room here, which a socket loses with that: 0 for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct PackedTotals {
-    bytes_acked: u64,
+    bytes_acked_or_inode: u64,
     bytes_received: u64,
     retransmits: u32,
     srtt_us: u32,
@@ -135,7 +137,7 @@ impl Row {
             since: time,
             last_fact: time,
             cgroup: None,
-            inode: None,
+            skaddr: None,
             owners: PackedOwners::default(),
             steps: Steps::default(),
             totals: PackedTotals::default(),
@@ -185,7 +187,8 @@ impl Row {
     }
 
     /// Whether its end has been announced, and only its reason is not known yet.
-    pub(super) const fn announced(&self) -> bool {
+    #[must_use]
+    pub const fn announced(&self) -> bool {
         self.has(flag::ANNOUNCED)
     }
 
@@ -210,6 +213,16 @@ impl Row {
 
     pub(super) const fn leave(&mut self) {
         self.set(flag::LEFT, true);
+    }
+
+    /// Where the structure of its form was when it was last heard of; `None` for one that nobody has told of or come upon.
+    #[must_use]
+    pub fn skaddr(&self) -> Option<SkAddr> {
+        self.skaddr.map(|address| SkAddr(address.get()))
+    }
+
+    pub(super) const fn set_skaddr(&mut self, skaddr: SkAddr) {
+        self.skaddr = NonZeroU64::new(skaddr.0);
     }
 
     /// The socket's user.
@@ -237,7 +250,17 @@ impl Row {
     /// The inode of the file behind the socket.
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
-        self.inode.map(NonZeroU64::get)
+        let inode = self.totals.bytes_acked_or_inode;
+        (!self.has(flag::TOTALS) && inode != 0).then_some(inode)
+    }
+
+    const fn set_inode(&mut self, inode: Option<u64>) {
+        if !self.has(flag::TOTALS) {
+            self.totals.bytes_acked_or_inode = match inode {
+                Some(inode) => inode,
+                None => 0,
+            };
+        }
     }
 
     /// Of a subflow, the MPTCP socket that processes hold.
@@ -272,7 +295,9 @@ impl Row {
     /// Nobody holds the socket any more, and it has no file.
     pub(super) fn become_minisock(&mut self, time: Ktime) {
         self.form = Form::Minisock;
-        self.inode = None;
+        self.skaddr = None;
+        self.set_inode(None);
+        self.queues = Queues::default();
         self.owners.let_go(time);
     }
 
@@ -295,11 +320,12 @@ impl Row {
     pub(super) fn see(&mut self, seen: &Sighting) {
         self.connection.complete(&seen.connection);
         self.form = seen.form;
+        self.set_skaddr(seen.skaddr);
         if let Some(uid) = seen.uid {
             self.set_uid(uid);
         }
         self.learn_cgroup(seen.cgroup);
-        self.inode = seen.inode.and_then(NonZeroU64::new);
+        self.set_inode(seen.inode);
         if let Some(mptcp) = seen.mptcp {
             self.rare.get_or_insert_default().mptcp = Some(mptcp);
         }
@@ -356,6 +382,16 @@ impl Row {
     /// The row's steps, oldest first, at most [`HISTORY`](super::HISTORY).
     pub fn history(&self) -> impl Iterator<Item = Step> + '_ {
         self.steps.iter()
+    }
+
+    /// Whether the connection has begun after `time`; `false` if nobody saw it begin.
+    #[must_use]
+    pub fn has_begun_since(&self, time: Ktime) -> bool {
+        // Most rows have not moved since then.
+        let first = || self.history().next().filter(|_| self.forgotten() == 0);
+        let begins =
+            |step: Step| matches!(step.from, Some(TcpState::Close | TcpState::Listen)) && step.time > time;
+        self.since > time && first().is_some_and(begins)
     }
 
     /// How many older steps the row has forgotten.
@@ -437,7 +473,7 @@ impl Row {
             srtt_us,
         } = totals;
         self.totals = PackedTotals {
-            bytes_acked,
+            bytes_acked_or_inode: bytes_acked,
             bytes_received,
             retransmits,
             srtt_us: srtt_us.unwrap_or(0),
@@ -450,7 +486,7 @@ impl Row {
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
         let PackedTotals {
-            bytes_acked,
+            bytes_acked_or_inode: bytes_acked,
             bytes_received,
             retransmits,
             srtt_us,

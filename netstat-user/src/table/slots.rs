@@ -9,7 +9,7 @@ const PIECE: usize = 64;
 
 /// The number of a row's place, until the row is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(pub(super) u32);
+pub struct Place(pub(super) u32);
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most places are full")]

@@ -11,7 +11,8 @@ use super::{
     slots::{Place, Slots},
 };
 use crate::{
-    connection::{Connection, Cookie, Netns, Tuple},
+    census::Census,
+    connection::{Connection, Cookie, Family, Netns, Tuple},
     facts::Form,
     sources::Coverage,
     tcp::TcpState,
@@ -31,6 +32,8 @@ pub struct Unsettled {
 struct Population {
     rows: usize,
     unsettled: usize,
+    /// As the kernel counts them.
+    census: Census,
 }
 
 /// Rows by place, cookie and, for minisocks, by their ends; with counts kept as they change.
@@ -110,9 +113,9 @@ impl Store {
         (0..u32::try_from(self.rows.end()).unwrap_or(u32::MAX)).map(Place)
     }
 
-    pub(super) fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &Row>> {
+    pub(super) fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = (Place, &Row)>> {
         let end = self.rows.end().min(from.saturating_add(count));
-        (from < end).then(|| self.rows.range(from..end).map(|(_, row)| row))
+        (from < end).then(|| self.rows.range(from..end))
     }
 
     pub(super) fn by_state(&self) -> [usize; TcpState::ALL.len()] {
@@ -287,7 +290,24 @@ impl Store {
         }
     }
 
+    /// What the kernel would count in a namespace if it had what the table has.
+    pub(super) fn census(&self, netns: Netns) -> Census {
+        let population = self.namespaces.get(&netns);
+        population.map_or_else(Census::default, |population| population.census)
+    }
+
     fn count(&mut self, netns: Netns, listing: Listing, by_one: impl Fn(usize, usize) -> usize) {
+        let population = self.namespaces.get_mut(&netns);
+        if let Some(population) = population
+            && let Some(counted) = listing.counted
+        {
+            let census = &mut population.census;
+            let count = match counted {
+                Counted::Full(family) => census.full(family),
+                Counted::Minisock => &mut census.minisocks,
+            };
+            *count = by_one(*count, 1);
+        }
         let by_state = &mut self.by_state[listing.state.index()];
         *by_state = by_one(*by_state, 1);
         if listing.ownerless {
@@ -338,6 +358,13 @@ impl Store {
     }
 }
 
+/// As what the kernel counts a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Full(Family),
+    Minisock,
+}
+
 /// What the store counts and finds a row by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Listing {
@@ -347,6 +374,8 @@ struct Listing {
     /// The port of a listener.
     listener: Option<u16>,
     ownerless: bool,
+    /// `None` if the kernel does not count it.
+    counted: Option<Counted>,
 }
 
 impl Listing {
@@ -364,6 +393,13 @@ impl Listing {
                 .port()
                 .filter(|_| row.state == TcpState::Listen),
             ownerless: row.is_ownerless(),
+            counted: match row.form {
+                // The end has been announced, and so it has been taken out of the hash.
+                _ if row.announced() => None,
+                Form::Full => Some(Counted::Full(row.connection.family)),
+                Form::Minisock => Some(Counted::Minisock),
+                Form::Request => None,
+            },
         }
     }
 }

@@ -9,6 +9,6 @@ mod stream;
 
 pub use history::{Histories, HistoryQuery, HistoryView};
 pub use packed::{PackedRows, unpack};
-pub use rows::{About, RowPart, RowQuery, RowView, Snapshot, Trouble, Unseen, Unswept};
+pub use rows::{About, RowPart, RowQuery, RowSink, RowView, Snapshot, Trouble, Unseen, Unswept};
 pub use stats::{Population, Stats};
 pub use stream::{Loss, StreamItem, WatchQuery};

@@ -47,6 +47,12 @@ impl PackedRows {
         std::mem::replace(self, next)
     }
 
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
     /// Adds a row.
     ///
     /// # Errors

@@ -66,7 +66,9 @@ impl RowView {
         }
     }
 
-    fn in_brief(row: &Row) -> Self {
+    /// Its ends, state and queues, and nothing else.
+    #[must_use]
+    pub fn in_brief(row: &Row) -> Self {
         Self {
             connection: row.connection,
             state: row.state,
@@ -158,8 +160,29 @@ impl RowQuery {
 pub enum RowPart {
     /// Some of the rows.
     Rows(PackedRows),
+    /// None of the rows so far is a part of the answer: they are told again.
+    Again,
     /// There are no more; and what there is to know besides.
     End(About),
+}
+
+/// Whoever takes the rows of an answer as they come.
+pub trait RowSink {
+    /// Takes a row.
+    fn take(&mut self, row: RowView);
+
+    /// Forgets all of them: they are told again.
+    fn begin_again(&mut self);
+}
+
+impl RowSink for Vec<RowView> {
+    fn take(&mut self, row: RowView) {
+        self.push(row);
+    }
+
+    fn begin_again(&mut self) {
+        self.clear();
+    }
 }
 
 /// The rows that answer a [`RowQuery`].

@@ -59,6 +59,8 @@ pub struct Stats {
     pub sweeps: u64,
     /// Sweeps that came to nothing.
     pub sweeps_void: u64,
+    /// Questions about rows that were answered by a look at each socket, and took no sweep.
+    pub looks: u64,
     /// Processor time of the last sweep.
     pub sweep_cost: Duration,
     /// Processor time of all sweeps.

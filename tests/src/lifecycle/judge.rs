@@ -15,7 +15,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::stream::Stream;
 use crate::{
-    binary,
+    binary, brief,
     rows::Row,
     snapshot::{self, Listed},
 };
@@ -127,6 +127,15 @@ pub(super) fn list(socket: &Path, netns: Option<u32>) -> Result<Vec<Listed>> {
         .collect()
 }
 
+/// In which form netstate is asked for its rows. It answers them by different means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// With all that is known of them.
+    InFull,
+    /// Ends, states and queues.
+    InBrief,
+}
+
 /// Compares what `netstate list` answers with `ss`, in each of `places`.
 ///
 /// A row that `ss` shows alike before and after the answer must be in it. A row that `ss` shows neither before
@@ -137,30 +146,61 @@ pub(super) fn list(socket: &Path, netns: Option<u32>) -> Result<Vec<Listed>> {
 pub(super) fn compare_lists(socket: &Path, places: &[Place], rounds: usize) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     for place in places {
-        let mut only_told: Option<BTreeSet<Difference>> = None;
-        for round in 1..=rounds {
-            let before = ss(place)?;
-            let told = told(socket, place)?;
-            let after = ss(place)?;
-            verdict.looks += 1;
-            let steady = common(&before, &after);
-            verdict
-                .differences
-                .extend(missing(place, &steady, &told, Side::Kernel));
-            let either = [before, after].concat();
-            let strangers: BTreeSet<_> = missing(place, &told, &either, Side::Netstate).collect();
-            let again = only_told.replace(strangers.clone());
-            verdict
-                .differences
-                .extend(again.into_iter().flatten().filter(|row| strangers.contains(row)));
-            if round == rounds {
-                for row in steady.iter().filter(|row| place.can_judge(row)) {
-                    *verdict.compared.entry(row.state.clone()).or_default() += 1;
-                }
-            }
+        compare(socket, place, Asked::InFull, rounds, &mut verdict)?;
+        // Where it cannot look, there is but one means.
+        if place.open {
+            compare(socket, place, Asked::InBrief, rounds, &mut verdict)?;
         }
     }
     Ok(verdict)
+}
+
+fn compare(socket: &Path, place: &Place, asked: Asked, rounds: usize, verdict: &mut Verdict) -> Result<()> {
+    let ss = || ss(place).map(|rows| asked.shows(rows));
+    let mut only_told: Option<BTreeSet<Difference>> = None;
+    for round in 1..=rounds {
+        let before = ss()?;
+        let told = match asked {
+            Asked::InFull => told(socket, place)?,
+            Asked::InBrief => told_in_brief(socket, place)?,
+        };
+        let after = ss()?;
+        verdict.looks += 1;
+        let steady = common(&before, &after);
+        verdict
+            .differences
+            .extend(missing(place, &steady, &told, Side::Kernel));
+        let either = [before, after].concat();
+        let strangers: BTreeSet<_> = missing(place, &told, &either, Side::Netstate).collect();
+        let again = only_told.replace(strangers.clone());
+        verdict
+            .differences
+            .extend(again.into_iter().flatten().filter(|row| strangers.contains(row)));
+        if round == rounds && asked == Asked::InFull {
+            for row in steady.iter().filter(|row| place.can_judge(row)) {
+                *verdict.compared.entry(row.state.clone()).or_default() += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Asked {
+    /// As much of these rows as netstate tells.
+    fn shows(self, rows: Vec<Row>) -> Vec<Row> {
+        match self {
+            Self::InFull => rows,
+            Self::InBrief => brief::without_cookies(&rows),
+        }
+    }
+}
+
+fn told_in_brief(socket: &Path, place: &Place) -> Result<Vec<Row>> {
+    let arguments = format!("{} --netns {}", brief::ARGUMENTS, place.inode);
+    let output = binary::run(socket, &arguments)?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "netstate {arguments}: {complaint}");
+    brief::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn told(socket: &Path, place: &Place) -> Result<Vec<Row>> {

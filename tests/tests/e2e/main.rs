@@ -23,6 +23,7 @@ mod hostile;
 mod kernels;
 mod killed;
 mod lifecycle;
+mod looks;
 mod losses;
 mod machine;
 mod many;
@@ -96,6 +97,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
     ("killed", killed::TESTS),
+    ("looks", looks::TESTS),
     ("losses", losses::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),

@@ -62,6 +62,8 @@ fn finds(
     daemon: &Daemon,
     lie: impl Fn(&mut Answer) + Send + Sync + 'static,
 ) -> Result<Value> {
+    // The liar claims that nothing needs time to settle, so everything has to have done so.
+    daemon.agrees(namespace)?;
     let liar = Liar::new(daemon, lie)?;
     let output = verify(namespace, liar.socket(), "--json --fail")?;
     ensure!(output.status.code() == Some(1), "{output:?}");

@@ -110,6 +110,7 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "settling_ms": micros(stats.settling) / 1000,
             "sweeps": stats.sweeps,
             "sweeps_void": stats.sweeps_void,
+            "looks": stats.looks,
             "sweep_cost_us": micros(stats.sweep_cost),
             "sweep_cost_total_us": micros(stats.sweep_cost_total),
             "urgent": stats.urgent,

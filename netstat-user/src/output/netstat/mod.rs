@@ -105,6 +105,12 @@ impl Table {
         }
     }
 
+    /// Removes all rows.
+    pub fn clear(&mut self) {
+        self.text = Text::default();
+        self.order = Order::new();
+    }
+
     /// Adds a row, with its namespace if there are `places` to call it by.
     pub fn add(&mut self, row: &RowView, places: Option<&mut namespaces::Names>) {
         let start = self.text.len();

@@ -164,7 +164,7 @@ impl World {
         };
         Socket {
             connection,
-            skaddr: SkAddr(self.born % 8),
+            skaddr: SkAddr(1 + self.born % 8),
             state,
             form,
         }
@@ -310,14 +310,34 @@ impl World {
         if self.ring.is_empty() {
             let (table, kernel) = self.both();
             assert_eq!(full_socks(table), full_socks(kernel));
+            self.assert_places();
         }
+    }
+
+    /// Whatever is known to be somewhere is there; and every full sock is known to be somewhere, and counted.
+    fn assert_places(&self) {
+        let mut full = 0;
+        for row in self.table.rows().filter(|row| !row.announced()) {
+            let socket = self.sockets.get(&row.connection.cookie);
+            let there = socket.filter(|socket| socket.form == row.form).map(address);
+            assert!(
+                row.skaddr().is_none() || there.is_none() || row.skaddr() == there,
+                "{row:?}"
+            );
+            assert!(row.form != Form::Full || row.skaddr().is_some(), "{row:?}");
+            full += usize::from(row.form == Form::Full);
+        }
+        assert_eq!(self.table.census(NETNS).inet, full);
     }
 
     /// Where the kernel tells of everything, so are all others.
     pub(super) fn assert_all(&self) {
         if self.ring.is_empty() {
             let (table, kernel) = self.both();
+            let minisocks = kernel.values().filter(|fact| fact.3 == Form::Minisock).count();
             assert_eq!(table, kernel);
+            assert_eq!(self.table.census(NETNS).minisocks, minisocks);
+            self.assert_places();
         }
     }
 
@@ -354,11 +374,21 @@ pub(super) fn full_socks(facts: Facts) -> Vec<(Cookie, TcpState)> {
         .collect()
 }
 
+/// Where the kernel has a socket: what takes over from a full sock, or comes before it, is a structure of its own.
+fn address(socket: &Socket) -> SkAddr {
+    let number = match socket.form {
+        Form::Full => socket.skaddr.0,
+        Form::Minisock => 1 << 16 | socket.connection.cookie.0,
+        Form::Request => 1 << 17 | socket.connection.cookie.0,
+    };
+    SkAddr(number)
+}
+
 pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
     Sighting {
         time,
         connection: socket.connection,
-        skaddr: socket.skaddr,
+        skaddr: address(socket),
         state: socket.state,
         form: socket.form,
         uid: None,
