@@ -200,7 +200,7 @@ impl Table {
                 // A sweep may have seen it as a request sock: it has been in SYN_RECV since then.
                 let same = row.state == SynRecv && same_ends(&row.connection, &event.connection);
                 if same {
-                    row.form = Form::Full;
+                    row.become_full();
                     row.last_fact = born;
                     describe(row, event);
                 }

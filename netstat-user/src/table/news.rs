@@ -107,6 +107,7 @@ impl Table {
         }
         let mut row = Row::begun(news.connection, Listen, news.time);
         row.form = Form::Request;
+        row.has_no_queues();
         row.confirm(true);
         row.inherit(self.owners_by_listener(&news.connection));
         let transition = super::transition(&row, news.time, Some(Listen), SynRecv, Source::Event);

@@ -269,7 +269,7 @@ impl Row {
         self.rare.as_ref()?.mptcp
     }
 
-    /// Queues at the last sighting; `None` when there was none yet.
+    /// Queues at the last sighting, of a minisock or request sock none; `None` when a full sock was not sighted yet.
     #[must_use]
     pub fn queues(&self) -> Option<Queues> {
         self.has(flag::QUEUES).then_some(self.queues)
@@ -297,8 +297,20 @@ impl Row {
         self.form = Form::Minisock;
         self.skaddr = None;
         self.set_inode(None);
-        self.queues = Queues::default();
+        self.has_no_queues();
         self.owners.let_go(time);
+    }
+
+    /// A request sock has become a child, whose queues nobody has looked at.
+    pub(super) fn become_full(&mut self) {
+        self.form = Form::Full;
+        self.set(flag::QUEUES, false);
+    }
+
+    /// Its queues are known to be empty: only full socks have any.
+    pub(super) fn has_no_queues(&mut self) {
+        self.queues = Queues::default();
+        self.set(flag::QUEUES, true);
     }
 
     /// At `time` nobody holds the socket.

@@ -110,7 +110,7 @@ fn of_all_namespaces() -> Result<()> {
 /// Where its end is not announced, only a look tells, and one that is younger than the last sweep takes another sweep.
 fn a_minisock_that_has_ended() -> Result<()> {
     let namespace = Namespace::new()?;
-    namespace.set_parameter("ipv4/tcp_fin_timeout", "2")?;
+    namespace.set_parameter("ipv4/tcp_fin_timeout", "3")?;
     for flags in [&[][..], &["--without-hooks"]] {
         let daemon = Daemon::start_with(flags)?;
         time_wait(&namespace, LOOPBACK)?;
@@ -121,7 +121,9 @@ fn a_minisock_that_has_ended() -> Result<()> {
             let rows = snapshot::ss(&namespace)?;
             Ok(rows.iter().filter(|row| row.state == "FIN_WAIT2").count())
         };
-        ensure!(fin_wait2()? == 1, "no orphan in FIN_WAIT2");
+        wait_for("the orphan to be in FIN_WAIT2", SOON, || {
+            Ok((fin_wait2()? == 1).then_some(()))
+        })?;
         agrees_by_looks(&daemon, &namespace)?;
         wait_for("the kernel to give up the orphan", SOON, || {
             agrees(&daemon, &namespace)?;
