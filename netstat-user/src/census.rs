@@ -2,16 +2,13 @@
 
 use std::fs;
 
-use crate::connection::Family;
-
 /// Sockets by what the kernel keeps them in. Request socks it does not count so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Census {
-    /// Full socks of `AF_INET` in the hashes, which is where listeners and connections are (`sock_prot_inuse_add`).
-    pub inet: usize,
-    /// Those of `AF_INET6`.
-    pub inet6: usize,
-    /// Minisocks of both.
+    /// Full socks in the hashes, which is where listeners and connections are (`sock_prot_inuse_add`). Of both families together: with
+    /// `IPV6_ADDRFORM`, a socket goes over from one count to the other.
+    pub full: usize,
+    /// Minisocks.
     pub minisocks: usize,
 }
 
@@ -28,18 +25,9 @@ impl Census {
     /// Out of the two files, whose lines are names and numbers in turn (`sockstat_seq_show`, `sockstat6_seq_show`).
     fn parse(inet: &str, inet6: &str) -> Option<Self> {
         Some(Self {
-            inet: number(inet, "TCP:", "inuse")?,
-            inet6: number(inet6, "TCP6:", "inuse").unwrap_or(0),
+            full: number(inet, "TCP:", "inuse")? + number(inet6, "TCP6:", "inuse").unwrap_or(0),
             minisocks: number(inet, "TCP:", "tw")?,
         })
-    }
-
-    /// The count that full socks of this family have a part in.
-    pub fn full(&mut self, family: Family) -> &mut usize {
-        match family {
-            Family::Inet => &mut self.inet,
-            Family::Inet6 => &mut self.inet6,
-        }
     }
 }
 
@@ -61,12 +49,11 @@ mod tests {
     #[test]
     fn the_kernels_counts_are_read() {
         let census = Census {
-            inet: 21,
-            inet6: 4,
+            full: 25,
             minisocks: 3,
         };
         assert_eq!(Census::parse(SOCKSTAT, SOCKSTAT6), Some(census));
-        assert_eq!(Census::parse(SOCKSTAT, ""), Some(Census { inet6: 0, ..census }));
+        assert_eq!(Census::parse(SOCKSTAT, ""), Some(Census { full: 21, ..census }));
         for unknown in ["", "TCP: inuse", "TCP: inuse many tw 3", "UDP: inuse 9 tw 3"] {
             assert_eq!(Census::parse(unknown, SOCKSTAT6), None, "{unknown}");
         }

@@ -57,13 +57,7 @@ fn look_at(found: &mut SocketLook) {
                 | read(sk, at!(sk_max_ack_backlog), second)
                 | read(sk, at!(icsk_requests), third)
         }
-        kind => {
-            let mut error = read_sequence(sk, [first, second, third, fourth]);
-            if kind == look::SUBFLOW {
-                error |= read(sk, at!(is_mptcp), &mut found.mptcp);
-            }
-            error
-        }
+        _ => read_sequence(sk, [first, second, third, fourth]),
     };
     error |= read(sk, at!(skc_cookie), &mut found.cookie) | read(sk, at!(skc_state), &mut found.state);
     found.error = error as u32;

@@ -4,14 +4,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 // What a sock is to be: [`SocketLook::kind`].
 
-/// A full sock; by itself, neither a listener nor a subflow of MPTCP.
+/// A full sock that does not listen.
 pub const FULL: u8 = 0;
 /// A listener.
 pub const LISTENER: u8 = 1;
-/// A subflow of an MPTCP connection. A socket can cease to be one, and becomes none that it was not when it was made.
-pub const SUBFLOW: u8 = 2;
 /// A minisock.
-pub const MINISOCK: u8 = 3;
+pub const MINISOCK: u8 = 2;
 
 /// A sock that is to be looked at, and what was found there.
 ///
@@ -37,8 +35,8 @@ pub struct SocketLook {
     pub state: u8,
     /// Of a minisock its substate.
     pub substate: u8,
-    /// Of a subflow `tcp_sock.is_mptcp`.
-    pub mptcp: u8,
+    /// Zero.
+    pub reserved: u8,
 }
 
 impl SocketLook {

@@ -222,7 +222,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
                     Ok(scan) => count += scan.holders.len(),
                     Err(error) => failures.push(error),
                 },
-                Outcome::Counted(_) | Outcome::LooksPrepared(_) | Outcome::Looked(_) => {}
+                Outcome::Counted(..) | Outcome::LooksPrepared(_) | Outcome::Looked(..) => {}
             });
         });
     });

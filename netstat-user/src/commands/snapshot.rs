@@ -223,7 +223,7 @@ impl Seen {
                         seen.first_asked = done.first_asked;
                         seen.scan = Some(done.found);
                     }
-                    Outcome::Counted(_) | Outcome::LooksPrepared(_) | Outcome::Looked(_) => {}
+                    Outcome::Counted(..) | Outcome::LooksPrepared(_) | Outcome::Looked(..) => {}
                 }
             }
         });

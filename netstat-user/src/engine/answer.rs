@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::Ktime,
-    facts::{FigureSet, Looked},
+    facts::{FigureSet, Queues},
     table::Row,
     view::{About, PackedRows, RowPart, RowQuery, RowView},
 };
@@ -39,18 +39,14 @@ impl RowAnswer {
         self.parts.as_ref().is_none_or(Parts::is_closed)
     }
 
-    /// Tells of a row as it was when its socket was looked at, if `query` wants it; of one that has no full sock, and so no
-    /// queues, as the table has it.
-    pub(super) fn show_looked(&mut self, query: &RowQuery, row: &Row, looked: Option<Looked>) {
-        if !query.wants(row) {
-            return;
+    /// Tells of a row whose queues are these, read just now, if `query` wants it.
+    pub(super) fn tell_with(&mut self, query: &RowQuery, row: &Row, queues: Queues) {
+        if query.wants(row) {
+            self.push(&RowView {
+                queues: Some(queues),
+                ..RowView::in_brief(row)
+            });
         }
-        let mut view = RowView::in_brief(row);
-        view.queues = Some(looked.map(|looked| looked.queues).unwrap_or_default());
-        if let Some(looked) = looked {
-            view.connection.mptcp = looked.mptcp;
-        }
-        self.push(&view);
     }
 
     /// What it was told from has come to nothing, and something else will tell the same rows again.
@@ -114,7 +110,7 @@ mod tests {
     use crate::{
         connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
         engine::copies::{Copies, Copying, Rest},
-        facts::{Form, Queues, Sighting},
+        facts::{Form, Sighting},
         table::{SweepPart, Table},
         tcp::TcpState,
         view::unpack,

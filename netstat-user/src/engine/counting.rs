@@ -3,8 +3,6 @@
 //! Every full sock is announced, so the table should have as many as the kernel counts; if it has, and each of them is there
 //! when it is looked at, it has all. An event that has been lost without anybody's noticing shows here.
 
-use std::collections::VecDeque;
-
 use super::{Core, answer::RowAnswer, looks::must_ask_listeners, questions::Question};
 use crate::{
     census::Census, clock::Ktime, connection::Netns, loader::EventRing, sweeper::Job, table::Table,
@@ -17,19 +15,25 @@ const TRIES: u8 = 3;
 /// A question for which the kernel's sockets are counted.
 #[derive(Debug)]
 struct Counting {
+    number: u64,
     query: RowQuery,
     answer: RowAnswer,
     tries: u8,
 }
 
-/// The questions for which that is under way, in the order in which the kernel is asked.
+/// The questions for which that is under way.
 #[derive(Debug, Default)]
-pub(super) struct Countings(VecDeque<Counting>);
+pub(super) struct Countings {
+    next: u64,
+    waiting: Vec<Counting>,
+}
 
 impl Core {
     /// Begins to answer `query` without a sweep, if that is possible; else it waits for one.
     pub(super) fn begin_looks(&mut self, query: RowQuery, answer: RowAnswer) {
+        self.countings.next += 1;
         self.count(Counting {
+            number: self.countings.next,
             query,
             answer,
             tries: 0,
@@ -37,38 +41,42 @@ impl Core {
     }
 
     fn count(&mut self, counting: Counting) {
-        let namespaces = match counting.query.netns {
-            Some(netns) => vec![netns],
-            None => self.table.namespaces().collect(),
+        let (wanted, everywhere) = match counting.query.netns {
+            Some(netns) => (vec![netns], false),
+            None => (self.table.namespaces().collect(), true),
+        };
+        let job = Job::Count {
+            number: counting.number,
+            wanted,
+            everywhere,
         };
         // If the sweeper is gone, the engine is about to end for it.
-        if self.jobs.send(Job::Count(namespaces)).is_ok() {
-            self.countings.0.push_back(counting);
-        }
+        let _ = self.jobs.send(job);
+        self.countings.waiting.push(counting);
     }
 
-    /// The kernel has counted for whoever has waited longest.
-    pub(super) fn counted(&mut self, counted: &[(Netns, Census)], ring: &mut EventRing) {
-        let Some(counting) = self.countings.0.pop_front() else {
+    /// The kernel has counted for the question with this number; `None` if it cannot be asked everywhere.
+    pub(super) fn counted(&mut self, number: u64, counted: Option<&[(Netns, Census)]>, ring: &mut EventRing) {
+        let waiting = &mut self.countings.waiting;
+        let Some(at) = waiting.iter().position(|counting| counting.number == number) else {
             return;
         };
+        let counting = waiting.swap_remove(at);
+        if counting.answer.is_idle() {
+            return;
+        }
         let now = Ktime::now();
         self.read_up_to(now, ring);
-        let known = self.sweeps.seeded && knows_all(&self.table, &counting.query, now);
-        let alike = counted
-            .iter()
-            .all(|(netns, census)| is_plausible(*census, self.table.census(*netns)));
-        let Counting { query, answer, tries } = counting;
-        if known && alike {
-            self.looks.add(query, answer, now);
-        } else if known && tries < TRIES {
-            self.count(Counting {
-                query,
-                answer,
-                tries: tries + 1,
-            });
-        } else {
-            self.sweeps.want(Question::Rows(query, answer));
+        let known = counted.filter(|_| knows_all(&self.table, &counting.query, now));
+        let alike = |(netns, census): &(Netns, Census)| is_plausible(*census, self.table.census(*netns));
+        let alike = known.map(|counted| counted.iter().all(alike));
+        match alike {
+            Some(true) => self.looks.add(counting.query, counting.answer, now),
+            Some(false) if counting.tries < TRIES => self.count(Counting {
+                tries: counting.tries + 1,
+                ..counting
+            }),
+            _ => self.sweeps.want(Question::Rows(counting.query, counting.answer)),
         }
     }
 }
@@ -76,15 +84,14 @@ impl Core {
 /// Whether the kernel can count this if the table, which knows this, knows of every socket. A minisock may have ended
 /// without a word.
 fn is_plausible(kernel: Census, table: Census) -> bool {
-    (kernel.inet, kernel.inet6) == (table.inet, table.inet6) && kernel.minisocks <= table.minisocks
+    kernel.full == table.full && kernel.minisocks <= table.minisocks
 }
 
 /// Whether `table`, which has been told all that happened up to `now`, can know of every connection that `query` is about, those
 /// that listeners can be asked about excepted.
 pub(super) fn knows_all(table: &Table, query: &RowQuery, now: Ktime) -> bool {
-    query.netns.is_none_or(|netns| table.rows_in(netns) > 0)
-        && (!must_ask_listeners(query, table.coverage()) || table.listeners_stand(query.netns, now))
-        && !table.is_expecting(now)
+    let stands = !must_ask_listeners(query, table.coverage()) || table.listeners_stand(query.netns, now);
+    stands && !table.is_expecting(now)
 }
 
 #[cfg(test)]
@@ -93,37 +100,17 @@ mod tests {
 
     #[test]
     fn a_socket_that_the_table_lacks_is_noticed() {
-        let table = Census {
-            inet: 3,
-            inet6: 2,
-            minisocks: 2,
-        };
-        assert!(is_plausible(table, table));
-        assert!(
-            is_plausible(
-                Census {
-                    minisocks: 1,
-                    ..table
-                },
-                table
-            ),
-            "one has ended"
-        );
-        assert!(!is_plausible(
-            Census {
-                minisocks: 3,
-                ..table
-            },
-            table
-        ));
-        assert!(!is_plausible(Census { inet: 4, ..table }, table));
-        assert!(!is_plausible(Census { inet6: 1, ..table }, table));
-        // As many, but not the same.
-        let other = Census {
-            inet: 2,
-            inet6: 3,
-            ..table
-        };
-        assert!(!is_plausible(other, table));
+        let census = |full, minisocks| Census { full, minisocks };
+        let table = census(3, 2);
+        for (kernel, plausible) in [
+            (table, true),
+            // One has ended.
+            (census(3, 1), true),
+            (census(3, 3), false),
+            (census(4, 2), false),
+            (census(2, 2), false),
+        ] {
+            assert_eq!(is_plausible(kernel, table), plausible, "{kernel:?}");
+        }
     }
 }

@@ -205,17 +205,14 @@ impl Engine {
                 () = sleep_until(core.pace.due().unwrap_or_else(Instant::now).into()), if core.pace.due().is_some() => {
                     core.drain(self.ring.get_mut());
                 }
-                outcome = self.outcomes.recv() => match outcome.ok_or(EngineError::SweeperGone)? {
-                    Outcome::Counted(counted) => core.counted(&counted, self.ring.get_mut()),
-                    Outcome::Looked(found) => core.looked(found, self.ring.get_mut()),
-                    outcome => {
-                        core.outcome(outcome);
-                        // Its fence is in the ring, whose next turn may be some milliseconds off.
-                        if core.sweeps.awaits_fence() {
-                            core.drain(self.ring.get_mut());
-                        }
+                outcome = self.outcomes.recv() => {
+                    let outcome = outcome.ok_or(EngineError::SweeperGone)?;
+                    core.outcome(outcome, self.ring.get_mut());
+                    // Its fence is in the ring, whose next turn may be some milliseconds off.
+                    if core.sweeps.awaits_fence() {
+                        core.drain(self.ring.get_mut());
                     }
-                },
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => core.request(request),
                     // Every handle is gone: nobody listens and nobody can ask.

@@ -12,15 +12,17 @@ use super::{
 use crate::{
     clock::Ktime,
     facts::FigureSet,
+    loader::EventRing,
     sweeper::{Job, Outcome, Scanning, SweepDone},
     view::{About, Trouble, Unswept},
 };
 
 impl Core {
-    pub(super) fn outcome(&mut self, outcome: Outcome) {
+    pub(super) fn outcome(&mut self, outcome: Outcome, ring: &mut EventRing) {
         match outcome {
-            Outcome::Counted(_) | Outcome::Looked(_) => {}
+            Outcome::Counted(number, counted) => self.counted(number, counted.as_deref(), ring),
             Outcome::LooksPrepared(prepared) => self.looks.prepared(prepared),
+            Outcome::Looked(number, looked) => self.looked(number, looked, ring),
             Outcome::HoldersDone(done) => self.scan_done(done),
             Outcome::Part(part, fence) => {
                 if let Some(running) = &mut self.sweeps.running {

@@ -221,21 +221,37 @@ pub struct Look {
     pub skaddr: SkAddr,
     /// Which it is.
     pub cookie: Cookie,
-    /// What kind of structure that was; of request socks, nobody has to be told.
-    pub form: Form,
-    /// Its state then.
-    pub state: TcpState,
-    /// It was a subflow of MPTCP then.
-    pub mptcp: bool,
+    /// What that was.
+    pub kind: LookKind,
+}
+
+/// What is looked at, which says what there is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookKind {
+    /// A full sock that does not listen.
+    Connection,
+    /// A listener.
+    Listener,
+    /// A minisock.
+    Minisock,
+}
+
+/// What a look at a sock has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// It is there.
+    There(Sight),
+    /// What is there is something else, or is a minisock that has ended.
+    Gone,
+    /// Nobody can tell: something could not be read, or makes no sense.
+    Unclear,
 }
 
 /// A sock, as it was when it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Looked {
+pub struct Sight {
     /// Its state; for a minisock its substate.
     pub state: TcpState,
-    /// It is a subflow of MPTCP.
-    pub mptcp: bool,
     /// How many connections to a listener are half open; 0 of others.
     pub requests: u32,
     /// Its queues.

@@ -266,12 +266,12 @@ impl Iterators {
         Ok(())
     }
 
-    /// Looks at each of these sockets where it is, in whatever namespace that is. `None` stands for one that is not there any more.
+    /// Looks at each of these sockets where it is, in whatever namespace that is.
     ///
     /// # Errors
     ///
     /// [`LoadError`] when the kernel refuses, or this has not been [prepared](Self::prepare_looks).
-    pub fn look(&self, at: &[Look]) -> Result<Vec<Option<Looked>>, LoadError> {
+    pub fn look(&self, at: &[Look]) -> Result<Vec<Looked>, LoadError> {
         let mut records: Vec<_> = at.iter().map(decode::look_record).collect();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let unprepared = || LoadError::other("cannot look at sockets", &"the program is not loaded");

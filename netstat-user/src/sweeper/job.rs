@@ -9,12 +9,19 @@ pub enum Job {
     Sockets(Scope),
     /// Walk all open files for those that hold sockets.
     Holders,
-    /// Ask the kernel how many sockets it counts in these namespaces.
-    Count(Vec<Netns>),
+    /// Ask the kernel how many sockets it counts.
+    Count {
+        /// Of the question.
+        number: u64,
+        /// In these namespaces.
+        wanted: Vec<Netns>,
+        /// And in all others that are known.
+        everywhere: bool,
+    },
     /// Prepare to look at single sockets.
     PrepareLooks,
-    /// Look at these sockets, and no others.
-    Look(Vec<Look>),
+    /// For the question with this number, look at these sockets, and no others.
+    Look(u64, Vec<Look>),
 }
 
 /// Which namespaces to walk.

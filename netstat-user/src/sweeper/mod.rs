@@ -10,6 +10,7 @@ mod scan;
 mod walked;
 
 use std::{
+    collections::HashSet,
     fs::File,
     io, mem,
     os::fd::AsFd,
@@ -111,16 +112,17 @@ impl Walker {
                 }
                 self.sockets(&scope, beside, &mut report);
             }
-            Job::Count(these) => {
-                let counted = these
-                    .into_iter()
-                    .filter_map(|netns| Some((netns, self.count(netns)?)));
-                let counted = counted.collect();
+            Job::Count {
+                number,
+                wanted,
+                everywhere,
+            } => {
+                let counted = self.count(wanted, everywhere);
                 self.return_home();
-                report(Outcome::Counted(counted));
+                report(Outcome::Counted(number, counted));
             }
             Job::PrepareLooks => report(Outcome::LooksPrepared(self.iterators.prepare_looks())),
-            Job::Look(these) => report(Outcome::Looked(self.iterators.look(&these))),
+            Job::Look(number, these) => report(Outcome::Looked(number, self.iterators.look(&these))),
             Job::Holders => report(self.scanned(Scan::of(&self.iterators))),
         }
     }
@@ -249,8 +251,31 @@ impl Walker {
         lost
     }
 
-    /// What the kernel counts in a namespace, if that can be entered.
-    fn count(&mut self, netns: Netns) -> Option<Census> {
+    /// What the kernel counts in these namespaces, and in others that are known if they are there still. `None` if it cannot be asked in
+    /// one of these.
+    fn count(&mut self, wanted: Vec<Netns>, everywhere: bool) -> Option<Vec<(Netns, Census)>> {
+        let mut counted = Vec::with_capacity(wanted.len());
+        for netns in &wanted {
+            counted.push((*netns, self.count_in(*netns)?));
+        }
+        if everywhere {
+            let wanted: HashSet<_> = wanted.into_iter().collect();
+            let others: Vec<_> = self
+                .known
+                .keys()
+                .filter(|netns| !wanted.contains(netns))
+                .copied()
+                .collect();
+            counted.extend(
+                others
+                    .into_iter()
+                    .filter_map(|netns| Some((netns, self.count_in(netns)?))),
+            );
+        }
+        Some(counted)
+    }
+
+    fn count_in(&mut self, netns: Netns) -> Option<Census> {
         let (_, way) = self.known_way(netns)?;
         self.enter(netns, &way).ok()?;
         Census::read()

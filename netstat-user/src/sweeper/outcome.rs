@@ -22,12 +22,13 @@ pub enum Outcome {
     SocketsDone(SweepDone),
     /// All files have been walked.
     HoldersDone(ScanDone),
-    /// What the kernel counts in those of the namespaces that can be entered.
-    Counted(Vec<(Netns, Census)>),
+    /// For the question with this number, what the kernel counts in each namespace; `None` if one that is wanted cannot be entered, or
+    /// shows no counts.
+    Counted(u64, Option<Vec<(Netns, Census)>>),
     /// Whether single sockets can be looked at.
     LooksPrepared(Result<(), LoadError>),
-    /// Sockets have been looked at, each of those that were asked for, as [`Iterators::look`](crate::loader::Iterators::look).
-    Looked(Result<Vec<Option<Looked>>, LoadError>),
+    /// For the question with this number, sockets have been looked at, each of those that were asked for, as [`Iterators::look`](crate::loader::Iterators::look).
+    Looked(u64, Result<Vec<Looked>, LoadError>),
 }
 
 /// How a walk over the namespaces went.

@@ -396,13 +396,13 @@ impl Row {
         self.steps.iter()
     }
 
-    /// Whether the connection has begun after `time`; `false` if nobody saw it begin.
+    /// Whether its socket has begun the connection after `time`; `false` if nobody saw it do that, and of a child, whose handshake may have
+    /// begun before.
     #[must_use]
     pub fn has_begun_since(&self, time: Ktime) -> bool {
         // Most rows have not moved since then.
         let first = || self.history().next().filter(|_| self.forgotten() == 0);
-        let begins =
-            |step: Step| matches!(step.from, Some(TcpState::Close | TcpState::Listen)) && step.time > time;
+        let begins = |step: Step| step.from == Some(TcpState::Close) && step.time > time;
         self.since > time && first().is_some_and(begins)
     }
 

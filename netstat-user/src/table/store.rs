@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     census::Census,
-    connection::{Connection, Cookie, Family, Netns, Tuple},
+    connection::{Connection, Cookie, Netns, Tuple},
     facts::Form,
     sources::Coverage,
     tcp::TcpState,
@@ -303,7 +303,7 @@ impl Store {
         {
             let census = &mut population.census;
             let count = match counted {
-                Counted::Full(family) => census.full(family),
+                Counted::Full => &mut census.full,
                 Counted::Minisock => &mut census.minisocks,
             };
             *count = by_one(*count, 1);
@@ -361,7 +361,7 @@ impl Store {
 /// As what the kernel counts a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Counted {
-    Full(Family),
+    Full,
     Minisock,
 }
 
@@ -396,7 +396,7 @@ impl Listing {
             counted: match row.form {
                 // The end has been announced, and so it has been taken out of the hash.
                 _ if row.announced() => None,
-                Form::Full => Some(Counted::Full(row.connection.family)),
+                Form::Full => Some(Counted::Full),
                 Form::Minisock => Some(Counted::Minisock),
                 Form::Request => None,
             },

@@ -13,7 +13,7 @@ use super::{Core, PART, answer::RowAnswer, counting::knows_all, questions::Quest
 use crate::{
     clock::Ktime,
     connection::Cookie,
-    facts::{Form, Look, Looked},
+    facts::{Form, Look, LookKind, Looked, Queues},
     filter::{Filter, Op, Test},
     loader::{EventRing, LoadError},
     sources::Coverage,
@@ -53,8 +53,8 @@ struct Looking {
     answer: RowAnswer,
     /// The place that the search through the table has come to; `None` when it is over.
     at: Option<usize>,
-    /// How often the sweeper has been asked and has not answered yet.
-    asked: usize,
+    /// What the sweeper has been asked and has not answered yet, in that order.
+    asked: VecDeque<Aims>,
     /// Rows of which the table and the kernel have not said the same.
     again: Vec<Target>,
     /// How often those have been looked at again.
@@ -66,10 +66,10 @@ struct Looking {
 pub(super) struct Looks {
     /// The kernel lets sockets be looked at, and everything is ready for that.
     possible: bool,
+    /// It has been said that they cannot be.
+    told: bool,
     next: u64,
     questions: Vec<Looking>,
-    /// What the sweeper is asked, in the order in which it is, and by the question with which number.
-    asked: VecDeque<(u64, Aims)>,
 }
 
 impl Looks {
@@ -77,7 +77,15 @@ impl Looks {
     pub(super) fn prepared(&mut self, prepared: Result<(), LoadError>) {
         match prepared {
             Ok(()) => self.possible = true,
-            Err(error) => log::info!("sockets are walked instead of looked at: {error}"),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// Sockets cannot be looked at until it is said again that they can.
+    fn refused(&mut self, error: &LoadError) {
+        self.possible = false;
+        if !std::mem::replace(&mut self.told, true) {
+            log::info!("sockets are walked instead of looked at: {error}");
         }
     }
 
@@ -104,7 +112,7 @@ impl Looks {
             query,
             answer,
             at: Some(0),
-            asked: 0,
+            asked: VecDeque::new(),
             again: Vec::new(),
             tries: 0,
         });
@@ -123,7 +131,7 @@ pub(super) fn must_ask_listeners(query: &RowQuery, coverage: Coverage) -> bool {
 
 impl Looking {
     fn searches(&self) -> bool {
-        self.at.is_some() && self.asked < AHEAD
+        self.at.is_some() && self.asked.len() < AHEAD
     }
 
     /// Searches the next part of the table for what to look at.
@@ -186,15 +194,13 @@ impl Looking {
             // Its event came before it had one.
             self.again.push(target);
         } else if row.form != Form::Full && row.settlement(coverage) == Settlement::Settled {
-            self.answer.show_looked(&self.query, row, None);
+            self.answer.tell_with(&self.query, row, Queues::default());
         } else if let Some(skaddr) = row.skaddr().filter(|_| row.form != Form::Request) {
             aims.targets.push(target);
             aims.looks.push(Look {
                 skaddr,
                 cookie: target.cookie,
-                form: row.form,
-                state: row.state,
-                mptcp: row.connection.mptcp,
+                kind: kind(row),
             });
         } else if row.form == Form::Full || coverage.minisocks {
             self.again.push(target);
@@ -206,29 +212,21 @@ impl Looking {
     }
 
     /// What the kernel says of a row, whose events up to then have all been folded.
-    fn compare(
-        &mut self,
-        target: Target,
-        look: Look,
-        looked: Option<Looked>,
-        table: &Table,
-    ) -> Result<(), Unclear> {
+    fn compare(&mut self, target: Target, look: Look, looked: Looked, table: &Table) -> Result<(), Unclear> {
         let Some(row) = target.row(table) else {
             return Ok(());
         };
-        let same_form =
-            row.form == look.form && (row.state == TcpState::Listen) == (look.state == TcpState::Listen);
+        let same_kind = kind(row) == look.kind;
         match looked {
-            Some(looked) if same_form && row.state == looked.state => {
-                let asked =
-                    row.state == TcpState::Listen && must_ask_listeners(&self.query, table.coverage());
-                if asked && looked.requests != 0 {
+            Looked::There(sight) if same_kind && row.state == sight.state => {
+                let listens = look.kind == LookKind::Listener;
+                if listens && must_ask_listeners(&self.query, table.coverage()) && sight.requests > 0 {
                     return Err(Unclear);
                 }
-                self.answer.show_looked(&self.query, row, Some(looked));
+                self.answer.tell_with(&self.query, row, sight.queues);
             }
             // It has ended, and nobody has said so.
-            None if same_form && row.form == Form::Minisock && row.skaddr() == Some(look.skaddr) => {}
+            Looked::Gone if look.kind == LookKind::Minisock && row.skaddr() == Some(look.skaddr) => {}
             _ => self.again.push(target),
         }
         Ok(())
@@ -246,6 +244,15 @@ impl Target {
     }
 }
 
+/// What a look at the sock of `row` is at; no request sock is looked at.
+fn kind(row: &Row) -> LookKind {
+    match (row.form, row.state) {
+        (Form::Minisock | Form::Request, _) => LookKind::Minisock,
+        (Form::Full, TcpState::Listen) => LookKind::Listener,
+        (Form::Full, _) => LookKind::Connection,
+    }
+}
+
 /// Whether `row`, which is no part of the answer to `query`, can have become one without anybody having told.
 fn can_become_wanted(query: &RowQuery, row: &Row, coverage: Coverage) -> bool {
     let Some(filter) = &query.filter else {
@@ -259,16 +266,12 @@ fn can_become_wanted(query: &RowQuery, row: &Row, coverage: Coverage) -> bool {
 }
 
 impl Core {
-    /// Goes on with the searches, and has the sweeper look at what they find.
+    /// Goes on with the search of one question, each in its turn, and has the sweeper look at what it finds.
     pub(super) fn search_for_looks(&mut self) {
-        for mut looking in std::mem::take(&mut self.looks.questions) {
-            if looking.answer.is_idle() {
-                continue;
-            }
-            if !looking.searches() {
-                self.looks.questions.push(looking);
-                continue;
-            }
+        let questions = &mut self.looks.questions;
+        questions.retain(|looking| !looking.answer.is_idle());
+        if let Some(next) = questions.iter().position(Looking::searches) {
+            let mut looking = questions.remove(next);
             let found = looking.search(&self.table);
             self.go_on(looking, found);
         }
@@ -282,12 +285,11 @@ impl Core {
                 return;
             };
             if !aims.targets.is_empty() {
-                looking.asked += 1;
                 // If the sweeper is gone, the engine is about to end for it.
-                let _ = self.jobs.send(Job::Look(aims.looks.clone()));
-                self.looks.asked.push_back((looking.number, aims));
+                let _ = self.jobs.send(Job::Look(looking.number, aims.looks.clone()));
+                looking.asked.push_back(aims);
             }
-            if looking.at.is_some() || looking.asked > 0 {
+            if looking.at.is_some() || !looking.asked.is_empty() {
                 self.looks.questions.push(looking);
                 return;
             }
@@ -300,28 +302,29 @@ impl Core {
         }
     }
 
-    /// The kernel's sockets have been looked at for whoever has waited longest.
-    pub(super) fn looked(&mut self, found: Result<Vec<Option<Looked>>, LoadError>, ring: &mut EventRing) {
-        let Some((number, aims)) = self.looks.asked.pop_front() else {
-            return;
-        };
+    /// Sockets have been looked at for the question with this number.
+    pub(super) fn looked(
+        &mut self,
+        number: u64,
+        found: Result<Vec<Looked>, LoadError>,
+        ring: &mut EventRing,
+    ) {
+        if let Err(error) = &found {
+            self.looks.refused(error);
+            // It may have been for want of memory.
+            let _ = self.jobs.send(Job::PrepareLooks);
+        }
         let questions = &mut self.looks.questions;
         let Some(at) = questions.iter().position(|looking| looking.number == number) else {
             return;
         };
-        let mut looking = questions.swap_remove(at);
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                log::warn!("sockets are walked instead of looked at: {error}");
-                self.looks.possible = false;
-                self.sweeps.want(looking.into_question());
-                return;
-            }
+        let mut looking = questions.remove(at);
+        let (Ok(found), Some(aims)) = (found, looking.asked.pop_front()) else {
+            self.sweeps.want(looking.into_question());
+            return;
         };
         // What is in the ring may be older than the look.
         self.read_up_to(Ktime::now(), ring);
-        looking.asked -= 1;
         let mut found = aims.targets.into_iter().zip(aims.looks).zip(found);
         let compared =
             found.try_for_each(|((target, look), looked)| looking.compare(target, look, looked, &self.table));

@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     connection::{Connection, Endpoint, Family, Netns, SkAddr},
-    facts::{Queues, Sighting, StateEvent},
+    facts::{Sight, Sighting, StateEvent},
     table::NamespaceSweep,
     view::{RowPart, unpack},
 };
@@ -77,16 +77,19 @@ fn event(number: u16, from: TcpState, to: TcpState) -> StateEvent {
     }
 }
 
-fn looked(state: TcpState, recv: u32) -> Looked {
-    Looked {
+fn sight(state: TcpState, recv: u32) -> Sight {
+    Sight {
         state,
-        mptcp: false,
         requests: 0,
         queues: Queues {
             recv,
             ..Queues::default()
         },
     }
+}
+
+fn there(state: TcpState, recv: u32) -> Looked {
+    Looked::There(sight(state, recv))
 }
 
 /// A question, and where its answer comes.
@@ -126,7 +129,7 @@ impl Question {
     }
 
     /// The kernel answers the same to all.
-    fn compare(&mut self, aims: Aims, looked: Option<Looked>, table: &Table) -> Result<(), Unclear> {
+    fn compare(&mut self, aims: Aims, looked: Looked, table: &Table) -> Result<(), Unclear> {
         let mut pairs = aims.targets.into_iter().zip(aims.looks);
         pairs.try_for_each(|(target, look)| self.looking.compare(target, look, looked, table))
     }
@@ -158,7 +161,7 @@ fn full_socks_are_looked_at_and_told_with_their_queues() {
     let mut question = Question::new(None);
     let aims = question.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
-    let found = Some(looked(TcpState::Established, 7));
+    let found = there(TcpState::Established, 7);
     question.compare(aims, found, &table).ok().unwrap();
     assert_eq!(question.told(), (vec![(1, 7)], 0));
 }
@@ -166,7 +169,7 @@ fn full_socks_are_looked_at_and_told_with_their_queues() {
 #[test]
 fn what_the_kernel_says_otherwise_is_looked_at_again() {
     let table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
-    for found in [None, Some(looked(TcpState::CloseWait, 0))] {
+    for found in [Looked::Gone, Looked::Unclear, there(TcpState::CloseWait, 0)] {
         let mut question = Question::new(None);
         let aims = question.search(&table).ok().unwrap();
         question.compare(aims, found, &table).ok().unwrap();
@@ -193,7 +196,7 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
     table.apply_event(&event(2, TcpState::LastAck, TcpState::Close), &mut out);
     // And what has begun since then was not asked about.
     table.apply_event(&event(3, TcpState::Close, TcpState::SynSent), &mut out);
-    let found = Some(looked(TcpState::CloseWait, 3));
+    let found = there(TcpState::CloseWait, 3);
     question.compare(aims, found, &table).ok().unwrap();
     assert_eq!(question.told(), (vec![(1, 3)], 0));
     let mut late = Question::new(None);
@@ -210,16 +213,16 @@ fn minisocks_are_looked_at_where_their_end_is_not_announced() {
     assert_eq!(question.told(), (vec![(1, 0)], 0));
 
     let silent = table(Coverage::default(), time_wait());
-    for (found, told) in [
-        (Some(looked(TcpState::TimeWait, 0)), vec![(1, 0)]),
-        // It has ended.
-        (None, vec![]),
+    for (found, told, again) in [
+        (there(TcpState::TimeWait, 0), vec![(1, 0)], 0),
+        (Looked::Gone, vec![], 0),
+        (Looked::Unclear, vec![], 1),
     ] {
         let mut question = Question::new(None);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001]);
         question.compare(aims, found, &silent).ok().unwrap();
-        assert_eq!(question.told(), (told, 0));
+        assert_eq!(question.told(), (told, again));
     }
 }
 
@@ -247,11 +250,11 @@ fn half_open_connections_are_known_of_by_their_listeners() {
         let mut question = Question::new(state);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001], "{state:?}");
-        let found = Looked {
+        let found = Looked::There(Sight {
             requests,
-            ..looked(TcpState::Listen, 0)
-        };
-        let compared = question.compare(aims, Some(found), &silent);
+            ..sight(TcpState::Listen, 0)
+        });
+        let compared = question.compare(aims, found, &silent);
         assert_eq!(compared.is_ok(), clear, "{state:?} {requests:?}");
     }
     let half_open = vec![listener(), seen(2, TcpState::SynRecv, Form::Request)];

@@ -327,7 +327,7 @@ impl World {
             assert!(row.form != Form::Full || row.skaddr().is_some(), "{row:?}");
             full += usize::from(row.form == Form::Full);
         }
-        assert_eq!(self.table.census(NETNS).inet, full);
+        assert_eq!(self.table.census(NETNS).full, full);
     }
 
     /// Where the kernel tells of everything, so are all others.
