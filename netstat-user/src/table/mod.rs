@@ -140,6 +140,18 @@ impl Table {
         self.past.before(until, count)
     }
 
+    /// Whether `row` has, by now, the ends of another connection, one that has ended since `time`.
+    #[must_use]
+    pub fn has_taken_over_since(&self, row: &Row, time: Ktime) -> bool {
+        let ends = row
+            .connection
+            .tuple()
+            .filter(|_| row.can_have_taken_over_since(time));
+        let had_them =
+            |ends, ended: &Ended| ended.ending.time > time && ended.row.connection.tuple() == Some(ends);
+        ends.is_some_and(|ends| self.past.since(time).any(|ended| had_them(ends, ended)))
+    }
+
     /// How many those are, and how many bytes they take.
     #[must_use]
     pub fn remembered(&self) -> (usize, usize) {

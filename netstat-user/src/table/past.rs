@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, row::Row};
+use super::{Source, row::Row, sweeps::SETTLING};
 use crate::{clock::Ktime, reason::Reason};
 
 /// How a connection ended.
@@ -72,6 +72,12 @@ impl Past {
     /// The number that the next one will have.
     pub(super) fn next(&self) -> u64 {
         self.first + self.ended.len() as u64
+    }
+
+    /// Those that have ended since `time`, the latest first, and perhaps some more: they come nearly in order.
+    pub(super) fn since(&self, time: Ktime) -> impl Iterator<Item = &Ended> {
+        let late = move |ended: &&Ended| ended.ending.time.plus(SETTLING) > time;
+        self.ended.iter().rev().take_while(late)
     }
 
     /// So many of those with numbers below `until`, the latest first, and the number of the last of them if there

@@ -35,6 +35,9 @@ pub struct Step {
 /// How many marks a row remembers; the oldest go first.
 const MARKS: usize = 16;
 
+/// How long the kernel can take to choose a port for a connection that it has announced, among thousands that are taken.
+const CONNECTING: Duration = Duration::from_secs(1);
+
 /// What has happened to a row without changing its state, once or several times in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -401,9 +404,20 @@ impl Row {
     #[must_use]
     pub fn has_begun_since(&self, time: Ktime) -> bool {
         // Most rows have not moved since then.
-        let first = || self.history().next().filter(|_| self.forgotten() == 0);
-        let begins = |step: Step| step.from == Some(TcpState::Close) && step.time > time;
-        self.since > time && first().is_some_and(begins)
+        self.since > time
+            && self
+                .first()
+                .is_some_and(|step| step.from == Some(TcpState::Close) && step.time > time)
+    }
+
+    /// Its first step, if that is remembered.
+    fn first(&self) -> Option<Step> {
+        self.history().next().filter(|_| self.forgotten() == 0)
+    }
+
+    /// Whether it can have taken its ends after `time` from another connection: it has moved since then, and begun not long before.
+    pub(super) fn can_have_taken_over_since(&self, time: Ktime) -> bool {
+        self.since > time && self.first().is_some_and(|step| step.time.plus(CONNECTING) > time)
     }
 
     /// How many older steps the row has forgotten.

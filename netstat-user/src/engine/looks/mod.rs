@@ -154,7 +154,7 @@ impl Looking {
                 return Err(Unclear);
             }
             if self.query.wants(row) || listeners && row.state == TcpState::Listen {
-                self.consider(place, row, coverage, &mut aims)?;
+                self.consider(place, row, table, &mut aims)?;
             } else if can_become_wanted(&self.query, row, coverage) {
                 return Err(Unclear);
             }
@@ -167,7 +167,7 @@ impl Looking {
         let mut aims = Aims::default();
         for target in std::mem::take(&mut self.again) {
             if let Some(row) = target.row(table) {
-                self.consider(target.place, row, table.coverage(), &mut aims)?;
+                self.consider(target.place, row, table, &mut aims)?;
             }
         }
         Ok(aims)
@@ -175,21 +175,16 @@ impl Looking {
 
     /// What is to be done with a row that is a part of the answer: its sock is looked at, unless the table knows all of it,
     /// since it has no queues.
-    fn consider(
-        &mut self,
-        place: Place,
-        row: &Row,
-        coverage: Coverage,
-        aims: &mut Aims,
-    ) -> Result<(), Unclear> {
+    fn consider(&mut self, place: Place, row: &Row, table: &Table, aims: &mut Aims) -> Result<(), Unclear> {
+        let coverage = table.coverage();
         let target = Target {
             place,
             cookie: row.connection.cookie,
         };
         if row.announced() {
             // It is not there any more.
-        } else if row.has_begun_since(self.time) {
-            // It was not there yet, but its socket may have been, and have been told of as another connection.
+        } else if row.has_begun_since(self.time) || table.has_taken_over_since(row, self.time) {
+            // It was not there yet, or not with these ends; who had them then may have been told of.
         } else if row.connection.local.port().is_none() {
             // Its event came before it had one.
             self.again.push(target);
@@ -223,7 +218,9 @@ impl Looking {
                 if listens && must_ask_listeners(&self.query, table.coverage()) && sight.requests > 0 {
                     return Err(Unclear);
                 }
-                self.answer.tell_with(&self.query, row, sight.queues);
+                if !table.has_taken_over_since(row, self.time) {
+                    self.answer.tell_with(&self.query, row, sight.queues);
+                }
             }
             // It has ended, and nobody has said so.
             Looked::Gone if look.kind == LookKind::Minisock && row.skaddr() == Some(look.skaddr) => {}

@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     connection::{Connection, Endpoint, Family, Netns, SkAddr},
-    facts::{Sight, Sighting, StateEvent},
+    facts::{Sight, Sighting, SocketGone, StateEvent},
     table::NamespaceSweep,
     view::{RowPart, unpack},
 };
@@ -46,7 +46,7 @@ fn seen(number: u16, state: TcpState, form: Form) -> Sighting {
 }
 
 fn table(coverage: Coverage, sightings: Vec<Sighting>) -> Table {
-    let mut table = Table::new(coverage);
+    let mut table = Table::remembering(coverage, 1 << 20);
     let sweep = NamespaceSweep {
         netns: NETNS,
         start: Ktime(0),
@@ -202,6 +202,37 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
     let mut late = Question::new(None);
     let aims = late.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
+}
+
+/// The kernel chooses a port when it has announced the connection, and takes that of a minisock.
+#[test]
+fn ends_that_have_changed_hands_are_told_once() {
+    let mut table = table(ANNOUNCED, vec![seen(1, TcpState::TimeWait, Form::Minisock)]);
+    let mut connecting = event(9, TcpState::Close, TcpState::SynSent);
+    connecting.time = Ktime(ASKED.0 - 1);
+    connecting.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 0);
+    table.apply_event(&connecting, &mut Vec::new());
+    let mut question = Question::new(None);
+    assert!(addresses(&question.search(&table).ok().unwrap()).is_empty());
+    let ended = SocketGone {
+        time: Ktime(ASKED.0 + 1),
+        cookie: Cookie(1),
+        form: Form::Minisock,
+        ports: connection(1).ports(),
+        why: None,
+    };
+    table.apply_gone(&ended, &mut Vec::new());
+    let mut connected = event(9, TcpState::SynSent, TcpState::Established);
+    connected.time = Ktime(ASKED.0 + 2);
+    connected.connection.local = connection(1).local;
+    table.apply_event(&connected, &mut Vec::new());
+    assert_eq!(table.len(), 1);
+    assert!(addresses(&question.looking.search_again(&table).ok().unwrap()).is_empty());
+    assert_eq!(question.told(), (vec![(1, 0)], 0));
+    // Who asks now is told of the one that has them.
+    let mut late = Question::new(None);
+    late.looking.time = Ktime(ASKED.0 + 3);
+    assert_eq!(addresses(&late.search(&table).ok().unwrap()), [1009]);
 }
 
 #[test]
