@@ -111,7 +111,7 @@ mod tests {
         connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
         engine::copies::{Copies, Copying, Rest},
         facts::{Form, Sighting},
-        table::{SweepPart, Table},
+        table::{SweepPart, Table, Vacated},
         tcp::TcpState,
         view::unpack,
     };
@@ -190,13 +190,14 @@ mod tests {
     fn complete(table: &mut Table, answer: RowAnswer) {
         table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let unshown = table.unshown();
+        let vacated = Vacated::from_now_on(table, Ktime(1001));
         let mut copies = Copies::default();
         copies.add(Copying {
             query: QUERY,
             figures: std::sync::Arc::default(),
             about: About::default(),
             answer,
-            rest: Rest::These(std::sync::Arc::new(unshown)),
+            rest: Rest::These(std::sync::Arc::new(unshown), vacated),
         });
         while copies.pending() {
             copies.advance(table, Ktime(1002));

@@ -6,7 +6,7 @@ use super::{PART, answer::RowAnswer};
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    table::{Table, Unshown},
+    table::{Table, Unshown, Vacated},
     view::{About, RowQuery},
 };
 
@@ -25,8 +25,9 @@ pub(super) struct Copying {
 pub(super) enum Rest {
     /// All.
     All,
-    /// Those that the sweep has not shown; the others have been told meanwhile.
-    These(Arc<Unshown>),
+    /// Those that the sweep has not shown; the others have been told meanwhile. Not those with ends that were another's when it
+    /// began, which the sweep may have shown.
+    These(Arc<Unshown>, Vacated),
 }
 
 /// The answers under way, and how far each has come.
@@ -61,14 +62,14 @@ impl Copies {
 impl Copying {
     /// Tells of the part that begins at `at`. Returns whether there was one.
     fn advance(&mut self, table: &Table, at: usize, now: Ktime) -> bool {
-        match &self.rest {
+        match &mut self.rest {
             Rest::All => table.part(at, PART).map(|part| {
                 part.for_each(|row| {
                     self.answer.tell(&self.query, row, &self.figures, now);
                 });
             }),
-            Rest::These(unshown) => table.unshown_part(unshown, at, PART).map(|part| {
-                part.for_each(|row| {
+            Rest::These(unshown, vacated) => table.unshown_part(unshown, at, PART).map(|part| {
+                part.filter(|row| !vacated.has(row, table)).for_each(|row| {
                     self.answer.tell(&self.query, row, &self.figures, now);
                 });
             }),

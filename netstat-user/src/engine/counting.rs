@@ -71,7 +71,7 @@ impl Core {
         let alike = |(netns, census): &(Netns, Census)| is_plausible(*census, self.table.census(*netns));
         let alike = known.map(|counted| counted.iter().all(alike));
         match alike {
-            Some(true) => self.looks.add(counting.query, counting.answer, now),
+            Some(true) => self.looks.add(counting.query, counting.answer, &self.table, now),
             Some(false) if counting.tries < TRIES => self.count(Counting {
                 tries: counting.tries + 1,
                 ..counting

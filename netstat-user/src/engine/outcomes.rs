@@ -14,6 +14,7 @@ use crate::{
     facts::FigureSet,
     loader::EventRing,
     sweeper::{Job, Outcome, Scanning, SweepDone},
+    table::Vacated,
     view::{About, Trouble, Unswept},
 };
 
@@ -79,6 +80,7 @@ impl Core {
             void,
             due,
             scanning,
+            vacated: Some(vacated),
             ..
         } = running
         else {
@@ -136,7 +138,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &Arc::new(figures), &done);
+        self.answer(questions, &Arc::new(figures), &vacated, &done);
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -160,7 +162,13 @@ impl Core {
     }
 
     /// Answers `questions` after the sweep that they waited for.
-    fn answer(&mut self, questions: Vec<Question>, figures: &Arc<FigureSet>, done: &SweepDone) {
+    fn answer(
+        &mut self,
+        questions: Vec<Question>,
+        figures: &Arc<FigureSet>,
+        vacated: &Vacated,
+        done: &SweepDone,
+    ) {
         let figures_for = |wanted| {
             if wanted {
                 Arc::clone(figures)
@@ -171,9 +179,10 @@ impl Core {
         let mut unshown = None;
         for mut question in questions {
             let rest = match question.told_at_once() {
-                Some(_) => Rest::These(Arc::clone(
-                    unshown.get_or_insert_with(|| Arc::new(self.table.unshown())),
-                )),
+                Some(_) => Rest::These(
+                    Arc::clone(unshown.get_or_insert_with(|| Arc::new(self.table.unshown()))),
+                    vacated.clone(),
+                ),
                 None => Rest::All,
             };
             let netns = question.netns();

@@ -18,7 +18,7 @@ use crate::{
     namespaces::Effort,
     schedule::Schedule,
     sweeper::{Decoder, Figuring, Job, Scanning, Scope, SweepDone, Walked},
-    table::Unsettled,
+    table::{Unsettled, Vacated},
 };
 
 /// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
@@ -45,6 +45,8 @@ pub(super) struct Running {
     pub(super) due: bool,
     /// Whether a scan for holders goes with it.
     pub(super) scanning: Scanning,
+    /// What has ended since it began.
+    pub(super) vacated: Option<Vacated>,
 }
 
 /// The engine's sweeps.
@@ -176,6 +178,7 @@ impl Core {
             questions,
             due,
             scanning,
+            vacated: Some(Vacated::from_now_on(&self.table, Ktime::now())),
             ..Running::default()
         });
         Ok(())

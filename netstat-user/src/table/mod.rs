@@ -22,6 +22,7 @@ mod steps;
 mod store;
 mod sweeps;
 mod transition;
+mod vacated;
 
 #[cfg(test)]
 mod simulation;
@@ -35,6 +36,7 @@ pub use steps::HISTORY;
 pub use store::Unsettled;
 pub use sweeps::{NamespaceSweep, SETTLING, SweepPart};
 pub use transition::{Source, Transition};
+pub use vacated::Vacated;
 
 use std::collections::HashMap;
 
@@ -140,16 +142,9 @@ impl Table {
         self.past.before(until, count)
     }
 
-    /// Whether `row` has, by now, the ends of another connection, one that has ended since `time`.
-    #[must_use]
-    pub fn has_taken_over_since(&self, row: &Row, time: Ktime) -> bool {
-        let ends = row
-            .connection
-            .tuple()
-            .filter(|_| row.can_have_taken_over_since(time));
-        let had_them =
-            |ends, ended: &Ended| ended.ending.time > time && ended.row.connection.tuple() == Some(ends);
-        ends.is_some_and(|ends| self.past.since(time).any(|ended| had_them(ends, ended)))
+    /// Those that have ended since that number was [`ended_until`](Self::ended_until), as far as they are still remembered.
+    pub(super) fn ended_since(&self, number: u64) -> impl Iterator<Item = &Ended> {
+        self.past.since(number)
     }
 
     /// How many those are, and how many bytes they take.

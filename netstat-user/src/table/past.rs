@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, row::Row, sweeps::SETTLING};
+use super::{Source, row::Row};
 use crate::{clock::Ktime, reason::Reason};
 
 /// How a connection ended.
@@ -74,10 +74,10 @@ impl Past {
         self.first + self.ended.len() as u64
     }
 
-    /// Those that have ended since `time`, the latest first, and perhaps some more: they come nearly in order.
-    pub(super) fn since(&self, time: Ktime) -> impl Iterator<Item = &Ended> {
-        let late = move |ended: &&Ended| ended.ending.time.plus(SETTLING) > time;
-        self.ended.iter().rev().take_while(late)
+    /// Those from this number on, as far as they are still remembered.
+    pub(super) fn since(&self, number: u64) -> impl Iterator<Item = &Ended> {
+        let start = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.ended.range(start.min(self.ended.len())..)
     }
 
     /// So many of those with numbers below `until`, the latest first, and the number of the last of them if there

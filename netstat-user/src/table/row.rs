@@ -35,9 +35,6 @@ pub struct Step {
 /// How many marks a row remembers; the oldest go first.
 const MARKS: usize = 16;
 
-/// How long the kernel can take to choose a port for a connection that it has announced, among thousands that are taken.
-const CONNECTING: Duration = Duration::from_secs(1);
-
 /// What has happened to a row without changing its state, once or several times in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -415,9 +412,10 @@ impl Row {
         self.history().next().filter(|_| self.forgotten() == 0)
     }
 
-    /// Whether it can have taken its ends after `time` from another connection: it has moved since then, and begun not long before.
-    pub(super) fn can_have_taken_over_since(&self, time: Ktime) -> bool {
-        self.since > time && self.first().is_some_and(|step| step.time.plus(CONNECTING) > time)
+    /// Whether it has moved since `time`, and begun since then or not longer than `before` that.
+    pub(super) fn has_moved_soon_after_it_began(&self, time: Ktime, before: Duration) -> bool {
+        // Most rows have not moved since then.
+        self.since > time && self.first().is_some_and(|step| step.time.plus(before) > time)
     }
 
     /// How many older steps the row has forgotten.

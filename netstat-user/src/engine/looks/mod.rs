@@ -18,7 +18,7 @@ use crate::{
     loader::{EventRing, LoadError},
     sources::Coverage,
     sweeper::Job,
-    table::{Place, Row, Settlement, Table},
+    table::{Place, Row, Settlement, Table, Vacated},
     tcp::TcpState,
     view::{About, RowQuery},
 };
@@ -55,6 +55,8 @@ struct Looking {
     at: Option<usize>,
     /// What the sweeper has been asked and has not answered yet, in that order.
     asked: VecDeque<Aims>,
+    /// What has ended since.
+    vacated: Vacated,
     /// Rows of which the table and the kernel have not said the same.
     again: Vec<Target>,
     /// How often those have been looked at again.
@@ -104,7 +106,7 @@ impl Looks {
         self.possible && plain && !filter.is_some_and(|filter| filter.ops().iter().any(unannounced))
     }
 
-    pub(super) fn add(&mut self, query: RowQuery, answer: RowAnswer, now: Ktime) {
+    pub(super) fn add(&mut self, query: RowQuery, answer: RowAnswer, table: &Table, now: Ktime) {
         self.next += 1;
         self.questions.push(Looking {
             number: self.next,
@@ -113,6 +115,7 @@ impl Looks {
             answer,
             at: Some(0),
             asked: VecDeque::new(),
+            vacated: Vacated::from_now_on(table, now),
             again: Vec::new(),
             tries: 0,
         });
@@ -183,7 +186,7 @@ impl Looking {
         };
         if row.announced() {
             // It is not there any more.
-        } else if row.has_begun_since(self.time) || table.has_taken_over_since(row, self.time) {
+        } else if row.has_begun_since(self.time) || self.vacated.has(row, table) {
             // It was not there yet, or not with these ends; who had them then may have been told of.
         } else if row.connection.local.port().is_none() {
             // Its event came before it had one.
@@ -218,7 +221,7 @@ impl Looking {
                 if listens && must_ask_listeners(&self.query, table.coverage()) && sight.requests > 0 {
                     return Err(Unclear);
                 }
-                if !table.has_taken_over_since(row, self.time) {
+                if !self.vacated.has(row, table) {
                     self.answer.tell_with(&self.query, row, sight.queues);
                 }
             }

@@ -99,7 +99,7 @@ struct Question {
 }
 
 impl Question {
-    fn new(state: Option<TcpState>) -> Self {
+    fn new(state: Option<TcpState>, table: &Table) -> Self {
         let filter = |state: TcpState| vec![Op::Test(Test::State(state.into()))].try_into().unwrap();
         let query = RowQuery {
             netns: None,
@@ -111,7 +111,7 @@ impl Question {
         };
         let (reply, parts) = mpsc::unbounded_channel();
         let mut looks = Looks::default();
-        looks.add(query.clone(), RowAnswer::new(true, reply), ASKED);
+        looks.add(query, RowAnswer::new(true, reply), table, ASKED);
         Self {
             looking: looks.questions.pop().unwrap(),
             parts,
@@ -158,7 +158,7 @@ fn addresses(aims: &Aims) -> Vec<u64> {
 #[test]
 fn full_socks_are_looked_at_and_told_with_their_queues() {
     let table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
-    let mut question = Question::new(None);
+    let mut question = Question::new(None, &table);
     let aims = question.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
     let found = there(TcpState::Established, 7);
@@ -170,7 +170,7 @@ fn full_socks_are_looked_at_and_told_with_their_queues() {
 fn what_the_kernel_says_otherwise_is_looked_at_again() {
     let table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
     for found in [Looked::Gone, Looked::Unclear, there(TcpState::CloseWait, 0)] {
-        let mut question = Question::new(None);
+        let mut question = Question::new(None, &table);
         let aims = question.search(&table).ok().unwrap();
         question.compare(aims, found, &table).ok().unwrap();
         let again = question.looking.search_again(&table).ok().unwrap();
@@ -189,7 +189,7 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
             seen(2, TcpState::LastAck, Form::Full),
         ],
     );
-    let mut question = Question::new(None);
+    let mut question = Question::new(None, &table);
     let aims = question.search(&table).ok().unwrap();
     let mut out = Vec::new();
     table.apply_event(&event(1, TcpState::Established, TcpState::CloseWait), &mut out);
@@ -199,7 +199,7 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
     let found = there(TcpState::CloseWait, 3);
     question.compare(aims, found, &table).ok().unwrap();
     assert_eq!(question.told(), (vec![(1, 3)], 0));
-    let mut late = Question::new(None);
+    let mut late = Question::new(None, &table);
     let aims = late.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
 }
@@ -212,7 +212,7 @@ fn ends_that_have_changed_hands_are_told_once() {
     connecting.time = Ktime(ASKED.0 - 1);
     connecting.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 0);
     table.apply_event(&connecting, &mut Vec::new());
-    let mut question = Question::new(None);
+    let mut question = Question::new(None, &table);
     assert!(addresses(&question.search(&table).ok().unwrap()).is_empty());
     let ended = SocketGone {
         time: Ktime(ASKED.0 + 1),
@@ -230,7 +230,7 @@ fn ends_that_have_changed_hands_are_told_once() {
     assert!(addresses(&question.looking.search_again(&table).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(1, 0)], 0));
     // Who asks now is told of the one that has them.
-    let mut late = Question::new(None);
+    let mut late = Question::new(None, &table);
     late.looking.time = Ktime(ASKED.0 + 3);
     assert_eq!(addresses(&late.search(&table).ok().unwrap()), [1009]);
 }
@@ -239,7 +239,7 @@ fn ends_that_have_changed_hands_are_told_once() {
 fn minisocks_are_looked_at_where_their_end_is_not_announced() {
     let time_wait = || vec![seen(1, TcpState::TimeWait, Form::Minisock)];
     let announced = table(ANNOUNCED, time_wait());
-    let mut question = Question::new(None);
+    let mut question = Question::new(None, &announced);
     assert!(addresses(&question.search(&announced).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(1, 0)], 0));
 
@@ -249,7 +249,7 @@ fn minisocks_are_looked_at_where_their_end_is_not_announced() {
         (Looked::Gone, vec![], 0),
         (Looked::Unclear, vec![], 1),
     ] {
-        let mut question = Question::new(None);
+        let mut question = Question::new(None, &silent);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001]);
         question.compare(aims, found, &silent).ok().unwrap();
@@ -263,8 +263,12 @@ fn a_minisock_that_nobody_has_come_upon_takes_a_sweep() {
     let closed = event(1, TcpState::FinWait2, TcpState::Close);
     table.apply_event(&closed, &mut Vec::new());
     assert_eq!(table.get(Cookie(1)).unwrap().state, TcpState::TimeWait);
-    assert!(Question::new(None).search(&table).is_err());
-    assert!(Question::new(Some(TcpState::Established)).search(&table).is_ok());
+    assert!(Question::new(None, &table).search(&table).is_err());
+    assert!(
+        Question::new(Some(TcpState::Established), &table)
+            .search(&table)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -278,7 +282,7 @@ fn half_open_connections_are_known_of_by_their_listeners() {
         (Some(TcpState::SynRecv), 1, false),
         (Some(TcpState::Listen), 1, true),
     ] {
-        let mut question = Question::new(state);
+        let mut question = Question::new(state, &silent);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001], "{state:?}");
         let found = Looked::There(Sight {
@@ -289,13 +293,10 @@ fn half_open_connections_are_known_of_by_their_listeners() {
         assert_eq!(compared.is_ok(), clear, "{state:?} {requests:?}");
     }
     let half_open = vec![listener(), seen(2, TcpState::SynRecv, Form::Request)];
-    assert!(
-        Question::new(None)
-            .search(&table(Coverage::default(), half_open.clone()))
-            .is_err()
-    );
+    let unknown = table(Coverage::default(), half_open.clone());
+    assert!(Question::new(None, &unknown).search(&unknown).is_err());
     let announced = table(ANNOUNCED, half_open);
-    let mut question = Question::new(Some(TcpState::SynRecv));
+    let mut question = Question::new(Some(TcpState::SynRecv), &announced);
     assert!(addresses(&question.search(&announced).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(2, 0)], 0));
 }
