@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The BPF programs stamp their records with it; it never steps, so differences are true durations. It is the host's
 /// own: a time namespace, which shows its processes another one, is seen through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ktime(pub u64);
 
 impl Ktime {

@@ -143,7 +143,7 @@ fn sweeps(stats: &Stats) -> String {
         String::new()
     };
     format!(
-        "{}{void}, the last took {} of processor time, all {:.2} % of one processor; {} lists did without",
+        "{}{void}, the last took {} of processor time, all {:.2} % of one processor; {} list(s) did without",
         stats.sweeps,
         Short(stats.sweep_cost),
         share * 100.0,

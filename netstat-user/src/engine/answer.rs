@@ -51,7 +51,7 @@ impl RowAnswer {
 
     /// What it was told from has come to nothing, and something else will tell the same rows again.
     pub(super) fn begin_again(&mut self) {
-        self.rows.clear();
+        drop(self.rows.take());
         if let Some(parts) = self.parts.as_ref().filter(|_| std::mem::take(&mut self.begun)) {
             let _ = parts.send(Ok(RowPart::Again));
         }

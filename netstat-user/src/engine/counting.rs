@@ -71,7 +71,15 @@ impl Core {
         let alike = |(netns, census): &(Netns, Census)| is_plausible(*census, self.table.census(*netns));
         let alike = known.map(|counted| counted.iter().all(alike));
         match alike {
-            Some(true) => self.looks.add(counting.query, counting.answer, &self.table, now),
+            Some(true) => {
+                let Counting {
+                    number,
+                    query,
+                    answer,
+                    ..
+                } = counting;
+                self.looks.add(number, query, answer, &self.table, now);
+            }
             Some(false) if counting.tries < TRIES => self.count(Counting {
                 tries: counting.tries + 1,
                 ..counting

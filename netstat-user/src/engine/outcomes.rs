@@ -80,7 +80,7 @@ impl Core {
             void,
             due,
             scanning,
-            vacated: Some(vacated),
+            vacated,
             ..
         } = running
         else {

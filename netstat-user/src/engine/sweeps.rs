@@ -46,7 +46,7 @@ pub(super) struct Running {
     /// Whether a scan for holders goes with it.
     pub(super) scanning: Scanning,
     /// What has ended since it began.
-    pub(super) vacated: Option<Vacated>,
+    pub(super) vacated: Vacated,
 }
 
 /// The engine's sweeps.
@@ -178,7 +178,7 @@ impl Core {
             questions,
             due,
             scanning,
-            vacated: Some(Vacated::from_now_on(&self.table, Ktime::now())),
+            vacated: Vacated::from_now_on(&self.table, Ktime::now()),
             ..Running::default()
         });
         Ok(())

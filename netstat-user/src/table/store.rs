@@ -257,6 +257,10 @@ impl Store {
             }
             self.count(netns, before, usize::wrapping_sub);
             self.count(netns, after, usize::wrapping_add);
+            if before.counted != after.counted {
+                self.take_census(netns, before.counted, usize::wrapping_sub);
+                self.take_census(netns, after.counted, usize::wrapping_add);
+            }
             if before.minisock != after.minisock {
                 self.unlist_minisock(before.minisock, place);
                 self.list_minisock(after.minisock, place);
@@ -272,6 +276,7 @@ impl Store {
         self.ever_ownerless += u64::from(listing.ownerless);
         self.namespaces.entry(netns).or_default().rows += 1;
         self.count(netns, listing, usize::wrapping_add);
+        self.take_census(netns, listing.counted, usize::wrapping_add);
         self.list_minisock(listing.minisock, place);
         self.list_listener(netns, listing.listener, place);
     }
@@ -280,6 +285,7 @@ impl Store {
         let listing = Listing::of(row, self.coverage);
         let netns = row.connection.netns;
         self.count(netns, listing, usize::wrapping_sub);
+        self.take_census(netns, listing.counted, usize::wrapping_sub);
         self.unlist_minisock(listing.minisock, place);
         self.unlist_listener(netns, listing.listener, place);
         if let Some(population) = self.namespaces.get_mut(&netns) {
@@ -297,17 +303,6 @@ impl Store {
     }
 
     fn count(&mut self, netns: Netns, listing: Listing, by_one: impl Fn(usize, usize) -> usize) {
-        let population = self.namespaces.get_mut(&netns);
-        if let Some(population) = population
-            && let Some(counted) = listing.counted
-        {
-            let census = &mut population.census;
-            let count = match counted {
-                Counted::Full => &mut census.full,
-                Counted::Minisock => &mut census.minisocks,
-            };
-            *count = by_one(*count, 1);
-        }
         let by_state = &mut self.by_state[listing.state.index()];
         *by_state = by_one(*by_state, 1);
         if listing.ownerless {
@@ -321,6 +316,22 @@ impl Store {
         if let Some(population) = self.namespaces.get_mut(&netns) {
             population.unsettled = by_one(population.unsettled, 1);
         }
+    }
+
+    fn take_census(
+        &mut self,
+        netns: Netns,
+        counted: Option<Counted>,
+        by_one: impl Fn(usize, usize) -> usize,
+    ) {
+        let (Some(counted), Some(population)) = (counted, self.namespaces.get_mut(&netns)) else {
+            return;
+        };
+        let count = match counted {
+            Counted::Full => &mut population.census.full,
+            Counted::Minisock => &mut population.census.minisocks,
+        };
+        *count = by_one(*count, 1);
     }
 
     /// Has the minisock found by its ends, in place of any other that is.

@@ -12,7 +12,7 @@ use crate::{clock::Ktime, connection::Tuple};
 const CONNECTING: Duration = Duration::from_secs(1);
 
 /// The ends of connections that have ended since some time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Vacated {
     since: Ktime,
     /// The number of the next connection that ends.

@@ -47,12 +47,6 @@ impl PackedRows {
         std::mem::replace(self, next)
     }
 
-    /// Forgets them.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.count = 0;
-    }
-
     /// Adds a row.
     ///
     /// # Errors

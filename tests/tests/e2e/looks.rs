@@ -221,7 +221,7 @@ fn a_filter_by_state() -> Result<()> {
         let before = looks(&daemon)?;
         let printed = netstat_tests::binary::run_in(&namespace, daemon.socket(), &arguments)?;
         let rows = brief::parse(&printed)?;
-        let right = rows.len() == 1 && rows[0].state == "CLOSE_WAIT";
-        Ok((right && looks(&daemon)? > before).then_some(()))
+        ensure!(rows.len() == 1 && rows[0].state == "CLOSE_WAIT", "{printed}");
+        Ok((looks(&daemon)? > before).then_some(()))
     })
 }

@@ -70,7 +70,6 @@ pub(super) struct Looks {
     possible: bool,
     /// It has been said that they cannot be.
     told: bool,
-    next: u64,
     questions: Vec<Looking>,
 }
 
@@ -106,10 +105,9 @@ impl Looks {
         self.possible && plain && !filter.is_some_and(|filter| filter.ops().iter().any(unannounced))
     }
 
-    pub(super) fn add(&mut self, query: RowQuery, answer: RowAnswer, table: &Table, now: Ktime) {
-        self.next += 1;
+    pub(super) fn add(&mut self, number: u64, query: RowQuery, answer: RowAnswer, table: &Table, now: Ktime) {
         self.questions.push(Looking {
-            number: self.next,
+            number,
             time: now,
             query,
             answer,
@@ -158,7 +156,7 @@ impl Looking {
             }
             if self.query.wants(row) || listeners && row.state == TcpState::Listen {
                 self.consider(place, row, table, &mut aims)?;
-            } else if can_become_wanted(&self.query, row, coverage) {
+            } else if can_become_wanted(self.query.filter.as_ref(), row, coverage) {
                 return Err(Unclear);
             }
         }
@@ -253,16 +251,15 @@ fn kind(row: &Row) -> LookKind {
     }
 }
 
-/// Whether `row`, which is no part of the answer to `query`, can have become one without anybody having told.
-fn can_become_wanted(query: &RowQuery, row: &Row, coverage: Coverage) -> bool {
-    let Some(filter) = &query.filter else {
+/// Whether `row`, which `filter` does not match, can have become one without anybody having told.
+fn can_become_wanted(filter: Option<&Filter>, row: &Row, coverage: Coverage) -> bool {
+    let Some(filter) = filter else {
         return false;
     };
-    let elsewhere = query.netns.is_some_and(|netns| netns != row.connection.netns);
     let portless = row.connection.local.port().is_none() && row.state != TcpState::Close;
     let moves = row.form == Form::Minisock && row.state == TcpState::FinWait2 && !coverage.minisocks;
     let by_state = |filter: &Filter| filter.names_states() && filter.can_match(TcpState::TimeWait);
-    !elsewhere && (portless || moves && by_state(filter))
+    portless || moves && by_state(filter)
 }
 
 impl Core {

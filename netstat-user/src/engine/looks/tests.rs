@@ -111,7 +111,7 @@ impl Question {
         };
         let (reply, parts) = mpsc::unbounded_channel();
         let mut looks = Looks::default();
-        looks.add(query, RowAnswer::new(true, reply), table, ASKED);
+        looks.add(1, query, RowAnswer::new(true, reply), table, ASKED);
         Self {
             looking: looks.questions.pop().unwrap(),
             parts,
