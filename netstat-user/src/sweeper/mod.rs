@@ -3,6 +3,7 @@
 //! It is a thread of its own because it enters network namespaces, which a thread can, and because the walk
 //! waits for sockets that are locked.
 
+mod counting;
 mod iterate;
 mod job;
 mod outcome;
@@ -10,7 +11,6 @@ mod scan;
 mod walked;
 
 use std::{
-    collections::HashSet,
     fs::File,
     io, mem,
     os::fd::AsFd,
@@ -26,7 +26,6 @@ use rustix::{
 use tokio::sync::mpsc as channel;
 
 use crate::{
-    census::Census,
     clock::{Ktime, Tick},
     connection::Netns,
     facts::Fence,
@@ -249,36 +248,6 @@ impl Walker {
         }
         self.return_home();
         lost
-    }
-
-    /// What the kernel counts in these namespaces, and in others that are known if they are there still. `None` if it cannot be asked in
-    /// one of these.
-    fn count(&mut self, wanted: Vec<Netns>, everywhere: bool) -> Option<Vec<(Netns, Census)>> {
-        let mut counted = Vec::with_capacity(wanted.len());
-        for netns in &wanted {
-            counted.push((*netns, self.count_in(*netns)?));
-        }
-        if everywhere {
-            let wanted: HashSet<_> = wanted.into_iter().collect();
-            let others: Vec<_> = self
-                .known
-                .keys()
-                .filter(|netns| !wanted.contains(netns))
-                .copied()
-                .collect();
-            counted.extend(
-                others
-                    .into_iter()
-                    .filter_map(|netns| Some((netns, self.count_in(netns)?))),
-            );
-        }
-        Some(counted)
-    }
-
-    fn count_in(&mut self, netns: Netns) -> Option<Census> {
-        let (_, way) = self.known_way(netns)?;
-        self.enter(netns, &way).ok()?;
-        Census::read()
     }
 
     /// Finds the ways into the namespaces of `scope`.

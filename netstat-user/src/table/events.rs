@@ -34,11 +34,6 @@ pub(super) struct Birth {
     pub(super) netns: Netns,
 }
 
-/// The timer of a request sock runs for no longer than this at a time (`TCP_RTO_MAX`), and a second.
-const REQUEST: Duration = Duration::from_secs(121);
-/// More namespaces than this are gone through for those in which listeners have ended long ago.
-const MOST_ENDED: usize = 64;
-
 /// What has become of a connection once its event is over.
 #[derive(Clone, Copy)]
 enum After {
@@ -110,7 +105,7 @@ impl Table {
             self.child(event, birth.time, out);
         }
         match (event.from, event.to) {
-            (Listen, Close) => self.listener_ended(event),
+            (Listen, Close) => self.ended_listeners.heard(event.connection.netns, event.time),
             (_, Close) => {}
             (Close, _) => self.doubt_minisock(&event.connection),
             _ => self.replace_minisock(&event.connection, event.time, out),
@@ -173,24 +168,6 @@ impl Table {
     /// (`inet_ehash_nolisten`, `own_req`).
     fn is_rivals(&self, event: &StateEvent) -> bool {
         (event.from, event.to) == (SynRecv, Close) && self.is_past_handshake(event)
-    }
-
-    fn listener_ended(&mut self, event: &StateEvent) {
-        if self.listeners_ended.len() >= MOST_ENDED {
-            self.listeners_ended
-                .retain(|_, ended| ended.plus(REQUEST) > event.time);
-        }
-        self.listeners_ended.insert(event.connection.netns, event.time);
-    }
-
-    /// Whether every half-open connection, in a namespace or in all, belongs to a listener that is there still. One whose listener
-    /// has ended stays until its timer runs out (`reqsk_timer_handler`), so a sweep has to be younger than that end.
-    #[must_use]
-    pub fn listeners_stand(&self, netns: Option<Netns>, now: Ktime) -> bool {
-        let mut ended = self.listeners_ended.iter();
-        ended.all(|(ended_in, ended)| {
-            netns.is_some_and(|netns| netns != *ended_in) || ended.plus(REQUEST) < now
-        })
     }
 
     fn child(&mut self, event: &StateEvent, born: Ktime, out: &mut Vec<Transition>) {

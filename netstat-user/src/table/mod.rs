@@ -12,6 +12,7 @@
 mod events;
 mod holders;
 mod index;
+mod listeners;
 mod marks;
 mod missing;
 mod news;
@@ -52,6 +53,7 @@ use crate::{
     tcp::TcpState,
 };
 use events::Birth;
+use listeners::EndedListeners;
 use news::Newborn;
 use past::Past;
 use store::Store;
@@ -81,8 +83,7 @@ pub struct Table {
     waiting: FxHashMap<Cookie, StateEvent>,
     /// Namespaces that have been swept, and since when: a socket that turns up there later is new.
     swept: FxHashMap<Netns, Ktime>,
-    /// Namespaces in which a listener has ended since they were last swept, and when the last one has.
-    listeners_ended: FxHashMap<Netns, Ktime>,
+    ended_listeners: EndedListeners,
     /// See [`Table::unannounced`].
     unannounced: u64,
 }

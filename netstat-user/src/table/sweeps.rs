@@ -105,13 +105,7 @@ impl Table {
 
     fn end_walk(&mut self, netns: Netns, start: Ktime, end: Ktime) {
         self.walks.insert(netns, Walk { start, end });
-        if self
-            .listeners_ended
-            .get(&netns)
-            .is_some_and(|ended| *ended < start)
-        {
-            self.listeners_ended.remove(&netns);
-        }
+        self.ended_listeners.swept(netns, start);
         self.swept.insert(netns, start);
     }
 
