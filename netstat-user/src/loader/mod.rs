@@ -240,7 +240,7 @@ impl Iterators {
         }
     }
 
-    /// Loads the program that looks at single sockets, once. The kernel takes some 50 ms to verify it, so this is no part of loading
+    /// Loads the program that looks at single sockets, once. The kernel takes some 40 ms to verify it, so this is no part of loading
     /// the others.
     ///
     /// # Errors
