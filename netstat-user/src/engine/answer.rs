@@ -108,15 +108,16 @@ impl RowAnswer {
 mod tests {
     use super::*;
     use crate::{
-        connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-        engine::copies::{Copies, Copying, Rest},
+        engine::{
+            copies::{Copies, Copying, Rest},
+            samples::{self, NETNS},
+        },
         facts::{Form, Sighting},
         table::{SweepPart, Table, Vacated},
         tcp::TcpState,
         view::unpack,
     };
 
-    const NETNS: Netns = Netns(1);
     const QUERY: RowQuery = RowQuery {
         netns: None,
         filter: None,
@@ -127,27 +128,7 @@ mod tests {
     };
 
     fn seen(number: u16, time: u64) -> Sighting {
-        let end = |port| Endpoint::new("127.0.0.1".parse().unwrap(), port);
-        Sighting {
-            time: Ktime(time),
-            connection: Connection {
-                cookie: Cookie(u64::from(number)),
-                netns: NETNS,
-                family: Family::Inet,
-                local: end(number),
-                remote: end(1),
-                device: None,
-                mptcp: false,
-            },
-            skaddr: SkAddr(u64::from(number)),
-            state: TcpState::Established,
-            form: Form::Full,
-            uid: None,
-            cgroup: None,
-            inode: None,
-            mptcp: None,
-            queues: Queues::default(),
-        }
+        samples::seen(number, Ktime(time), TcpState::Established, Form::Full)
     }
 
     /// A sweep, in two parts, that sees these sockets, and shows them to `answer`.

@@ -16,6 +16,8 @@ mod pace;
 mod places;
 mod questions;
 mod recorder;
+#[cfg(test)]
+mod samples;
 mod scans;
 mod searches;
 mod stream;

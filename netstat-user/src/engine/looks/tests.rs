@@ -2,13 +2,13 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    connection::{Connection, Endpoint, Family, Netns, SkAddr},
+    connection::Endpoint,
+    engine::samples::{self, NETNS, connection},
     facts::{Sight, Sighting, SocketGone, StateEvent},
     table::NamespaceSweep,
     view::{RowPart, unpack},
 };
 
-const NETNS: Netns = Netns(1);
 const SEEN: Ktime = Ktime(1_000_000_000);
 const ASKED: Ktime = Ktime(2_000_000_000);
 const ANNOUNCED: Coverage = Coverage {
@@ -17,32 +17,8 @@ const ANNOUNCED: Coverage = Coverage {
     minisocks: true,
 };
 
-fn connection(number: u16) -> Connection {
-    let end = |port| Endpoint::new("127.0.0.1".parse().unwrap(), port);
-    Connection {
-        cookie: Cookie(number.into()),
-        netns: NETNS,
-        family: Family::Inet,
-        local: end(number),
-        remote: end(1),
-        device: None,
-        mptcp: false,
-    }
-}
-
 fn seen(number: u16, state: TcpState, form: Form) -> Sighting {
-    Sighting {
-        time: SEEN,
-        connection: connection(number),
-        skaddr: SkAddr(1000 + u64::from(number)),
-        state,
-        form,
-        uid: None,
-        cgroup: None,
-        inode: None,
-        mptcp: None,
-        queues: Queues::default(),
-    }
+    samples::seen(number, SEEN, state, form)
 }
 
 fn table(coverage: Coverage, sightings: Vec<Sighting>) -> Table {
@@ -63,7 +39,7 @@ fn event(number: u16, from: TcpState, to: TcpState) -> StateEvent {
     StateEvent {
         time: Ktime(ASKED.0 + 1),
         connection: connection(number),
-        skaddr: SkAddr(1000 + u64::from(number)),
+        skaddr: samples::skaddr(number),
         from,
         to,
         error: None,
