@@ -172,7 +172,7 @@ impl Daemon {
     }
 
     /// The source of what happens to the `subject` of hooks: `event` where the kernel has taken all of them, else
-    /// `sweep`.
+    /// `scan`.
     ///
     /// # Errors
     /// When the daemon does not tell.
@@ -180,7 +180,7 @@ impl Daemon {
         Ok(if stats::announces(&self.socket, subject)? {
             "event"
         } else {
-            "sweep"
+            "scan"
         })
     }
 

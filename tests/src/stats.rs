@@ -63,14 +63,14 @@ pub fn read(socket: &Path) -> Result<(Counts, Sweeping)> {
     let counts = Counts {
         events: number("events")?,
         lost: number("lost")?,
-        ring_full: by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_news_ring_full_by_cpu")?,
+        ring_full: by_cpu("lost_ring_full_by_cpu")? + by_cpu("lost_hook_events_by_cpu")?,
         interrupted: number("lost_recursion")?,
         undecodable: number("undecodable")?,
     };
     let sweeping = Sweeping {
-        sweeps: number("sweeps")?,
-        cost: Duration::from_micros(number("sweep_cost_us")?),
-        settling: Duration::from_millis(number("settling_ms")?),
+        sweeps: number("scans")?,
+        cost: Duration::from_micros(number("scan_cost_us")?),
+        settling: Duration::from_millis(number("staleness_bound_ms")?),
     };
     Ok((counts, sweeping))
 }

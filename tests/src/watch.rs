@@ -272,24 +272,20 @@ impl Seen {
 
     fn take_line(&mut self, line: String) {
         #[derive(Deserialize)]
-        struct Missed {
-            missed: u64,
+        #[serde(tag = "event", rename_all = "snake_case")]
+        enum Item {
+            Transition(Box<Transition>),
+            Missed { missed: u64 },
+            Lost { lost: u64 },
         }
-        #[derive(Deserialize)]
-        struct Lost {
-            lost: u64,
-        }
-        if let Ok(transition) = serde_json::from_str::<Transition>(&line) {
-            self.transitions
-                .entry(transition.cookie)
-                .or_default()
-                .push(transition);
-        } else if let Ok(gap) = serde_json::from_str::<Missed>(&line) {
-            self.missed += gap.missed;
-        } else if let Ok(gap) = serde_json::from_str::<Lost>(&line) {
-            self.lost += gap.lost;
-        } else {
-            self.broken = Some(line);
+        match serde_json::from_str(&line) {
+            Ok(Item::Transition(transition)) => {
+                let transitions = self.transitions.entry(transition.cookie).or_default();
+                transitions.push(*transition);
+            }
+            Ok(Item::Missed { missed }) => self.missed += missed,
+            Ok(Item::Lost { lost }) => self.lost += lost,
+            Err(_) => self.broken = Some(line),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     cli::StuckArgs,
+    clock::WallClock,
     diagnosis::{Findings, Look, Looks, Reading, diagnose},
     filter::Filter,
     namespaces::Names,
@@ -68,7 +69,7 @@ impl Rounds {
             let Some(findings) = examined.await else {
                 return Ok(found);
             };
-            let mut findings = findings?;
+            let (clock, mut findings) = findings?;
             findings.found.retain(|finding| finding.severity >= args.severity);
             found |= !findings.found.is_empty();
             if rounds == 0 && matches!(source, Source::Kernel) {
@@ -77,7 +78,7 @@ impl Rounds {
                      far as the kernel's own figures tell; `netstate daemon` watches from now on"
                 );
             }
-            report(&findings, &args)?;
+            report(&findings, clock, &args)?;
             rounds += 1;
             if args.rounds.are_over(rounds) || stop.or(sleep(ROUND)).await.is_none() {
                 return Ok(found);
@@ -92,15 +93,15 @@ async fn examine(
     query: &RowQuery,
     older: Option<Duration>,
     filter: Option<&Filter>,
-) -> anyhow::Result<Findings> {
+) -> anyhow::Result<(WallClock, Findings)> {
     let mut reading = Reading::default();
-    let mut before = look(source, query, &mut reading).await?.0;
+    let mut before = look(source, query, &mut reading).await?.1;
     let begun = Instant::now();
     let mut pause = BETWEEN;
     loop {
         let last = Instant::now();
         sleep(pause).await;
-        let (now, about) = look(source, query, &mut reading).await?;
+        let (clock, now, about) = look(source, query, &mut reading).await?;
         let findings = diagnose(&Looks {
             before: &before,
             now: &now,
@@ -115,7 +116,7 @@ async fn examine(
             .saturating_sub(begun.elapsed());
         if !findings.undecided || pause.is_zero() {
             tell_missing(&about, &mut Names::read());
-            return Ok(findings);
+            return Ok((clock, findings));
         }
         // What is asked for is an age, and the clock's tick is not to make it too short.
         pause += BETWEEN;
@@ -123,19 +124,23 @@ async fn examine(
     }
 }
 
-async fn look(source: &mut Source, query: &RowQuery, reading: &mut Reading) -> anyhow::Result<(Look, About)> {
-    let (_, snapshot) = source.rows(query).await?;
+async fn look(
+    source: &mut Source,
+    query: &RowQuery,
+    reading: &mut Reading,
+) -> anyhow::Result<(WallClock, Look, About)> {
+    let (clock, snapshot) = source.rows(query).await?;
     let about = snapshot.about.clone();
     let look = Look::from(snapshot);
     reading.look(&look);
-    Ok((look, about))
+    Ok((clock, look, about))
 }
 
-fn report(findings: &Findings, args: &StuckArgs) -> anyhow::Result<()> {
+fn report(findings: &Findings, clock: WallClock, args: &StuckArgs) -> anyhow::Result<()> {
     let mut out = output::stdout();
     let mut printer = Printer::new(selection::own()?, args);
     output::written(if args.output.json {
-        printer.json(&mut out, findings)
+        printer.json(&mut out, findings, clock)
     } else {
         printer.text(&mut out, findings)
     })?;

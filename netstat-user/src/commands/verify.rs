@@ -19,7 +19,7 @@ use crate::{
     connection::{Cookie, Netns},
     diag::{self, KernelSocket},
     filter::Filter,
-    namespaces::{self, Aim, Effort, Found, Way},
+    namespaces::{self, Aim, Effort, Found, Names, Way},
     output::{self, verify as print},
     sweeper::{self, SweepError},
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
@@ -211,13 +211,19 @@ impl Verifier {
         }
         let (clock, histories) = self.histories(&cookies).await?;
         let mut out = output::stdout();
+        let mut names = Names::read();
         for (socket, difference, lasted) in fresh {
             let history = histories
                 .iter()
                 .find(|history| id(&history.row.connection) == socket);
             let history = history.map_or(&[][..], HistoryView::steps);
             output::written(print::difference(
-                &mut out, difference, lasted, history, clock, self.json,
+                &mut out,
+                difference,
+                lasted,
+                history,
+                clock,
+                self.json.then_some(&mut names),
             ))?;
         }
         output::written(std::io::Write::flush(&mut out))
@@ -244,12 +250,12 @@ impl Verifier {
         let verdict = print::Verdict {
             agreed: round.comparison.agreed,
             moved: round.comparison.moved,
-            settling: round.comparison.differences.len() - round.lasting.len(),
+            may_settle: round.comparison.differences.len() - round.lasting.len(),
             differences: round.lasting.len(),
             namespaces: round.namespaces,
-            not_looked_at: round.closed.len(),
-            not_judged: round.unjudged,
-            settling_ms: round.settling.as_millis(),
+            namespaces_not_read: round.closed.len(),
+            rows_not_judged: round.unjudged,
+            staleness_bound_ms: round.settling.as_millis(),
             longest_settled_ms: self.ledger.longest_settled().as_millis(),
         };
         for closed in &round.closed {

@@ -212,7 +212,7 @@ impl Histories {
 fn remark(source: Option<Source>) -> &'static str {
     match source {
         Some(Source::Event) | None => "",
-        Some(Source::Sweep) => "  (seen by sweep)",
+        Some(Source::Sweep) => "  (seen by scan)",
         Some(Source::Inferred) => "  (inferred)",
     }
 }

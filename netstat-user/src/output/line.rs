@@ -170,7 +170,7 @@ impl Lines {
             text.display(format_args!("  {color}{reason}{}", self.palette.reset()));
         }
         if transition.source == Source::Sweep {
-            text.push("  (seen by sweep");
+            text.push("  (seen by scan");
             if let Some(earliest) = transition.earliest {
                 let late = transition.time.since(earliest);
                 text.display(format_args!(", at most {} late", Short(late)));
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(
             rest,
             "    SYN_SENT → CLOSE       127.0.0.1:-             127.0.0.1:81               ≥129 µs  \
-             7/a\\u{1b}[2J  refused: a RST answered the SYN  (seen by sweep, at most 40.0 ms late)\n"
+             7/a\\u{1b}[2J  refused: a RST answered the SYN  (seen by scan, at most 40.0 ms late)\n"
         );
     }
 

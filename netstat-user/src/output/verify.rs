@@ -9,10 +9,16 @@ use std::{
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{Short, json, line::End};
+use super::{
+    Short,
+    json::{self, Ends, Identity},
+    line::End,
+};
 use crate::{
     clock::WallClock,
+    connection::Family,
     diag::KernelSocket,
+    namespaces::Names,
     table::{Source, Step},
     tcp::TcpState,
     verify::Difference,
@@ -26,17 +32,17 @@ pub struct Verdict {
     /// Sockets that moved meanwhile.
     pub moved: usize,
     /// Differences that are young enough to settle.
-    pub settling: usize,
+    pub may_settle: usize,
     /// Differences that have lasted longer.
     pub differences: usize,
     /// Namespaces compared.
     pub namespaces: usize,
     /// Namespaces that could not be entered.
-    pub not_looked_at: usize,
+    pub namespaces_not_read: usize,
     /// Rows of namespaces that the kernel cannot be asked about, since nothing leads to them.
-    pub not_judged: usize,
+    pub rows_not_judged: usize,
     /// How long the tracer may need, in milliseconds.
-    pub settling_ms: u128,
+    pub staleness_bound_ms: u128,
     /// The longest that a difference took to settle, in milliseconds.
     pub longest_settled_ms: u128,
 }
@@ -66,36 +72,89 @@ impl fmt::Display for Verdict {
         write!(
             f,
             "{word}: {} socket(s) in {} network namespace(s) agree, {} differ; {} moved meanwhile, {} may still settle",
-            self.agreed, self.namespaces, self.differences, self.moved, self.settling
+            self.agreed, self.namespaces, self.differences, self.moved, self.may_settle
         )?;
         if self.longest_settled_ms > 0 {
             write!(f, " (the slowest so far took {} ms)", self.longest_settled_ms)?;
         }
-        if self.not_looked_at > 0 {
-            write!(f, "; {} namespace(s) not looked at", self.not_looked_at)?;
+        if self.namespaces_not_read > 0 {
+            write!(f, "; {} namespace(s) not looked at", self.namespaces_not_read)?;
         }
-        if self.not_judged > 0 {
+        if self.rows_not_judged > 0 {
             write!(
                 f,
                 "; {} row(s) not judged: their namespaces cannot be looked into",
-                self.not_judged
+                self.rows_not_judged
             )?;
         }
         Ok(())
     }
 }
 
+/// In what table and kernel differ.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// The table lacks a socket of the kernel.
+    Missing,
+    /// The kernel lacks a socket of the table.
+    LeftOver,
+    /// The states differ.
+    OtherState,
+    /// The states are the same, and something else differs: ends, family or namespace.
+    OtherEnds,
+}
+
+impl Kind {
+    fn of(difference: &Difference) -> Self {
+        match (difference.kernel, difference.table) {
+            (Some(_), None) => Self::Missing,
+            (None, _) => Self::LeftOver,
+            (Some(kernel), Some(table)) if kernel.state == table.state => Self::OtherEnds,
+            _ => Self::OtherState,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::LeftOver => "left over",
+            Self::OtherState => "other state",
+            Self::OtherEnds => "other ends",
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct DifferenceLine<'a> {
-    difference: &'a str,
-    cookie: Option<u64>,
-    netns: Option<u32>,
-    local: Option<String>,
-    remote: Option<String>,
-    kernel: Option<&'static str>,
-    table: Option<&'static str>,
+struct DifferenceLine {
+    difference: Kind,
+    #[serde(flatten)]
+    identity: Option<Identity>,
+    kernel: Option<Version>,
+    table: Option<Version>,
     lasted_ms: u128,
     history: Vec<HistoryLine>,
+}
+
+/// The socket as one of the two has it.
+#[derive(Serialize)]
+struct Version {
+    state: &'static str,
+    netns: u32,
+    family: Family,
+    #[serde(flatten)]
+    ends: Ends,
+}
+
+impl Version {
+    fn of(socket: KernelSocket) -> Self {
+        Self {
+            state: socket.state.name(),
+            netns: socket.connection.netns.0,
+            family: socket.connection.family,
+            ends: Ends::of(&socket.connection),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -106,7 +165,7 @@ struct HistoryLine {
     source: Source,
 }
 
-/// Writes one difference, and the history that the table has of its socket.
+/// Writes one difference, and the history that the table has of its socket; as JSON with the names of namespaces.
 ///
 /// # Errors
 ///
@@ -117,27 +176,19 @@ pub fn difference(
     lasted: Duration,
     history: &[Step],
     clock: WallClock,
-    as_json: bool,
+    names: Option<&mut Names>,
 ) -> io::Result<()> {
     let connection = difference.connection();
-    let kind = match (difference.kernel, difference.table) {
-        (Some(_), None) => "missing",
-        (None, _) => "left over",
-        (Some(kernel), Some(table)) if kernel.state == table.state => "other ends",
-        _ => "other state",
-    };
+    let kind = Kind::of(difference);
     let state = |socket: Option<KernelSocket>| socket.map(|socket| socket.state.name());
     let local = connection.map(|c| End(c, c.local, "-").to_string());
     let remote = connection.map(|c| End(c, c.remote, "*").to_string());
-    if as_json {
+    if let Some(names) = names {
         let line = DifferenceLine {
             difference: kind,
-            cookie: connection.map(|c| c.cookie.0),
-            netns: connection.map(|c| c.netns.0),
-            local,
-            remote,
-            kernel: state(difference.kernel),
-            table: state(difference.table),
+            identity: connection.map(|c| Identity::of(c, names)),
+            kernel: difference.kernel.map(Version::of),
+            table: difference.table.map(Version::of),
             lasted_ms: lasted.as_millis(),
             history: history.iter().map(|step| history_line(step, clock)).collect(),
         };
@@ -145,7 +196,8 @@ pub fn difference(
     }
     writeln!(
         out,
-        "{kind}: {} {}  kernel {}, table {}, for {}  (cookie {}, netns {})",
+        "{}: {} {}  kernel {}, table {}, for {}  (cookie {}, netns {})",
+        kind.text(),
         local.unwrap_or_default(),
         remote.unwrap_or_default(),
         state(difference.kernel).unwrap_or("nothing"),
@@ -164,7 +216,7 @@ pub fn difference(
             step.to.name(),
             match step.source {
                 Source::Event => "event",
-                Source::Sweep => "sweep",
+                Source::Sweep => "scan",
                 Source::Inferred => "inferred",
             }
         )?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     Short,
     color::Palette,
-    json::{self, Holder, Identity},
+    json::{self, Socket},
     line::{End, Who},
 };
 use crate::{
@@ -17,8 +17,9 @@ use crate::{
     clock::{Ktime, WallClock},
     connection::Netns,
     diagnosis::{Kind, Outcome, Service, Severity, Stuck},
+    labels::Labels,
     namespaces::Names,
-    reason::Reason,
+    reason::{Reason, Side},
     tcp::TcpState,
     view::RowView,
 };
@@ -33,6 +34,7 @@ pub struct Printer {
     palette: Palette,
     zone: TimeZone,
     names: Names,
+    labels: Labels,
     /// The namespace that goes without saying.
     own: Netns,
 }
@@ -118,6 +120,7 @@ impl Printer {
             palette: Palette::new(args.color),
             zone: TimeZone::system(),
             names: Names::read(),
+            labels: Labels::new(),
             own,
         }
     }
@@ -159,7 +162,7 @@ impl Printer {
         let items = ends.chain(news);
         if self.json {
             for item in items {
-                json::line(out, &Line::of(&item, &mut self.names, clock))?;
+                json::line(out, &Line::of(&item, &mut self.names, &mut self.labels, clock))?;
             }
             return out.flush();
         }
@@ -250,16 +253,13 @@ fn owner(row: &RowView) -> String {
     format!("{}{fd}", Who(owner))
 }
 
-/// One line in JSON.
+/// One line in JSON: what has happened, and the socket as it was when it was last seen stuck.
 #[derive(Serialize)]
 struct Line<'a> {
-    #[serde(flatten)]
-    identity: Identity,
-    time: String,
     event: News,
+    time: String,
     finding: Kind,
     severity: Severity,
-    state: &'static str,
     stuck_ms: u128,
     cause: &'static str,
     evidence: &'a [String],
@@ -267,12 +267,13 @@ struct Line<'a> {
     to: Option<&'static str>,
     reason: Option<&'static str>,
     reason_detail: Option<String>,
+    closed_by: Option<Side>,
     #[serde(flatten)]
-    holder: Holder,
+    socket: Socket,
 }
 
 impl<'a> Line<'a> {
-    fn of(item: &Item<'a>, names: &mut Names, clock: WallClock) -> Self {
+    fn of(item: &Item<'a>, names: &mut Names, labels: &mut Labels, clock: WallClock) -> Self {
         let stuck = item.stuck;
         let (to, reason) = match item.outcome {
             Some(Outcome::Moved(_, to)) => (Some(to), None),
@@ -281,19 +282,18 @@ impl<'a> Line<'a> {
             Some(Outcome::Progress(_)) | None => (None, None),
         };
         Self {
-            identity: Identity::of(&stuck.row.connection, names),
-            time: clock.timestamp(item.time()).to_string(),
             event: item.news(),
+            time: clock.timestamp(item.time()).to_string(),
             finding: stuck.symptom.kind,
             severity: stuck.symptom.severity,
-            state: stuck.row.state.name(),
             stuck_ms: stuck.lasted(item.time()).as_millis(),
             cause: stuck.symptom.kind.cause(),
             evidence: &stuck.symptom.evidence,
             to: to.map(TcpState::name),
             reason: reason.map(Reason::word),
             reason_detail: reason.and_then(Reason::detail),
-            holder: Holder::of(stuck.row.uid, stuck.row.owners.first(), stuck.row.cgroup),
+            closed_by: reason.and_then(Reason::closed_by),
+            socket: Socket::of(&stuck.row, names, labels, clock),
         }
     }
 }

@@ -134,22 +134,22 @@ pub enum Abort {
 }
 
 impl Reason {
-    /// The word that stands for it in JSON: it stays.
+    /// The word that stands for it in JSON: it stays. Text for people has spaces in it.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Closed { .. } => "closed",
             Self::Refused(_) => "refused",
-            Self::TimedOut { .. } => "timed out",
-            Self::ResetByPeer => "reset by peer",
-            Self::ResetByUs(_) => "reset by us",
+            Self::TimedOut { .. } => "timed_out",
+            Self::ResetByPeer => "reset_by_peer",
+            Self::ResetByUs(_) => "reset_by_us",
             Self::Reset => "reset",
             Self::Unreachable(_) => "unreachable",
             Self::Abandoned(_) => "abandoned",
-            Self::ConnectFailed => "connect failed",
-            Self::ListenEnded => "listening ended",
-            Self::OutOfResources => "out of resources",
-            Self::NamespaceGone => "namespace gone",
+            Self::ConnectFailed => "connect_failed",
+            Self::ListenEnded => "listening_ended",
+            Self::OutOfResources => "out_of_resources",
+            Self::NamespaceGone => "namespace_gone",
             Self::Errno(_) => "error",
         }
     }
@@ -192,7 +192,7 @@ impl Reason {
 impl fmt::Display for Reason {
     /// The word, who closed first, and the detail: `closed, us first: TIME_WAIT over`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())?;
+        f.write_str(&self.word().replace('_', " "))?;
         match self.closed_by() {
             // There was nobody else.
             Some(_)

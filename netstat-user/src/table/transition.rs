@@ -17,7 +17,8 @@ use crate::{
 pub enum Source {
     /// The kernel announced it; its time is exact.
     Event,
-    /// A sweep found it done; it happened between [`Transition::earliest`] and that time.
+    /// A scan found it done; it happened between [`Transition::earliest`] and that time.
+    #[serde(rename = "scan")]
     Sweep,
     /// It follows from what the kernel announced, and the kernel has no announcement for it.
     Inferred,

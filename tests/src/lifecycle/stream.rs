@@ -187,7 +187,7 @@ fn take(line: &str, histories: &mut Histories) -> Option<()> {
         to: State::named(line.to?)?,
         source: match line.source? {
             "event" => Source::Event,
-            "sweep" => Source::Sweep,
+            "scan" => Source::Sweep,
             "inferred" => Source::Inferred,
             _ => return None,
         },

@@ -94,7 +94,9 @@ impl Rounds {
         self.count += 1;
         self.most_agreed = self.most_agreed.max(number("agreed")?);
         self.slowest = Duration::from_millis(number("longest_settled_ms")?);
-        self.settling = self.settling.max(Duration::from_millis(number("settling_ms")?));
+        self.settling = self
+            .settling
+            .max(Duration::from_millis(number("staleness_bound_ms")?));
         Ok(())
     }
 }

@@ -134,7 +134,7 @@ fn killed_from_outside() -> Result<()> {
     let path = watch.wait_for_path(near, &["CLOSE", "SYN_SENT", "ESTABLISHED", "CLOSE"])?;
     let end = path.last().context("no transition")?;
     ensure!(
-        end.reason.as_deref() == Some("reset by us"),
+        end.reason.as_deref() == Some("reset_by_us"),
         "killed by ss, but {end:?}"
     );
     nothing_but_the_listener(&daemon, &namespace)

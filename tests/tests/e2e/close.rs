@@ -185,7 +185,7 @@ fn shutdown_from_both_ends() -> Result<()> {
             "TIME_WAIT",
         ],
     )?;
-    let live = path.iter().all(|transition| transition.source != "sweep");
+    let live = path.iter().all(|transition| transition.source != "scan");
     ensure!(live, "a sweep had to find what events had told: {path:#?}");
     let durations = path
         .iter()

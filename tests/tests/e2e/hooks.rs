@@ -36,7 +36,7 @@ fn none_of_them() -> Result<()> {
         ensure!(why.contains("--without-hooks"), "{function}: {why}");
     }
     let source = lives_are_told(&daemon)?;
-    ensure!(source == "sweep", "without hooks, TIME_WAIT is known by {source}");
+    ensure!(source == "scan", "without hooks, TIME_WAIT is known by {source}");
     Ok(())
 }
 
@@ -63,7 +63,7 @@ fn without_each() -> Result<()> {
             );
         }
         ensure!(
-            daemon.source_of(subject)? == "sweep",
+            daemon.source_of(subject)? == "scan",
             "{subject} without {function}"
         );
         // Where the kernel has not taken it anyway, its absence has been tried already. The tracepoints tell of no

@@ -27,7 +27,7 @@ crate::tests![
 
 /// How many answers have taken no sweep so far.
 fn looks(daemon: &Daemon) -> Result<u64> {
-    daemon.stats()?["looks"].as_u64().context("no looks in stats")
+    daemon.stats()?["probes"].as_u64().context("no probes in stats")
 }
 
 /// Compares a list with `ss` while nothing moves there, which `ss` says before and after; it has no second try. Returns whether

@@ -277,12 +277,12 @@ fn what_cannot_be_entered_is_told() -> Result<()> {
     let log = daemon.log();
     ensure!(log.matches("cannot enter").count() == 1, "not said once: {log}");
     let stats = daemon.stats()?;
-    let unswept = stats["unswept"]
+    let unswept = stats["unscanned"]
         .as_array()
         .context("no list of what is not swept")?;
     let unswept = unswept.iter().find(|found| found["netns"] == namespace.inode());
     ensure!(
-        unswept.is_some_and(|found| found["reason"].to_string().contains("cannot enter")),
+        unswept.is_some_and(|found| found["why"].to_string().contains("cannot enter")),
         "stats --json: {stats}"
     );
     let one = binary::run(daemon.socket(), &format!("list -an --netns {}", namespace.name()))?;

@@ -75,7 +75,7 @@ fn syn_without_answer_gives_up() -> Result<()> {
     let socket = start_connecting(&link.left, target)?;
     let path = watch.wait_for_path(cookie(&socket)?, &["CLOSE", "SYN_SENT", "CLOSE"])?;
     let reason = path[1].reason.clone().unwrap_or_default();
-    ensure!(reason.contains("timed out"), "nobody answered, but {:?}", path[1]);
+    ensure!(reason.contains("timed_out"), "nobody answered, but {:?}", path[1]);
     ensure!(daemon.agrees(&link.left)?.is_empty(), "a row is left");
     Ok(())
 }
@@ -124,7 +124,7 @@ fn half_open() -> Result<()> {
         "{begun:?}"
     );
     ensure!(
-        begun.earliest.is_some() == (begun.source == "sweep"),
+        begun.earliest.is_some() == (begun.source == "scan"),
         "what a sweep finds has happened in an interval, and an event at a time: {begun:?}"
     );
     Ok(())
@@ -147,7 +147,7 @@ fn half_open_gives_up() -> Result<()> {
     ensure!(path.iter().all(|step| step.source == source), "{path:#?}");
     let end = path.last().context("no end")?;
     // A sweep that does not find it cannot know why.
-    let reason = (source == "event").then_some("timed out");
+    let reason = (source == "event").then_some("timed_out");
     ensure!(end.reason.as_deref() == reason, "{end:?}");
     let detail = end.reason_detail.as_deref();
     ensure!(

@@ -208,7 +208,7 @@ fn no_answer_to_a_syn() -> Result<()> {
     ended(
         &wire.left,
         cookie(&socket)?,
-        "timed out",
+        "timed_out",
         "no answer to the SYN, ",
     )?;
     Ok(())
@@ -228,11 +228,11 @@ fn no_answer_to_data_or_keepalive() -> Result<()> {
     wire.link.lose(Way::ToLeft)?;
     SockRef::from(&server.stream).set_tcp_keepalive(&keepalive)?;
     client.stream.write_all(b"into the void")?;
-    ended(&wire.left, client.cookie, "timed out", "data not acknowledged")?;
+    ended(&wire.left, client.cookie, "timed_out", "data not acknowledged")?;
     ended(
         &wire.right,
         server.cookie,
-        "timed out",
+        "timed_out",
         "no answer to keepalive, 1 probe",
     )?;
     Ok(())
@@ -250,7 +250,7 @@ fn no_answer_to_a_fin() -> Result<()> {
     drop(client.stream);
     drop(server.stream);
     for (watch, cookie) in [(&wire.left, client.cookie), (&wire.right, server.cookie)] {
-        let end = ended(watch, cookie, "timed out", "FIN not acknowledged")?;
+        let end = ended(watch, cookie, "timed_out", "FIN not acknowledged")?;
         ensure!(end.from.as_deref() == Some("FIN_WAIT1"), "{end:#?}");
     }
     Ok(())
@@ -264,9 +264,9 @@ fn window_stays_shut() -> Result<()> {
     client.stream.set_nonblocking(true)?;
     let full = |written: std::io::Result<usize>| matches!(written, Err(error) if error.kind() == ErrorKind::WouldBlock);
     while !full(client.stream.write(&[0; 8192])) {}
-    scene.ended(client.cookie, "timed out", "the peer opened no window")?;
+    scene.ended(client.cookie, "timed_out", "the peer opened no window")?;
     drop(server.stream);
-    scene.ended(server.cookie, "reset by us", "closed with data unread")?;
+    scene.ended(server.cookie, "reset_by_us", "closed with data unread")?;
     Ok(())
 }
 
@@ -283,8 +283,8 @@ fn closed_with_linger_0() -> Result<()> {
     let (_listener, client, server) = scene.pair()?;
     reset(client.stream)?;
     wait_for_reset(&server.stream)?;
-    scene.ended(client.cookie, "reset by us", "closed with SO_LINGER 0")?;
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(client.cookie, "reset_by_us", "closed with SO_LINGER 0")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -294,8 +294,8 @@ fn closed_with_data_unread() -> Result<()> {
     deliver(&client.stream, &server.stream, b"never read")?;
     drop(server.stream);
     wait_for_reset(&client.stream)?;
-    scene.ended(server.cookie, "reset by us", "closed with data unread")?;
-    scene.ended(client.cookie, "reset by peer", "")?;
+    scene.ended(server.cookie, "reset_by_us", "closed with data unread")?;
+    scene.ended(client.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -310,8 +310,8 @@ fn closed_with_data_unread_after_the_peers_fin() -> Result<()> {
     })?;
     drop(server.stream);
     wait_for_reset(&client.stream)?;
-    scene.ended(server.cookie, "reset by us", "closed with data unread")?;
-    scene.ended(client.cookie, "reset by peer", "")?;
+    scene.ended(server.cookie, "reset_by_us", "closed with data unread")?;
+    scene.ended(client.cookie, "reset_by_peer", "")?;
 
     let (_listener, client, server) = scene.pair()?;
     client.stream.shutdown(Shutdown::Write)?;
@@ -334,8 +334,8 @@ fn never_accepted() -> Result<()> {
     let listening = cookie(&listener)?;
     drop(listener);
     wait_for_reset(&client.stream)?;
-    scene.ended(server.cookie, "reset by us", "never accepted, listener gone")?;
-    scene.ended(client.cookie, "reset by peer", "")?;
+    scene.ended(server.cookie, "reset_by_us", "never accepted, listener gone")?;
+    scene.ended(client.cookie, "reset_by_peer", "")?;
     scene.ended(listening, "closed", "").map(drop)
 }
 
@@ -347,8 +347,8 @@ fn killed() -> Result<()> {
         .namespace
         .run("ss", &format!("--kill --tcp sport = :{port}"))?;
     wait_for_reset(&server.stream)?;
-    scene.ended(client.cookie, "reset by us", "killed from outside")?;
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(client.cookie, "reset_by_us", "killed from outside")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -367,8 +367,8 @@ fn disconnected() -> Result<()> {
     let (_listener, client, server) = scene.pair()?;
     connect_unspec(&client.stream)?;
     wait_for_reset(&server.stream)?;
-    scene.ended(client.cookie, "reset by us", "disconnected")?;
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(client.cookie, "reset_by_us", "disconnected")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -377,8 +377,8 @@ fn orphan_not_wanted() -> Result<()> {
     let (_listener, client, server) = scene.pair()?;
     set_tcp_option(&client.stream, libc::TCP_LINGER2, -1)?;
     drop(client.stream);
-    scene.ended(client.cookie, "reset by us", "closed with a negative TCP_LINGER2")?;
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(client.cookie, "reset_by_us", "closed with a negative TCP_LINGER2")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     drop(server.stream);
     Ok(())
 }
@@ -393,12 +393,12 @@ fn data_after_close() -> Result<()> {
         seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
     })?;
     server.stream.write_all(b"too late")?;
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     let end = scene.watch.wait("the end", |seen| {
         seen.cookie == client.cookie && seen.to == "CLOSE"
     })?;
     match end.reason.as_deref() {
-        Some("reset by us") => ensure!(end.source == "event", "{end:#?}"),
+        Some("reset_by_us") => ensure!(end.source == "event", "{end:#?}"),
         told => ensure!(told.is_none(), "not certain, and told all the same: {end:#?}"),
     }
     Ok(())
@@ -418,13 +418,13 @@ fn data_after_close_of_a_full_sock() -> Result<()> {
     let end = ended(
         &wire.left,
         client.cookie,
-        "reset by us",
+        "reset_by_us",
         "data came after it was closed",
     )?;
     ensure!(end.from.as_deref() == Some("FIN_WAIT1"), "{end:#?}");
     // Its RST is lost too; the next one comes from nobody in particular.
     wire.link.restore(Way::ToRight)?;
-    ended(&wire.right, server.cookie, "reset by peer", "")?;
+    ended(&wire.right, server.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -437,9 +437,9 @@ fn data_after_shutdown() -> Result<()> {
         seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
     })?;
     server.stream.write_all(b"too late")?;
-    let end = scene.ended(client.cookie, "reset by us", "data came after it was closed")?;
+    let end = scene.ended(client.cookie, "reset_by_us", "data came after it was closed")?;
     ensure!(end.from.as_deref() == Some("FIN_WAIT2"), "{end:#?}");
-    scene.ended(server.cookie, "reset by peer", "")?;
+    scene.ended(server.cookie, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -453,12 +453,12 @@ fn data_with_the_last_ack() -> Result<()> {
     wait_for_fin(&server.stream)?;
     server.stream.write_all(b"too late")?;
     wire.link.restore(Way::ToLeft)?;
-    ended(&wire.right, server.cookie, "reset by peer", "")?;
+    ended(&wire.right, server.cookie, "reset_by_peer", "")?;
     let end = wire.left.wait("the end", |seen| {
         seen.cookie == client.cookie && seen.to == "CLOSE"
     })?;
     match end.reason.as_deref() {
-        Some("reset by us") => ensure!(end.source == "event", "{end:#?}"),
+        Some("reset_by_us") => ensure!(end.source == "event", "{end:#?}"),
         told => ensure!(told.is_none(), "not certain, and told all the same: {end:#?}"),
     }
     Ok(())
@@ -474,12 +474,12 @@ fn reset_after_close() -> Result<()> {
         seen.cookie == client.cookie && seen.to == "FIN_WAIT1"
     })?;
     reset(server.stream)?;
-    let end = ended(&wire.left, client.cookie, "reset by peer", "")?;
+    let end = ended(&wire.left, client.cookie, "reset_by_peer", "")?;
     ensure!(end.from.as_deref() == Some("FIN_WAIT1"), "{end:#?}");
     ended(
         &wire.right,
         server.cookie,
-        "reset by us",
+        "reset_by_us",
         "closed with SO_LINGER 0",
     )?;
     let rows = wire.daemon.agrees(&wire.link.left)?;
@@ -497,9 +497,9 @@ fn reset_after_shutdown() -> Result<()> {
             seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
         })?;
         reset(server.stream)?;
-        let end = scene.ended(client.cookie, "reset by peer", "")?;
+        let end = scene.ended(client.cookie, "reset_by_peer", "")?;
         ensure!(end.from.as_deref() == Some("FIN_WAIT2"), "{how:?}: {end:#?}");
-        scene.ended(server.cookie, "reset by us", "closed with SO_LINGER 0")?;
+        scene.ended(server.cookie, "reset_by_us", "closed with SO_LINGER 0")?;
     }
     Ok(())
 }
@@ -515,11 +515,11 @@ fn no_answer_but_a_minisocks() -> Result<()> {
     drop(pair.client);
     wait_for_fin(&pair.server)?;
     let end = watch.wait("the end", |seen| seen.cookie == client && seen.to == "CLOSE")?;
-    let expected = (daemon.source_of("minisocks")? == "event").then_some("timed out");
+    let expected = (daemon.source_of("minisocks")? == "event").then_some("timed_out");
     ensure!(end.reason.as_deref() == expected, "{end:#?}");
     // Nobody is there to take the FIN.
     drop(pair.server);
-    ended(&watch, server, "reset by peer", "")?;
+    ended(&watch, server, "reset_by_peer", "")?;
     Ok(())
 }
 
@@ -550,7 +550,7 @@ fn no_port_to_connect_from() -> Result<()> {
     let second = socket_for(&scene.namespace, target)?;
     let error = second.connect(&target.into()).err().context("it connected")?;
     ensure!(error.kind() == ErrorKind::AddrNotAvailable, "connect: {error}");
-    scene.ended(cookie(&second)?, "connect failed", "")?;
+    scene.ended(cookie(&second)?, "connect_failed", "")?;
     Ok(())
 }
 
@@ -562,7 +562,7 @@ fn listeners() -> Result<()> {
     scene.ended(first, "closed", "")?;
     let listener = listen(&scene.namespace, LOOPBACK)?;
     SockRef::from(&listener).shutdown(Shutdown::Both)?;
-    scene.ended(cookie(&listener)?, "listening ended", "")?;
+    scene.ended(cookie(&listener)?, "listening_ended", "")?;
     Ok(())
 }
 
@@ -585,7 +585,7 @@ fn without_tracepoints() -> Result<()> {
             drop(pair.server);
         } else {
             reset(pair.server)?;
-            ended(&watch, server, "reset by us", "closed with SO_LINGER 0")?;
+            ended(&watch, server, "reset_by_us", "closed with SO_LINGER 0")?;
         }
         ended(&watch, client, "reset", "the peer's RST, or ours")?;
     }

@@ -125,23 +125,23 @@ fn what_was_sent_again() -> Result<()> {
     client.write_all(&[1; 5000])?;
     let history = wait_for("the data to be sent again", SOON, || {
         let found = show(&daemon, &near.to_string())?;
-        let marks = found[0]["marks"].as_array().map_or(0, Vec::len);
+        let marks = found[0]["annotations"].as_array().map_or(0, Vec::len);
         Ok((marks > 0).then(|| found[0].clone()))
     })?;
-    ensure!(history["marks"][0]["what"] == "retransmit", "{history}");
+    ensure!(history["annotations"][0]["what"] == "retransmit", "{history}");
     link.restore(Way::ToRight)?;
     server.read_exact(&mut [0; 5000])?;
     reset(client)?;
     watch.wait("the end", |seen| seen.cookie == near && seen.to == "CLOSE")?;
     let history = show(&daemon, &near.to_string())?.swap_remove(0);
-    ensure!(history["ended"]["reason"] == "reset by us", "{history}");
+    ensure!(history["ended"]["reason"] == "reset_by_us", "{history}");
     let totals = &history["totals"];
     // The SYN counts as one.
     ensure!(
         totals["bytes_acked"] == 5001 && totals["bytes_received"] == 0,
         "{history}"
     );
-    let told: u64 = history["marks"]
+    let told: u64 = history["annotations"]
         .as_array()
         .into_iter()
         .flatten()

@@ -132,7 +132,7 @@ fn nobody_answers_and_it_ends() -> Result<()> {
     let stuck = wait(&watch, "stuck", "syn_unanswered")?;
     let over = wait(&watch, "ended", "syn_unanswered")?;
     ensure!(over["cookie"] == stuck["cookie"], "{stuck}, then {over}");
-    ensure!(over["to"] == "CLOSE" && over["reason"] == "timed out", "{over}");
+    ensure!(over["to"] == "CLOSE" && over["reason"] == "timed_out", "{over}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Row, line, micros};
+use super::{Socket, line, micros};
 use crate::{
     clock::{Ktime, WallClock},
     facts::{Occurrence, Totals},
@@ -42,9 +42,9 @@ pub fn history(
     line(
         out,
         &History {
-            row: Row::of(&history.row, names, labels, clock),
+            socket: Socket::of(&history.row, names, labels, clock),
             stays: stays.collect(),
-            marks: history
+            annotations: history
                 .marks()
                 .iter()
                 .map(|mark| HistoryMark {
@@ -71,9 +71,9 @@ pub fn history(
 #[derive(Serialize)]
 struct History {
     #[serde(flatten)]
-    row: Row,
+    socket: Socket,
     stays: Vec<HistoryStay>,
-    marks: Vec<HistoryMark>,
+    annotations: Vec<HistoryMark>,
     totals: Option<Totals>,
     forgotten: u32,
     ended: Option<HistoryEnd>,

@@ -1,53 +1,38 @@
 //! Findings of what is stuck, as JSON.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
 
 use serde::Serialize;
 
 use super::Printer;
 use crate::{
-    connection::OwnerSource,
+    clock::WallClock,
     diagnosis::{Finding, Findings, Kind, Service, Severity},
-    labels::Container,
-    output::{
-        json::{self, ListedOwner},
-        line::End,
-    },
+    output::json::{self, Socket},
 };
 
+/// A finding, with the keys of the socket that stands for it: the oldest.
 #[derive(Serialize)]
 struct Line<'a> {
     finding: Kind,
     severity: Severity,
-    state: &'static str,
     count: usize,
     recent: usize,
     peers: usize,
     oldest_ms: u128,
-    netns: u32,
-    netns_name: Option<String>,
-    service: Option<String>,
-    port: Option<u16>,
-    pid: Option<u32>,
-    comm: Option<String>,
-    fd: Option<u32>,
-    owner_source: Option<OwnerSource>,
-    owners: Vec<ListedOwner>,
-    more_owners: u32,
-    exe: Option<String>,
-    uid: Option<u32>,
-    user: Option<String>,
-    unit: Option<String>,
-    user_unit: Option<String>,
-    container: Option<Container>,
-    pod: Option<String>,
+    /// `null` for a port of this host.
+    service_addr: Option<IpAddr>,
+    service_port: Option<u16>,
+    #[serde(flatten)]
+    socket: Socket,
     peer_pid: Option<u32>,
     peer_comm: Option<String>,
     cause: &'static str,
     evidence: &'a [String],
     next: String,
-    local: String,
-    remote: String,
     cookies: Vec<u64>,
 }
 
@@ -57,9 +42,9 @@ impl Printer {
     /// # Errors
     ///
     /// What `out` returns.
-    pub fn json(&mut self, out: &mut impl Write, findings: &Findings) -> io::Result<()> {
+    pub fn json(&mut self, out: &mut impl Write, findings: &Findings, clock: WallClock) -> io::Result<()> {
         for finding in &findings.found {
-            json::line(out, &self.finding_line(finding))?;
+            json::line(out, &self.finding_line(finding, clock))?;
         }
         let summary = serde_json::json!({
             "findings": findings.found.len(),
@@ -70,53 +55,26 @@ impl Printer {
         json::line(out, &serde_json::json!({ "summary": summary }))
     }
 
-    fn finding_line<'a>(&mut self, finding: &'a Finding) -> Line<'a> {
-        let row = &finding.example;
-        let connection = &row.connection;
-        let owner = row.owners.first();
-        let (service, port) = match finding.group.service {
-            Service::Here(port) => (None, Some(port)),
-            Service::There(addr, port) => (Some(std::net::SocketAddr::new(addr, port).to_string()), None),
+    fn finding_line<'a>(&mut self, finding: &'a Finding, clock: WallClock) -> Line<'a> {
+        let (service_addr, service_port) = match finding.group.service {
+            Service::Here(port) => (None, port),
+            Service::There(addr, port) => (Some(addr), port),
         };
-        let next = self.next(finding);
-        let labels = &mut self.labels;
-        let placement = labels.placement(row.cgroup, owner);
         Line {
             finding: finding.group.kind,
             severity: finding.severity,
-            state: finding.group.state.name(),
             count: finding.count,
             recent: finding.recent,
             peers: finding.peers,
             oldest_ms: finding.oldest.as_millis(),
-            netns: connection.netns.0,
-            netns_name: self.names.of(connection.netns).map(str::to_owned),
-            service,
-            port,
-            pid: owner.map(|owner| owner.pid),
-            comm: owner.map(|owner| owner.comm.to_string()),
-            fd: owner.and_then(|owner| owner.fd),
-            owner_source: owner.map(|owner| owner.source),
-            owners: row
-                .owners
-                .iter()
-                .map(|owner| ListedOwner::of(owner, labels))
-                .collect(),
-            more_owners: row.owners.unlisted(),
-            exe: owner.and_then(|owner| labels.exe(owner).map(str::to_owned)),
-            uid: row.uid,
-            user: row.uid.and_then(|uid| labels.user(uid).map(str::to_owned)),
-            unit: placement.unit,
-            user_unit: placement.user_unit,
-            container: placement.container,
-            pod: placement.pod,
+            service_addr,
+            service_port: Some(service_port).filter(|port| *port != 0),
+            next: self.next(finding),
+            socket: Socket::of(&finding.example, &mut self.names, &mut self.labels, clock),
             peer_pid: finding.peer.map(|owner| owner.pid),
             peer_comm: finding.peer.map(|owner| owner.comm.to_string()),
             cause: finding.group.kind.cause(),
             evidence: &finding.evidence,
-            next,
-            local: End(connection, connection.local, "-").to_string(),
-            remote: End(connection, connection.remote, "*").to_string(),
             cookies: finding.cookies.iter().map(|cookie| cookie.0).collect(),
         }
     }

@@ -55,7 +55,10 @@ fn nobody_closes() -> Result<()> {
     let oldest = leaked.iter().find(|one| finding["fd"] == one.as_raw_fd());
     let oldest = oldest.with_context(|| format!("another descriptor: {finding}"))?;
     held_by_this_test(&finding, oldest)?;
-    ensure!(finding["port"] == listener.local_addr()?.port(), "{finding}");
+    ensure!(
+        finding["service_port"] == listener.local_addr()?.port(),
+        "{finding}"
+    );
     let next = finding["next"].as_str().unwrap_or_default();
     ensure!(
         next.contains(&format!("close fd {}", oldest.as_raw_fd())),

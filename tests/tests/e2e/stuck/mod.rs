@@ -45,7 +45,15 @@ fn find(daemon: &Daemon, namespace: &Namespace, kind: &str, more: &str) -> Resul
     });
     let finding = found.with_context(|| format!("found: {others:?}"))?;
     ensure!(finding["netns"] == namespace.inode(), "{finding}");
-    for text in ["cause", "next", "severity", "state", "local", "remote"] {
+    for text in [
+        "cause",
+        "next",
+        "severity",
+        "state",
+        "local_addr",
+        "remote_addr",
+        "since",
+    ] {
         ensure!(
             finding[text].as_str().is_some_and(|text| !text.is_empty()),
             "no {text}: {finding}"

@@ -36,7 +36,10 @@ fn a_syn_without_answer() -> Result<()> {
         finding["state"] == "SYN_SENT" && finding["count"] == 1,
         "{finding}"
     );
-    ensure!(finding["service"] == "10.77.0.2:5432", "{finding}");
+    ensure!(
+        finding["service_addr"] == "10.77.0.2" && finding["service_port"] == 5432,
+        "{finding}"
+    );
     held_by_this_test(&finding, &socket)?;
     let shown = evidence(&finding);
     ensure!(
@@ -57,7 +60,10 @@ fn a_syn_ack_without_answer() -> Result<()> {
     let _connecting = start_connecting(&link.left, listener.local_addr()?)?;
     let finding = find(&daemon, &link.right, "syn_ack_unanswered", "")?;
     ensure!(finding["state"] == "SYN_RECV", "{finding}");
-    ensure!(finding["port"] == listener.local_addr()?.port(), "{finding}");
+    ensure!(
+        finding["service_port"] == listener.local_addr()?.port(),
+        "{finding}"
+    );
     ensure!(evidence(&finding).contains("SYN-ACK sent"), "{finding}");
     ensure!(
         finding["pid"] == std::process::id() && finding["owner_source"] == "inherited",
@@ -88,7 +94,10 @@ fn a_full_accept_queue() -> Result<()> {
         finding["state"] == "LISTEN" && finding["severity"] == "critical",
         "{finding}"
     );
-    ensure!(finding["port"] == listener.local_addr()?.port(), "{finding}");
+    ensure!(
+        finding["service_port"] == listener.local_addr()?.port(),
+        "{finding}"
+    );
     held_by_this_test(&finding, &listener)?;
     ensure!(evidence(&finding).contains("accept queue 2 of 1"), "{finding}");
     // Those that are not let in: not because nobody is there.

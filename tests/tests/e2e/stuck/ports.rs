@@ -36,7 +36,9 @@ fn ports_run_out() -> Result<()> {
     }
     let finding = find(&daemon, &namespace, "ports_running_out", "")?;
     ensure!(
-        finding["service"] == "127.0.0.1:8080" && finding["severity"] == "critical",
+        finding["service_addr"] == "127.0.0.1"
+            && finding["service_port"] == 8080
+            && finding["severity"] == "critical",
         "{finding}"
     );
     ensure!(finding["pid"] == std::process::id(), "{finding}");
