@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod link;
 pub mod mixture;
 pub mod namespace;
+pub mod nss;
 pub mod objects;
 pub mod passing;
 pub mod peer;

@@ -144,12 +144,12 @@ impl Part {
 struct Nameless;
 
 impl filter::Names for Nameless {
-    fn port(&self, _: &str) -> Option<u16> {
-        None
+    fn port(&self, _: &str) -> Result<Option<u16>, String> {
+        Ok(None)
     }
 
-    fn uid(&self, _: &str) -> Option<u32> {
-        None
+    fn uid(&self, _: &str) -> Result<Option<u32>, String> {
+        Ok(None)
     }
 
     fn netns(&self, name: &str) -> Result<Netns, String> {

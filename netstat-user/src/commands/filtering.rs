@@ -1,7 +1,5 @@
 //! The filter in a command's words.
 
-use std::path::Path;
-
 use clap::{CommandFactory, error::ErrorKind};
 
 use super::selection;
@@ -42,16 +40,12 @@ fn usage(command: &str, message: &str) -> clap::Error {
 struct Here;
 
 impl filter::Names for Here {
-    fn port(&self, service: &str) -> Option<u16> {
-        names::port(Path::new("/etc/services"), service)
+    fn port(&self, service: &str) -> Result<Option<u16>, String> {
+        names::port(service).map_err(|error| error.to_string())
     }
 
-    fn uid(&self, user: &str) -> Option<u32> {
-        let users = names::users(Path::new("/etc/passwd"));
-        users
-            .into_iter()
-            .find(|(_, name)| name == user)
-            .map(|(uid, _)| uid)
+    fn uid(&self, user: &str) -> Result<Option<u32>, String> {
+        names::uid(user).map_err(|error| error.to_string())
     }
 
     fn netns(&self, name: &str) -> Result<Netns, String> {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     filtering, selection,
-    snapshot::{Source, tell_missing},
+    snapshot::{Source, tell_missing, tell_unnamed},
 };
 use crate::{
     cli::{ListArgs, NetnsArg},
@@ -60,7 +60,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let written = if args.json {
         write_json(&mut out, &rows, clock, &mut names)
     } else {
-        let mut table = netstat::Table::new(columns, netstat::Names::of(&rows));
+        let called = netstat::Names::of(&rows, columns);
+        tell_unnamed(called.unanswered());
+        let mut table = netstat::Table::new(columns, called);
         for row in &rows {
             table.add(row, places.then_some(&mut names));
         }
@@ -134,6 +136,7 @@ fn columns(args: &ListArgs) -> netstat::Columns {
 fn write_json(out: &mut impl Write, rows: &[RowView], clock: WallClock, names: &mut Names) -> io::Result<()> {
     let mut labels = Labels::new();
     netstat::sorted(rows).try_for_each(|row| json::row(out, row, names, &mut labels, clock))?;
+    tell_unnamed(labels.unanswered());
     if labels.refused() > 0 {
         eprintln!("netstate: {}", unreadable(labels.refused()));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{filtering, selection};
+use super::{filtering, selection, snapshot::tell_unnamed};
 use crate::{
     cli::ShowArgs,
     client::Client,
@@ -40,6 +40,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
                 now,
             ))?;
         }
+        tell_unnamed(labels.unanswered());
     } else {
         let mut printer = Printer::new(Palette::new(args.output.color), clock, now);
         output::written(printer.write_all(&mut out, &histories.found))?;

@@ -265,6 +265,13 @@ pub(super) fn tell_missing(about: &About, names: &mut Names) {
     }
 }
 
+/// Tells the reader what has no name because no name service told it in time.
+pub(super) fn tell_unnamed(unanswered: Option<String>) {
+    if let Some(note) = unanswered {
+        eprintln!("netstate: {note}");
+    }
+}
+
 fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
     /// More would push the rows out of sight.
     const MOST: usize = 5;

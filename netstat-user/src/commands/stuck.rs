@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     filtering, printing, selection,
-    snapshot::{Source, tell_missing},
+    snapshot::{Source, tell_missing, tell_unnamed},
     tracing::Stop,
 };
 use crate::{
@@ -144,5 +144,7 @@ fn report(findings: &Findings, clock: WallClock, args: &StuckArgs) -> anyhow::Re
     } else {
         printer.text(&mut out, findings)
     })?;
-    output::written(std::io::Write::flush(&mut out))
+    output::written(std::io::Write::flush(&mut out))?;
+    tell_unnamed(printer.unanswered());
+    Ok(())
 }

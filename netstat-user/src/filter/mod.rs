@@ -39,10 +39,18 @@ pub const LONGEST_TEXT: usize = 4096;
 
 /// What names stand for on this machine.
 pub trait Names {
-    /// The port of a TCP service.
-    fn port(&self, service: &str) -> Option<u16>;
-    /// The id of a user.
-    fn uid(&self, user: &str) -> Option<u32>;
+    /// The port of a TCP service, if there is such a service.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers: a message that says so.
+    fn port(&self, service: &str) -> Result<Option<u16>, String>;
+    /// The id of a user, if there is such a user.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers: a message that says so.
+    fn uid(&self, user: &str) -> Result<Option<u32>, String>;
     /// The network namespace that is called so, or has this number.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Names, problem::Fault};
+use super::{Names, problem::Fault, value::unanswered};
 
 /// The ports from one to another, both of them included; none when they are the wrong way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,9 @@ impl Ports {
         let port = if is_number(bare) {
             number(bare)
         } else {
-            names.port(bare)
+            names
+                .port(bare)
+                .map_err(|why| unanswered("service", bare, &why))?
         };
         let port = port.ok_or_else(|| no_port(bare))?;
         Ok(Self {
@@ -97,7 +99,7 @@ fn number(digits: &str) -> Option<u16> {
 fn no_port(text: &str) -> Fault {
     Fault::new(
         format!("`{text}` is no port"),
-        "a port is a number from 1 to 65535, a range such as `8000-8100`, or a TCP service of /etc/services"
+        "a port is a number from 1 to 65535, a range such as `8000-8100`, or a TCP service that `getent services` shows"
             .to_owned(),
     )
 }

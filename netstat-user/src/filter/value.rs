@@ -36,11 +36,23 @@ pub(super) fn comm(text: &str) -> Result<Comm, Fault> {
 
 /// A user, by name or number.
 pub(super) fn user(text: &str, names: &dyn Names) -> Result<u32, Fault> {
-    let uid = text.parse().ok().or_else(|| names.uid(text));
-    uid.ok_or_else(|| {
-        let help = "a user is a number, or a name in /etc/passwd";
-        Fault::new(format!("there is no user `{text}`"), help.to_owned())
-    })
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    let help = "a user is a number, or a name that `getent passwd NAME` finds";
+    match names.uid(text) {
+        Ok(Some(uid)) => Ok(uid),
+        Ok(None) => Err(Fault::new(format!("there is no user `{text}`"), help.to_owned())),
+        Err(why) => Err(unanswered("user", text, &why)),
+    }
+}
+
+/// Nobody says what a name stands for.
+pub(super) fn unanswered(what: &str, name: &str, why: &str) -> Fault {
+    Fault::new(
+        format!("the number of {what} `{name}` is not known: {why}"),
+        format!("the {what}'s number needs no name service"),
+    )
 }
 
 /// A network namespace, by a name of `ip netns` or its number.

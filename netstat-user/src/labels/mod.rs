@@ -5,7 +5,7 @@
 mod cgroup_path;
 mod cgroups;
 
-use std::{collections::HashMap, io, path::Path};
+use std::io;
 
 use rustc_hash::FxHashMap;
 
@@ -15,7 +15,7 @@ use cgroups::Cgroups;
 use crate::{
     clock::Ktime,
     connection::{Owner, Printable},
-    output::names,
+    output::names::{self, Users},
     processes::Process,
 };
 
@@ -25,7 +25,7 @@ const MOST: usize = 65_536;
 /// Looks names up, each once.
 #[derive(Debug)]
 pub struct Labels {
-    users: HashMap<u32, String>,
+    users: Users,
     cgroups: Cgroups,
     processes: FxHashMap<(u32, Ktime), Known>,
     refused: usize,
@@ -39,11 +39,11 @@ struct Known {
 }
 
 impl Labels {
-    /// Knows the users, and nothing else yet.
+    /// Knows nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            users: names::users(Path::new("/etc/passwd")),
+            users: Users::new(),
             cgroups: Cgroups::default(),
             processes: FxHashMap::default(),
             refused: 0,
@@ -51,9 +51,14 @@ impl Labels {
     }
 
     /// The name of a user.
+    pub fn user(&mut self, uid: u32) -> Option<&str> {
+        self.users.name(uid)
+    }
+
+    /// Says which users have no name because nobody told it in time, if any.
     #[must_use]
-    pub fn user(&self, uid: u32) -> Option<&str> {
-        self.users.get(&uid).map(String::as_str)
+    pub fn unanswered(&self) -> Option<String> {
+        names::unanswered(&[(self.users.unanswered(), "user(s)")])
     }
 
     /// The file that a process executes, if that process is still there and may be looked at.

@@ -27,6 +27,7 @@ mod looks;
 mod losses;
 mod machine;
 mod many;
+mod names;
 mod namespaces;
 mod open;
 mod orphan;
@@ -99,6 +100,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("killed", killed::TESTS),
     ("looks", looks::TESTS),
     ("losses", losses::TESTS),
+    ("names", names::TESTS),
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),

@@ -16,12 +16,15 @@ use crate::{
 struct Known;
 
 impl Names for Known {
-    fn port(&self, service: &str) -> Option<u16> {
-        matches!(service, "https" | "http-alt").then_some(443)
+    fn port(&self, service: &str) -> Result<Option<u16>, String> {
+        Ok(matches!(service, "https" | "http-alt").then_some(443))
     }
 
-    fn uid(&self, user: &str) -> Option<u32> {
-        (user == "www").then_some(33)
+    fn uid(&self, user: &str) -> Result<Option<u32>, String> {
+        match user {
+            "slow" => Err("nobody answers".to_owned()),
+            user => Ok((user == "www").then_some(33)),
+        }
     }
 
     fn netns(&self, name: &str) -> Result<Netns, String> {

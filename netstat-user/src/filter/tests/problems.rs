@@ -43,6 +43,7 @@ fn what_is_wrong_is_shown_where_it_is() {
         ("pid -1", "-1", "a process id"),
         ("comm chromium-browser", "chromium-browser", "`chromium-browse`"),
         ("user nobody-here", "nobody-here", "no user"),
+        ("user slow", "slow", "nobody answers"),
         ("netns red", "red", "no network namespace `red`"),
         ("cookie sk:zz", "sk:zz", "no cookie"),
         ("family unix", "unix", "`inet6`"),

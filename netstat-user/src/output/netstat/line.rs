@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Columns, Names, Text, protocol};
+use super::{Columns, Names, Text, protocol, user};
 use crate::{
     connection::{Connection, Endpoint},
     facts::{Figures, TimerKind},
@@ -41,8 +41,7 @@ pub(super) fn write(out: &mut Text, row: &RowView, columns: Columns, names: &Nam
     if columns.extend {
         out.push(" ");
         let start = out.len();
-        // A socket without a file has no user either: the kernel prints both as 0.
-        names.user(out, row.inode.and(row.uid).unwrap_or(0));
+        names.user(out, user(row));
         out.fill(start, 10);
         out.push(" ");
         let start = out.len();
@@ -109,7 +108,7 @@ fn timer(out: &mut Text, figures: Option<&Figures>) {
 
 impl Names {
     fn address(&self, out: &mut Text, address: IpAddr) {
-        match (self.hosts.get(&address), address.to_canonical()) {
+        match (self.hosts.names.get(&address), address.to_canonical()) {
             (Some(name), _) => out.push(name),
             // Net-tools writes the unspecified address in brackets only where it also writes names.
             (None, IpAddr::V6(v6)) if v6.is_unspecified() && self.in_words => out.push("[::]"),
@@ -119,7 +118,7 @@ impl Names {
 
     fn port(&self, out: &mut Text, port: Option<u16>) {
         match port {
-            Some(port) => match self.services.get(&port) {
+            Some(port) => match self.services.names.get(&port) {
                 Some(service) => out.push(service),
                 None => out.number(u64::from(port)),
             },
@@ -128,7 +127,7 @@ impl Names {
     }
 
     fn user(&self, out: &mut Text, uid: u32) {
-        match self.users.get(&uid) {
+        match self.users.names.get(&uid) {
             Some(name) => out.push(name),
             None => out.number(u64::from(uid)),
         }

@@ -5,13 +5,14 @@ mod line;
 mod order;
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
     net::IpAddr,
-    path::Path,
 };
 
-use super::{names, text::Text};
+use super::{
+    names::{self, Found},
+    text::Text,
+};
 use crate::{connection::Family, namespaces, tcp::TcpState, view::RowView};
 use order::Order;
 
@@ -182,27 +183,53 @@ pub fn sorted(rows: &[RowView]) -> impl Iterator<Item = &RowView> {
 /// Names for the numbers of a table; none, as it begins.
 #[derive(Debug, Default)]
 pub struct Names {
-    services: HashMap<u16, String>,
-    users: HashMap<u32, String>,
-    hosts: HashMap<IpAddr, String>,
+    services: Found<u16>,
+    users: Found<u32>,
+    hosts: Found<IpAddr>,
     in_words: bool,
 }
 
 impl Names {
-    /// The names for what `rows` hold. This waits for the resolver.
+    /// The names for what these `columns` show of `rows`. This waits for the name services.
     #[must_use]
-    pub fn of(rows: &[RowView]) -> Self {
-        let ends = rows.iter().flat_map(|row| {
-            let connection = &row.connection;
-            [connection.local, connection.remote].map(|end| end.addr(connection.family))
-        });
+    pub fn of(rows: &[RowView], columns: Columns) -> Self {
+        let ends = || {
+            rows.iter().flat_map(|row| {
+                let connection = &row.connection;
+                [connection.local, connection.remote].map(|end| (end, end.addr(connection.family)))
+            })
+        };
+        let users = rows.iter().filter(|_| columns.extend);
+        let services = names::services(ends().filter_map(|(end, _)| end.port()));
+        let users = names::users(users.map(user));
+        let hosts = names::hosts(
+            ends()
+                .map(|(_, address)| address)
+                .filter(|address| !address.is_unspecified()),
+        );
         Self {
-            services: names::services(Path::new("/etc/services")),
-            users: names::users(Path::new("/etc/passwd")),
-            hosts: names::hosts(ends.filter(|address| !address.is_unspecified())),
+            services: services.finish(),
+            users: users.finish(),
+            hosts: hosts.finish(),
             in_words: true,
         }
     }
+
+    /// What has no name because nobody told it in time, if anything.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<String> {
+        let counts = [
+            (self.hosts.unanswered, "address(es)"),
+            (self.services.unanswered, "port(s)"),
+            (self.users.unanswered, "user(s)"),
+        ];
+        names::unanswered(&counts)
+    }
+}
+
+/// The user of a socket. One without a file has none either: the kernel prints that as 0.
+fn user(row: &RowView) -> u32 {
+    row.inode.and(row.uid).unwrap_or(0)
 }
 
 /// What netstat calls TCP over a family.

@@ -96,14 +96,21 @@ fn a_long_address_loses_its_end_unless_it_may_be_wide() {
     assert_eq!(lines(&[long], wide, Names::default()), [whole]);
 }
 
+fn found<K: std::hash::Hash + Eq>(key: K, name: &str) -> Found<K> {
+    Found {
+        names: [(key, name.to_owned())].into(),
+        unanswered: 0,
+    }
+}
+
 #[test]
 fn names_stand_for_numbers() {
     let mut listener = row([("10.0.0.1", 80), ("::", 0)], TcpState::Listen);
     (listener.uid, listener.inode) = (Some(33), Some(7));
     let names = Names {
-        services: HashMap::from([(80, "http".to_owned())]),
-        users: HashMap::from([(33, "www-data".to_owned())]),
-        hosts: HashMap::from([("10.0.0.1".parse().unwrap(), "a-host-with-a-long-name".to_owned())]),
+        services: found(80, "http"),
+        users: found(33, "www-data"),
+        hosts: found("10.0.0.1".parse().unwrap(), "a-host-with-a-long-name"),
         in_words: true,
     };
     let extend = Columns {

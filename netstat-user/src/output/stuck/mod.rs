@@ -51,6 +51,12 @@ impl Printer {
         }
     }
 
+    /// Says which users have no name because nobody told it in time, if any.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<String> {
+        self.labels.unanswered()
+    }
+
     /// Writes findings for people: the worst first, and a summary in the end.
     ///
     /// # Errors
