@@ -1,6 +1,7 @@
 //! The event ring, and the counters of what found no room in it.
 
 use aya_ebpf::{
+    bindings::BPF_RB_PROD_POS,
     macros::map,
     maps::{PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
@@ -35,6 +36,12 @@ pub unsafe fn report<T: 'static>(index: u32, fill: impl FnOnce(*mut T)) {
         fill(entry.as_mut_ptr());
         entry.submit(0);
     }
+}
+
+/// How many bytes have been reserved since the ring was made.
+#[inline(always)]
+pub fn position() -> u64 {
+    EVENTS.query(BPF_RB_PROD_POS.into())
 }
 
 #[inline(always)]

@@ -39,13 +39,6 @@ impl IterContext {
         unsafe { (*self.meta()).seq_num }
     }
 
-    /// The number of this iterator session.
-    #[inline(always)]
-    pub fn session(self) -> u64 {
-        // SAFETY: `meta` is a trusted pointer.
-        unsafe { (*self.meta()).session_id }
-    }
-
     /// Appends `record` to what the reader of the iterator gets. When the buffer is full the kernel calls
     /// the program again for the same object, so the result needs no look.
     #[inline(always)]

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use netstat_ebpf::{
     fields::ABSENT,
-    wire::{SocketSeen, SweepEnd, form, kind, lost, sweep},
+    wire::{SocketSeen, SweepEnd, form, kind, sweep},
 };
 
 use crate::{
@@ -204,33 +204,25 @@ const PART: u64 = 2048;
 pub fn pause(ctx: IterContext) {
     let number = ctx.number();
     if number > 0 && number.is_multiple_of(PART) {
-        mark(ctx, sweep::FENCED | sweep::MORE);
+        mark(ctx, sweep::MORE);
     }
 }
 
 /// Marks the end.
 #[inline(always)]
 pub fn end(ctx: IterContext) {
-    mark(ctx, sweep::FENCED);
+    mark(ctx, 0);
 }
 
-/// Marks an end, in the ring as well: who has read the ring up to the mark has read every event that the sweep can
-/// have seen the outcome of before.
+/// Marks an end with the ring's position: a reader that has come so far has read every event whose outcome the sweep
+/// can have seen before. A record in the ring would say the same, but not when the ring is full.
 #[inline(always)]
 fn mark(ctx: IterContext, flags: u32) {
-    let mut record = SweepEnd {
+    ctx.write(&SweepEnd {
         kind: kind::SWEEP_END,
         flags,
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_boot_ns() },
-        session: ctx.session(),
-    };
-    match ring::reserve::<SweepEnd>(lost::SWEEP_END) {
-        Some(mut fence) => {
-            fence.write(record);
-            fence.submit(0);
-        }
-        None => record.flags &= !sweep::FENCED,
-    }
-    ctx.write(&record);
+        position: ring::position(),
+    });
 }

@@ -74,10 +74,8 @@ pub mod flag {
 
 /// Bits of [`SweepEnd::flags`].
 pub mod sweep {
-    /// The same record was also written to the event ring, behind every event of the sweep's time.
-    pub const FENCED: u32 = 1 << 0;
     /// The sweep goes on: this is the end of a part.
-    pub const MORE: u32 = 1 << 1;
+    pub const MORE: u32 = 1 << 0;
 }
 
 /// Which structure the kernel keeps a socket in: [`SocketSeen::form`].
@@ -124,14 +122,12 @@ pub mod mark {
 pub mod lost {
     /// [`StateChange`](super::StateChange) records.
     pub const STATE_CHANGE: u32 = 0;
-    /// [`SweepEnd`](super::SweepEnd) records: the sweep is void and is repeated.
-    pub const SWEEP_END: u32 = 1;
     /// [`SocketNews`](super::SocketNews) and [`SocketGone`](super::SocketGone) records.
-    pub const NEWS: u32 = 2;
+    pub const NEWS: u32 = 1;
     /// [`SocketMark`](super::SocketMark) records.
-    pub const MARK: u32 = 3;
+    pub const MARK: u32 = 2;
     /// How many counters there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 3;
 }
 
 /// Indices into the per-CPU values by which the tracepoint's stand-in knows when it is needed.
@@ -305,8 +301,9 @@ pub struct SweepEnd {
     pub flags: u32,
     /// When the sweep, or the part, ended.
     pub time: u64,
-    /// The iterator session's number, which no other has.
-    pub session: u64,
+    /// The producer position of the event ring: every event whose outcome the sweep can have seen before is in front
+    /// of it, or was lost (`BPF_RB_PROD_POS`).
+    pub position: u64,
 }
 
 /// What a hook in the kernel's code tells of a socket, where no tracepoint does: a minisock has been made or has

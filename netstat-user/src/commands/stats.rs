@@ -137,13 +137,8 @@ fn lost(stats: &Stats) -> String {
 
 fn sweeps(stats: &Stats) -> String {
     let share = stats.sweep_cost_total.as_secs_f64() / stats.uptime.as_secs_f64().max(f64::MIN_POSITIVE);
-    let void = if stats.sweeps_void > 0 {
-        format!(" ({} void)", stats.sweeps_void)
-    } else {
-        String::new()
-    };
     format!(
-        "{}{void}, the last took {} of processor time, all {:.2} % of one processor; {} list(s) did without",
+        "{}, the last took {} of processor time, all {:.2} % of one processor; {} list(s) did without",
         stats.sweeps,
         Short(stats.sweep_cost),
         share * 100.0,

@@ -83,10 +83,9 @@ fn known_form(form: u8) -> Result<Form, DecodeError> {
 
 fn fence(end: &wire::SweepEnd) -> Fence {
     Fence {
-        session: end.session,
         time: Ktime(end.time),
+        position: end.position,
         more: end.flags & wire::sweep::MORE != 0,
-        in_ring: end.flags & wire::sweep::FENCED != 0,
     }
 }
 

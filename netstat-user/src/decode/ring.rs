@@ -2,13 +2,11 @@
 
 use netstat_ebpf::wire::{self, kind};
 
-use super::{DecodeError, connection, fence, known_cgroup, known_form, read, record_kind};
+use super::{DecodeError, connection, known_cgroup, known_form, read, record_kind};
 use crate::{
     clock::Ktime,
     connection::{Comm, Cookie, Owner, OwnerSource, SkAddr},
-    facts::{
-        Fence, Form, Gone, Occurrence, SocketGone, SocketMark, SocketNews, Standing, StateEvent, Totals,
-    },
+    facts::{Form, Gone, Occurrence, SocketGone, SocketMark, SocketNews, Standing, StateEvent, Totals},
     tcp::TcpState,
 };
 
@@ -23,20 +21,28 @@ pub enum RingRecord {
     Gone(SocketGone),
     /// Something happened to a socket.
     Mark(SocketMark),
-    /// A sweep ended.
-    Fence(Fence),
 }
 
 impl RingRecord {
-    /// The socket that it is about, if it is about one.
+    /// The socket that it is about.
     #[must_use]
-    pub const fn cookie(&self) -> Option<Cookie> {
+    pub const fn cookie(&self) -> Cookie {
         match self {
-            Self::State(event) => Some(event.connection.cookie),
-            Self::News(news) => Some(news.connection.cookie),
-            Self::Gone(gone) => Some(gone.cookie),
-            Self::Mark(mark) => Some(mark.cookie),
-            Self::Fence(_) => None,
+            Self::State(event) => event.connection.cookie,
+            Self::News(news) => news.connection.cookie,
+            Self::Gone(gone) => gone.cookie,
+            Self::Mark(mark) => mark.cookie,
+        }
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub const fn time(&self) -> Ktime {
+        match self {
+            Self::State(event) => event.time,
+            Self::News(news) => news.time,
+            Self::Gone(gone) => gone.time,
+            Self::Mark(mark) => mark.time,
         }
     }
 }
@@ -56,7 +62,6 @@ pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
         kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
         kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
         kind::SOCKET_MARK => mark(&read(bytes)?.0).map(RingRecord::Mark),
-        kind::SWEEP_END => Ok(RingRecord::Fence(fence(&read(bytes)?.0))),
         other => Err(DecodeError::Kind(other)),
     }
 }

@@ -25,7 +25,6 @@ pub(super) struct Counters {
     pub(super) transitions: u64,
     pub(super) undecodable: u64,
     pub(super) sweeps: u64,
-    pub(super) sweeps_void: u64,
     pub(super) looks: u64,
     pub(super) sweep_cost: Duration,
     pub(super) sweep_cost_total: Duration,
@@ -43,7 +42,6 @@ impl Counters {
             transitions: 0,
             undecodable: 0,
             sweeps: 0,
-            sweeps_void: 0,
             looks: 0,
             sweep_cost: Duration::ZERO,
             sweep_cost_total: Duration::ZERO,
@@ -51,9 +49,8 @@ impl Counters {
         }
     }
 
-    pub(super) fn swept(&mut self, cost: Duration, void: bool) {
-        self.sweeps += u64::from(!void);
-        self.sweeps_void += u64::from(void);
+    pub(super) fn swept(&mut self, cost: Duration) {
+        self.sweeps += 1;
         self.sweep_cost = cost;
         self.sweep_cost_total += cost;
         self.mark(Instant::now());
@@ -106,7 +103,6 @@ impl Counters {
             hooks: self.hooks.clone(),
             settling,
             sweeps: self.sweeps,
-            sweeps_void: self.sweeps_void,
             looks: self.looks,
             sweep_cost: self.sweep_cost,
             sweep_cost_total: self.sweep_cost_total,

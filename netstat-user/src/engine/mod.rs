@@ -118,6 +118,8 @@ struct Core {
     untold: Option<Loss>,
     /// The time of the latest event that has been folded.
     latest: Ktime,
+    /// How far the ring has been read, as [`EventRing::consumed`].
+    consumed: u64,
     /// What this process is called, and those that are asked without a daemon.
     own: Option<Comm>,
     counters: Counters,
@@ -164,6 +166,7 @@ impl Engine {
             blind: false,
             untold: None,
             latest: Ktime(0),
+            consumed: 0,
             own: processes::own_name(),
             counters: Counters::new(ring_bytes, tracer.hooks),
             taken: Vec::new(),
@@ -267,7 +270,7 @@ impl Core {
             let over = some.len() < AHEAD;
             read += some.len();
             self.table
-                .look_ahead(some.iter().flatten().filter_map(RingRecord::cookie));
+                .look_ahead(some.iter().flatten().map(RingRecord::cookie));
             for record in some.drain(..) {
                 self.fold(record);
             }
@@ -276,6 +279,7 @@ impl Core {
                 break;
             }
         }
+        self.consumed = ring.consumed();
         self.release();
         self.tell_losses(read < BATCH);
         let now = Instant::now();
@@ -298,6 +302,9 @@ impl Core {
     }
 
     fn fold(&mut self, record: Result<RingRecord, DecodeError>) {
+        if let Ok(record) = &record {
+            self.latest = self.latest.max(record.time());
+        }
         match record {
             Ok(RingRecord::State(mut event)) => {
                 self.counters.events += 1;
@@ -316,7 +323,6 @@ impl Core {
                 self.table.apply_gone(&gone, &mut self.fresh);
             }
             Ok(RingRecord::Mark(mark)) => self.table.apply_mark(&mark, &mut self.fresh),
-            Ok(RingRecord::Fence(fence)) => self.sweeps.fence_passed(fence),
             Err(error) => {
                 // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
                 if self.counters.undecodable == 0 {

@@ -1,4 +1,4 @@
-//! What comes of a sweep: its parts are folded when their fences have come out of the event ring, and when it is over, the
+//! What comes of a scan: its parts are folded once the event ring has been read up to their fences, and when it is over, the
 //! questions that waited for it are answered.
 
 use std::{sync::Arc, time::Instant};
@@ -7,7 +7,7 @@ use super::{
     Core,
     copies::{Copying, Rest},
     questions::Question,
-    sweeps::{Running, mark},
+    sweeps::Running,
 };
 use crate::{
     clock::Ktime,
@@ -27,11 +27,7 @@ impl Core {
             Outcome::HoldersDone(done) => self.scan_done(done),
             Outcome::Part(part, fence) => {
                 if let Some(running) = &mut self.sweeps.running {
-                    running.void |= !fence.in_ring;
-                    // What a void sweep has seen before that is as true as any sighting; what follows, the next one sees.
-                    if !running.void {
-                        running.unfenced.push_back((mark(fence), part));
-                    }
+                    running.unfenced.push_back((fence, part));
                 }
             }
             Outcome::SocketsDone(done) => {
@@ -43,14 +39,16 @@ impl Core {
         self.fold_fenced();
     }
 
-    /// Folds the parts of the sweep whose fence has come out of the ring, and ends the walk when all are.
+    /// Folds the parts of the scan whose fences the ring has been read up to, and ends the scan when all are folded.
     pub(super) fn fold_fenced(&mut self) {
         let Some(running) = &mut self.sweeps.running else {
             return;
         };
-        let passed = &mut self.sweeps.passed;
-        // Fences come out of the ring in the order of the parts.
-        while let Some((_, walked)) = running.unfenced.pop_front_if(|(mark, _)| passed.remove(mark)) {
+        let consumed = self.consumed;
+        while let Some((_, walked)) = running
+            .unfenced
+            .pop_front_if(|(fence, _)| fence.position <= consumed)
+        {
             let Some(part) = running.decoder.decode(&walked, &mut running.figures) else {
                 continue;
             };
@@ -77,7 +75,6 @@ impl Core {
             decoder,
             mut questions,
             figures,
-            void,
             due,
             scanning,
             vacated,
@@ -102,25 +99,12 @@ impl Core {
             _ => {}
         }
         self.sweeps.disturbed = disturbance.is_some();
-        if void {
-            self.table.abandon_sweep();
-        } else {
-            let lost = self.places.lost(&done);
-            self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
-        }
+        let lost = self.places.lost(&done);
+        self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
         self.fold_held_back();
         self.places.forget(|netns| self.table.rows_in(netns) > 0);
-        self.sweeps.passed.clear();
-        self.counters
-            .swept(done.cost + done.search.unwrap_or_default(), void);
+        self.counters.swept(done.cost + done.search.unwrap_or_default());
         self.plan_next(now, &done, due);
-        if void {
-            self.sweeps.schedule.damaged(now);
-            self.sweeps
-                .waiting
-                .extend(questions.into_iter().map(Question::again));
-            return;
-        }
         if behind_scan {
             // Whose MPTCP's subflows are can be told by the next sweep; what does not ask for it need not wait.
             let wants_holders = |question: &mut Question| question.wants_holders();

@@ -1,7 +1,7 @@
 //! Sweeps as the engine drives them: when they start, where they go, and what waits for them.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -21,26 +21,16 @@ use crate::{
     table::{Unsettled, Vacated},
 };
 
-/// A fence: its session and time. The kernel calls the iterator's end again when its output found no room, and
-/// only the last of such fences is in the sweep.
-pub(super) type Mark = (u64, Ktime);
-
-pub(super) fn mark(fence: Fence) -> Mark {
-    (fence.session, fence.time)
-}
-
 /// A sweep under way.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     pub(super) questions: Vec<Question>,
-    /// Walked, but events of that time may still be in the ring.
-    pub(super) unfenced: VecDeque<(Mark, Walked)>,
+    /// Scanned, but events of that time may still be in the ring.
+    pub(super) unfenced: VecDeque<(Fence, Walked)>,
     pub(super) decoder: Decoder,
     /// What questions want to know besides the rows.
     pub(super) figures: FigureSet,
     pub(super) done: Option<SweepDone>,
-    /// Some namespace's fence found no room in the ring, so its sweep cannot be placed among the events.
-    pub(super) void: bool,
     /// It was due, and not only asked for.
     pub(super) due: bool,
     /// Whether a scan for holders goes with it.
@@ -54,8 +44,6 @@ pub(super) struct Running {
 pub(super) struct Sweeps {
     pub(super) schedule: Schedule,
     pub(super) running: Option<Running>,
-    /// Fences that came out of the ring before the sweeper reported their sweep.
-    pub(super) passed: HashSet<Mark>,
     pub(super) waiting: Vec<Question>,
     pub(super) urgent: usize,
     pub(super) seeded: bool,
@@ -71,7 +59,6 @@ impl Sweeps {
         Self {
             schedule: Schedule::new(now),
             running: None,
-            passed: HashSet::new(),
             waiting: Vec::new(),
             urgent: 0,
             seeded: false,
@@ -112,10 +99,6 @@ impl Sweeps {
         self.running
             .as_ref()
             .is_some_and(|running| !running.unfenced.is_empty())
-    }
-
-    pub(super) fn fence_passed(&mut self, fence: Fence) {
-        self.passed.insert(mark(fence));
     }
 
     /// Events have been folded and left this much open.

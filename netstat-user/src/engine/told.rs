@@ -97,11 +97,6 @@ impl Told {
         self.table.end_sweep(lost, start, end, out);
     }
 
-    pub(super) fn abandon_sweep(&mut self) {
-        self.record(|| Fact::SweepAbandoned);
-        self.table.abandon_sweep();
-    }
-
     pub(super) fn apply_scan(&mut self, scan: HolderScan) {
         if self.recorder.is_some() {
             for holder in &scan.holders {

@@ -261,14 +261,12 @@ pub struct Sight {
 /// The end of a sweep, or of a part of it, behind every event whose outcome the sweep can have seen until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
-    /// The iterator session.
-    pub session: u64,
     /// When the sweep, or the part, ended.
     pub time: Ktime,
+    /// How far the event ring must have been read before this is folded, in bytes since it was made.
+    pub position: u64,
     /// The sweep goes on.
     pub more: bool,
-    /// Whether the ring carries the same mark.
-    pub in_ring: bool,
 }
 
 /// A descriptor of a process.

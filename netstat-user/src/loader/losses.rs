@@ -33,8 +33,6 @@ pub struct Losses {
     /// Events that happened on a CPU while their program was already running there, and its stand-in did not
     /// notice: an interrupt's packet changed a socket just then (`recursion_misses`, 5.12).
     pub recursion: u64,
-    /// Sweeps whose end found no room.
-    pub fences: u64,
     /// Retransmissions and RSTs that found no room or came while their program was running on the same CPU. No row is
     /// wrong for want of them.
     pub marks: u64,
@@ -72,12 +70,10 @@ impl LossCounters {
     /// When the kernel does not answer.
     pub fn read(&self) -> io::Result<Losses> {
         let ring_full = self.counter(lost::STATE_CHANGE)?;
-        let fences = self.counter(lost::SWEEP_END)?.iter().sum();
         Ok(Losses {
             ring_full,
             news_ring_full: self.counter(lost::NEWS)?,
             recursion: self.recursion()?,
-            fences,
             marks: self.marks()?,
         })
     }

@@ -102,7 +102,7 @@ pub fn attach(ring_bytes: u32, without: &[String]) -> Result<Tracer, LoadError> 
     let hooks = hooks::attach(&mut ebpf, &btf, without);
     let losses = LossCounters::of(&mut ebpf, tracepoint, hooks.programs, hooks.marks)?;
     Ok(Tracer {
-        events: EventRing(ring),
+        events: EventRing::new(ring),
         losses,
         log: KernelLog(log),
         iterators: Iterators::new(ebpf, optional),
@@ -197,12 +197,27 @@ fn missing(what: &str, name: &str) -> LoadError {
 }
 
 /// The ring of events. Its descriptor is readable while it holds any.
-pub struct EventRing(RingBuf<MapData>);
+pub struct EventRing {
+    ring: RingBuf<MapData>,
+    consumed: u64,
+}
 
 impl EventRing {
+    fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring, consumed: 0 }
+    }
+
     /// Takes the next record; `None` when the ring is empty.
     pub fn take(&mut self) -> Option<Result<RingRecord, DecodeError>> {
-        self.0.next().map(|record| decode::ring_record(&record))
+        let record = self.ring.next()?;
+        self.consumed += room(record.len());
+        Some(decode::ring_record(&record))
+    }
+
+    /// How many bytes of the ring have been read since it was made: what [`Fence::position`](crate::facts::Fence::position) is held against.
+    #[must_use]
+    pub fn consumed(&self) -> u64 {
+        self.consumed
     }
 
     /// Registers the ring with the runtime, to wait until it holds something.
@@ -218,8 +233,15 @@ impl EventRing {
 
 impl AsRawFd for EventRing {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.ring.as_raw_fd()
     }
+}
+
+/// The bytes of the ring that a record of this length takes: with a header, and in whole words
+/// (`__bpf_ringbuf_reserve`). The programs never discard a record, so those that are read are all.
+fn room(length: usize) -> u64 {
+    const HEADER: usize = 8;
+    (HEADER + length).next_multiple_of(8) as u64
 }
 
 /// The programs that run when they are asked to. One thread can walk sockets while another one walks files.

@@ -48,8 +48,6 @@ pub enum Fact {
         /// When it ended.
         end: Ktime,
     },
-    /// The sweep came to nothing.
-    SweepAbandoned,
     /// A scan has found a descriptor.
     Held(Holder),
     /// The scan is over, with all descriptors that were found before this.

@@ -81,7 +81,6 @@ impl Player {
                 let absent = mem::take(&mut self.absent);
                 self.table.end_sweep(&absent, start, end, fresh);
             }
-            Fact::SweepAbandoned => self.table.abandon_sweep(),
             Fact::Held(holder) => self.held.push(holder),
             Fact::Scanned { start, complete } => self.table.apply_scan(HolderScan {
                 start,

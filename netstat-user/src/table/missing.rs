@@ -119,7 +119,7 @@ impl Table {
                 self.store.change(place, |row| row.missed = row.missed.max(1));
             }
         }
-        self.abandon_sweep();
+        self.close_sweep();
     }
 
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash

@@ -109,8 +109,8 @@ impl Table {
         self.swept.insert(netns, start);
     }
 
-    /// Says that a sweep came to nothing.
-    pub fn abandon_sweep(&mut self) {
+    /// Forgets what was kept for the sweep that is over.
+    pub(super) fn close_sweep(&mut self) {
         self.walks.clear();
         self.open_sweeps = self.open_sweeps.saturating_sub(1);
         if self.open_sweeps == 0 {

@@ -57,8 +57,6 @@ pub struct Stats {
     pub settling: Duration,
     /// Sweeps finished.
     pub sweeps: u64,
-    /// Sweeps that came to nothing.
-    pub sweeps_void: u64,
     /// Questions about rows that were answered by a look at each socket, and took no sweep.
     pub looks: u64,
     /// Processor time of the last sweep.

@@ -116,7 +116,6 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "hooks": stats.hooks,
             "staleness_bound_ms": micros(stats.settling) / 1000,
             "scans": stats.sweeps,
-            "scans_void": stats.sweeps_void,
             "probes": stats.looks,
             "scan_cost_us": micros(stats.sweep_cost),
             "scan_cost_total_us": micros(stats.sweep_cost_total),
