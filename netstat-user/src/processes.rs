@@ -7,13 +7,9 @@ use std::{
     sync::OnceLock,
 };
 
-use netstat_ebpf::wire::COMM_LEN;
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
-use crate::{
-    clock::Ktime,
-    connection::{Comm, Printable},
-};
+use crate::{clock::Ktime, connection::Printable};
 
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): the inode number of the root PID namespace.
 const ROOT_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -28,16 +24,6 @@ pub fn all_visible() -> bool {
         // A kernel without PID namespaces has no such file, and one namespace.
         namespace.map_or(true, |found| found.ino() == ROOT_PID_NAMESPACE)
     })
-}
-
-/// What the calling process is called.
-#[must_use]
-pub fn own_name() -> Option<Comm> {
-    let text = std::fs::read("/proc/self/comm").ok()?;
-    let text = text.strip_suffix(b"\n")?;
-    let mut name = Comm([0; COMM_LEN]);
-    name.0.get_mut(..text.len())?.copy_from_slice(text);
-    Some(name)
 }
 
 /// A process that is there, or was when it was opened: what is read of it later is never another's, even if its id

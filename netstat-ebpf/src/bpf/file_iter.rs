@@ -1,4 +1,4 @@
-//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported, and what leads into
+//! `iter/task_file`: every open file of every process, of which the TCP and MPTCP sockets are reported, and what tells of
 //! namespaces. One pass over all processes finds the holders of all sockets, whatever their network namespace.
 
 use core::{ffi::c_void, mem::MaybeUninit};

@@ -354,8 +354,8 @@ pub struct SocketGone {
     pub padding: u32,
 }
 
-/// One file descriptor that leads into a namespace, as `iter/task_file` found it: of a file of nsfs, which namespaces are, of
-/// whatever kind; or of a socket, of whatever family, in another network namespace than its process's.
+/// One file descriptor that tells of a namespace, as `iter/task_file` found it: of a file of nsfs, which leads into a namespace
+/// of whatever kind; or of a socket, of whatever family, in another network namespace than its process's, which leads nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NamespaceHeld {

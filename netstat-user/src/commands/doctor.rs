@@ -108,11 +108,7 @@ fn btf() -> Finding {
 /// Capabilities by their bits (`include/uapi/linux/capability.h`): those that tracing takes, and those that
 /// the sweeps of other network namespaces take besides.
 const TO_TRACE: [(u32, &str); 2] = [(38, "CAP_PERFMON"), (39, "CAP_BPF")];
-const TO_ENTER: [(u32, &str); 3] = [
-    (12, "CAP_NET_ADMIN"),
-    (19, "CAP_SYS_PTRACE"),
-    (21, "CAP_SYS_ADMIN"),
-];
+const TO_ENTER: [(u32, &str); 2] = [(19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN")];
 
 fn privileges() -> Finding {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

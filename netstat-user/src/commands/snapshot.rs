@@ -240,6 +240,14 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
     if let Some(absent) = wanted.and_then(|netns| done.failure(netns)) {
         return Err(absent.into());
     }
+    let unreachable = done.unreachable.into_iter().flatten();
+    let unreachable = unreachable.filter(|netns| wanted.is_none_or(|wanted| wanted == *netns));
+    let unreachable = unreachable.map(|netns| {
+        Ok(Unswept {
+            netns,
+            trouble: Trouble::Unreachable,
+        })
+    });
     if let Some(broken) = done.broken {
         return Err(broken.into());
     }
@@ -252,7 +260,7 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
             trouble: Trouble::Closed(error.to_string()),
         })
     });
-    failed.collect()
+    failed.chain(unreachable).collect()
 }
 
 /// Tells the reader what may be missing: of namespaces that could not be looked into, and of holders.

@@ -19,11 +19,11 @@ use crate::{
     connection::{Cookie, Netns},
     diag::{self, KernelSocket},
     filter::Filter,
-    namespaces::{self, Aim, Effort, Found, Names, Way},
+    namespaces::{self, Aim, Effort, Found, Names},
     output::{self, verify as print},
-    sweeper::{self, SweepError},
+    sweeper::SweepError,
     verify::{Comparison, Difference, Id, Ledger, Look, compare, id},
-    view::{HistoryQuery, HistoryView, RowQuery, RowView, Unswept},
+    view::{HistoryQuery, HistoryView, RowQuery, RowView, Trouble, Unswept},
 };
 
 /// Between two looks at something that differs.
@@ -40,7 +40,6 @@ pub(super) async fn run(socket: &Path, args: &VerifyArgs) -> anyhow::Result<Exit
         printed: FxHashSet::default(),
         json: args.json,
         total: 0,
-        through_sockets: true,
     };
     let (stop, rounds) = (Stop::of_rounds(args.rounds)?, args.rounds);
     let heard = stop.clone();
@@ -67,8 +66,6 @@ struct Verifier {
     printed: FxHashSet<Id>,
     json: bool,
     total: usize,
-    /// There may be namespaces that nothing but sockets leads to.
-    through_sockets: bool,
 }
 
 /// One look, judged.
@@ -80,8 +77,6 @@ struct Round {
     closed: Vec<String>,
     /// Rows of namespaces that nothing leads to, or that the daemon says it cannot look into.
     unjudged: usize,
-    /// Nothing but a socket led to a namespace.
-    through_sockets: bool,
     /// Differences that have lasted longer than they may.
     lasting: Vec<(Difference, Duration)>,
     settling: Duration,
@@ -126,20 +121,8 @@ impl Verifier {
     }
 
     async fn look(&mut self) -> anyhow::Result<Round> {
-        let through_sockets = self.through_sockets;
-        let round = self.look_around(through_sockets).await?;
-        let round = if round.unjudged > 0 && !through_sockets {
-            self.look_around(true).await?
-        } else {
-            round
-        };
-        self.through_sockets = round.through_sockets || round.unjudged > 0;
-        Ok(round)
-    }
-
-    async fn look_around(&mut self, through_sockets: bool) -> anyhow::Result<Round> {
         let settling = self.daemon().await?.stats().await?.settling;
-        let before = kernel(self.netns, through_sockets).await?;
+        let before = kernel(self.netns).await?;
         let query = RowQuery {
             netns: self.netns,
             filter: None,
@@ -149,24 +132,27 @@ impl Verifier {
             brief: false,
         };
         let (_, snapshot) = self.daemon().await?.rows(query).await?;
-        let after = kernel(self.netns, through_sockets).await?;
+        let after = kernel(self.netns).await?;
         // A namespace that could be looked at only once has come or gone meanwhile; and what the daemon cannot look into it
         // does not claim to know.
         let mut looked: FxHashSet<_> = before.looked.intersection(&after.looked).copied().collect();
         let mut closed = after.closed;
         for Unswept { netns, trouble } in &snapshot.about.unswept {
-            if looked.remove(netns) {
+            // Why this command could not enter a namespace, it says itself.
+            if looked.remove(netns) || *trouble == Trouble::Unreachable {
                 closed.push(format!(
                     "not compared: the daemon says of network namespace {}: {trouble}",
                     netns.0
                 ));
             }
         }
-        if self.netns.is_some()
-            && looked.is_empty()
-            && let Some(why) = closed.pop()
-        {
-            anyhow::bail!(why);
+        if self.netns.is_some() && looked.is_empty() {
+            match (closed.pop(), after.absent) {
+                (Some(why), _) => anyhow::bail!(why),
+                (None, Some(absent)) => return Err(absent.into()),
+                // It has come meanwhile.
+                (None, None) => {}
+            }
         }
         let within = |sockets: Vec<KernelSocket>| -> Vec<_> {
             let within = |socket: &KernelSocket| looked.contains(&socket.connection.netns);
@@ -186,7 +172,6 @@ impl Verifier {
             namespaces: looked.len(),
             closed,
             unjudged: unjudged.len(),
-            through_sockets: after.through_sockets,
             lasting: lasting
                 .into_iter()
                 .filter(|(_, lasted)| *lasted > settling)
@@ -273,15 +258,14 @@ struct Kernel {
     sockets: Vec<KernelSocket>,
     looked: FxHashSet<Netns>,
     closed: Vec<String>,
-    /// Nothing but a socket led to one of them.
-    through_sockets: bool,
+    /// The one that was wanted is not there.
+    absent: Option<SweepError>,
 }
 
-/// Asks the kernel, about one namespace or all, be they such as nothing but sockets lead to.
-async fn kernel(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
+/// Asks the kernel, about one namespace or all.
+async fn kernel(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     // A thread of its own, since it enters namespaces and does not come back.
-    let walk =
-        tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted, through_sockets)).join());
+    let walk = tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted)).join());
     let walked = walk.await.context("asking the kernel broke off")?;
     walked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))
 }
@@ -289,22 +273,22 @@ async fn kernel(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<
 /// How often what leads into a namespace, mostly a process, may end between being found and being gone through.
 const AGAIN: usize = 3;
 
-fn walk(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
+fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     for _ in 0..AGAIN {
-        match walk_once(wanted, through_sockets) {
-            Err(error) if was_found(&error) => {}
-            done => return done,
+        let kernel = walk_once(wanted)?;
+        if !kernel.absent.as_ref().is_some_and(was_found) {
+            return Ok(kernel);
         }
     }
-    walk_once(wanted, through_sockets)
+    walk_once(wanted)
 }
 
 /// Whether the namespace was found, and not entered.
-fn was_found(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(SweepError::Absent { netns, others }) if others.contains(netns))
+fn was_found(error: &SweepError) -> bool {
+    matches!(error, SweepError::Absent { netns, others } if others.contains(netns))
 }
 
-fn walk_once(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Kernel> {
+fn walk_once(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     let mut kernel = Kernel::default();
     let own = namespaces::own()?;
     let wanted_alone: Vec<_> = wanted.into_iter().collect();
@@ -313,18 +297,14 @@ fn walk_once(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Ker
         wanted: &wanted_alone,
         hints: &[],
         effort: Effort::Thorough,
-        held: &mut || {
-            (through_sockets || wanted.is_some())
-                .then(sweeper::held)
-                .flatten()
-        },
+        // What the tracer reads is not asked here.
+        held: &mut || None,
     };
     let findings = namespaces::search(aim, &Found::new());
     if let Some(error) = findings.error {
         kernel.closed.push(SweepError::Search(error).to_string());
     }
     let found = findings.found;
-    kernel.through_sockets = found.values().any(|way| matches!(way, Way::Socket(_)));
     // The own one first, which takes no privilege while the thread is still in it.
     let others = found.keys().copied().collect();
     let mut found: Vec<_> = found.into_iter().collect();
@@ -345,11 +325,7 @@ fn walk_once(wanted: Option<Netns>, through_sockets: bool) -> anyhow::Result<Ker
         kernel.sockets.extend(diag::sockets(netns)?);
         kernel.looked.insert(netns);
     }
-    match wanted {
-        Some(netns) if !kernel.looked.contains(&netns) => match kernel.closed.pop() {
-            Some(why) => anyhow::bail!(why),
-            None => Err(SweepError::Absent { netns, others }.into()),
-        },
-        _ => Ok(kernel),
-    }
+    let absent = wanted.filter(|netns| !kernel.looked.contains(netns));
+    kernel.absent = absent.map(|netns| SweepError::Absent { netns, others });
+    Ok(kernel)
 }

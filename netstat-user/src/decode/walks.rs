@@ -76,8 +76,8 @@ pub enum FileRecord {
     Holder(Holder, bool),
     /// A descriptor of a namespace, of whatever kind.
     Namespace(Descriptor),
-    /// A descriptor of a socket, of whatever family, in a network namespace that its process is not in.
-    Foreign(Netns, Descriptor),
+    /// A process has a socket, of whatever family, in this network namespace, and is in another one.
+    Elsewhere(Netns),
 }
 
 /// Decodes the first record of a scan of open files and returns the bytes behind it.
@@ -104,13 +104,12 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
         }
         kind::NAMESPACE_HELD => {
             let (held, rest): (wire::NamespaceHeld, _) = read(bytes)?;
-            let descriptor = Descriptor {
-                pid: held.pid,
-                fd: held.fd,
-            };
             let record = match held.netns {
-                0 => FileRecord::Namespace(descriptor),
-                netns => FileRecord::Foreign(Netns(netns), descriptor),
+                0 => FileRecord::Namespace(Descriptor {
+                    pid: held.pid,
+                    fd: held.fd,
+                }),
+                netns => FileRecord::Elsewhere(Netns(netns)),
             };
             Ok((record, rest))
         }

@@ -40,10 +40,9 @@ pub use stream::Subscription;
 
 use crate::{
     clock::Ktime,
-    connection::Comm,
     decode::{DecodeError, RingRecord},
     loader::{EventRing, KernelLog, LoadError, Tracer},
-    processes, sources,
+    sources,
     sweeper::{self, Job, Outcome},
     table::{AHEAD, ANSWER, Table, Transition},
     view::{About, Loss, StreamItem},
@@ -120,8 +119,6 @@ struct Core {
     latest: Ktime,
     /// How far the ring has been read, as [`EventRing::consumed`].
     consumed: u64,
-    /// What this process is called, and those that are asked without a daemon.
-    own: Option<Comm>,
     counters: Counters,
     /// Records out of the ring that are yet to be folded; empty between two batches, and kept for its memory.
     taken: Vec<Result<RingRecord, DecodeError>>,
@@ -167,7 +164,6 @@ impl Engine {
             untold: None,
             latest: Ktime(0),
             consumed: 0,
-            own: processes::own_name(),
             counters: Counters::new(ring_bytes, tracer.hooks),
             taken: Vec::new(),
             fresh: Vec::new(),
@@ -306,11 +302,8 @@ impl Core {
             self.latest = self.latest.max(record.time());
         }
         match record {
-            Ok(RingRecord::State(mut event)) => {
+            Ok(RingRecord::State(event)) => {
                 self.counters.events += 1;
-                // Sweeps hold sockets of others for moments, and are who closes one if its process just did
-                // (`namespaces::Way`); and netstate has none of its own.
-                event.owner = event.owner.filter(|owner| Some(owner.comm) != self.own);
                 self.places.heard(event.connection.netns, event.owner);
                 self.table.apply_event(&event, &mut self.fresh);
             }

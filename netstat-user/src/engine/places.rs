@@ -46,6 +46,8 @@ pub(super) struct Places {
     /// Those that an event has told of and that are not known, and processes that may be in them.
     strangers: HashMap<Netns, Stranger>,
     hidden: HashMap<Netns, Hidden>,
+    /// Those that are there although nothing leads into them, by the last search that went everywhere.
+    unreachable: FxHashSet<Netns>,
     /// Those that could not be walked, and why.
     closed: BTreeMap<Netns, String>,
     /// The user has been told that there are such.
@@ -113,8 +115,12 @@ impl Places {
             self.closed
                 .retain(|netns, _| done.failed.iter().any(|(failed, _)| failed == netns));
         }
+        if let Some(unreachable) = &done.unreachable {
+            self.unreachable = unreachable.iter().copied().collect();
+        }
         for netns in &done.found {
             self.known.insert(*netns);
+            self.unreachable.remove(netns);
             if let Some(stranger) = self.strangers.remove(netns) {
                 let waited = now - stranger.since;
                 log::debug!(
@@ -187,6 +193,11 @@ impl Places {
         unswept
     }
 
+    /// Namespaces that are there although nothing leads into them: whether they still are takes another search.
+    pub(super) fn unreachable(&self) -> impl Iterator<Item = Netns> {
+        self.unreachable.iter().copied()
+    }
+
     /// What is known to be missing: namespaces that cannot be walked.
     pub(super) fn unswept(&self) -> Vec<Unswept> {
         let closed = self.closed.iter().map(|(netns, why)| Unswept {
@@ -195,11 +206,19 @@ impl Places {
         });
         // Once is not enough to say so: it may just be about to go.
         let hidden = self.hidden.iter().filter(|(_, hidden)| hidden.wait > FIRST);
-        let hidden = hidden.map(|(netns, _)| Unswept {
-            netns: *netns,
-            trouble: Trouble::Unreachable,
-        });
-        let mut unswept: Vec<_> = closed.chain(hidden).collect();
+        let hidden = hidden
+            .map(|(netns, _)| *netns)
+            .filter(|netns| !self.unreachable.contains(netns));
+        let unreachable = self
+            .unreachable
+            .iter()
+            .copied()
+            .chain(hidden)
+            .map(|netns| Unswept {
+                netns,
+                trouble: Trouble::Unreachable,
+            });
+        let mut unswept: Vec<_> = closed.chain(unreachable).collect();
         unswept.sort_by_key(|unswept| unswept.netns);
         unswept.truncate(Stats::MOST_NAMESPACES);
         unswept

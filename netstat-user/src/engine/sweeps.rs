@@ -184,7 +184,11 @@ impl Core {
             || schedule.is_full_due(now)
             || questions.iter().any(|question| question.netns().is_none());
         let mut wanted: Vec<Netns> = questions.iter().filter_map(Question::netns).collect();
-        let effort = match schedule.effort(now, everywhere) {
+        let effort = schedule.effort(now, everywhere);
+        if everywhere && effort == Effort::IfMissing {
+            wanted.extend(self.places.unreachable());
+        }
+        let effort = match effort {
             // Who asks wants to know, also of a namespace whose known way leads there no more.
             Effort::Quick if !questions.is_empty() => Effort::IfMissing,
             effort => effort,

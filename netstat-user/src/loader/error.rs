@@ -10,7 +10,7 @@ pub enum LoadError {
     /// The kernel refused for want of privileges.
     #[error(
         "{action}: not permitted; run with sudo, or grant the binary its capabilities: \
-         setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,cap_sys_ptrace+ep netstate"
+         setcap cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace+ep netstate"
     )]
     NotPermitted {
         /// What was tried.

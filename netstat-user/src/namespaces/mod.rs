@@ -3,13 +3,13 @@
 mod mounts;
 mod names;
 mod search;
-mod way;
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs::{self, File},
+    io,
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -18,13 +18,16 @@ use crate::connection::Netns;
 pub(crate) use mounts::unescaped;
 pub use names::{Names, told};
 pub use search::{Aim, Effort, Findings, Held, search};
-pub use way::Way;
+
+/// Why a namespace that is there cannot be entered, although whoever asks may.
+pub const UNREACHABLE: &str =
+    "only sockets keep it, or a mount that another one covers, so nothing leads into it";
 
 /// The calling process's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Namespaces, each with a way into it.
-pub type Found = HashMap<Netns, Way>;
+/// Namespaces, each with a file of it, which leads into it.
+pub type Found = HashMap<Netns, PathBuf>;
 
 /// The namespace that `path` stands for.
 ///
@@ -32,12 +35,9 @@ pub type Found = HashMap<Netns, Way>;
 ///
 /// When the path cannot be read, or cannot be a namespace's.
 pub fn identify(path: &Path) -> io::Result<Netns> {
-    number(&fs::metadata(path)?)
-}
-
-/// The number of the namespace that a file is of.
-fn number(file: &fs::Metadata) -> io::Result<Netns> {
-    u32::try_from(file.ino()).map(Netns).map_err(io::Error::other)
+    u32::try_from(fs::metadata(path)?.ino())
+        .map(Netns)
+        .map_err(io::Error::other)
 }
 
 /// The namespace that the user means by `path`, such as `/proc/PID/ns/net` or `/run/docker/netns/default`.
@@ -63,15 +63,15 @@ pub fn own() -> io::Result<Netns> {
     identify(Path::new(OWN))
 }
 
-/// Moves the calling thread into the namespace that `way` leads to, if that still is `netns`.
+/// Moves the calling thread into the namespace that `path` stands for, if that still is `netns`.
 ///
 /// # Errors
 ///
-/// `NotFound` when the way is gone or leads elsewhere by now; or for want of `CAP_SYS_ADMIN`.
-pub fn enter(netns: Netns, way: &Way) -> io::Result<()> {
+/// `NotFound` when the file is gone or is another namespace's by now; or for want of `CAP_SYS_ADMIN`.
+pub fn enter(netns: Netns, path: &Path) -> io::Result<()> {
     // The process may end between the two: then its files are as gone as itself.
     let gone = |_| io::Error::from(io::ErrorKind::NotFound);
-    let file = way.open().map_err(|error| match error.raw_os_error() {
+    let file = File::open(path).map_err(|error| match error.raw_os_error() {
         Some(code) if code == rustix::io::Errno::SRCH.raw_os_error() => gone(error),
         _ => error,
     })?;

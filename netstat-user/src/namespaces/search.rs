@@ -2,7 +2,7 @@
 //!
 //! Nothing in the kernel lists them all. A namespace lives as long as a task is in it, something is mounted on
 //! it, a descriptor is open on it, or a socket of user space is in it (`struct net`'s count). The first three can
-//! be seen in `/proc`, and lead into it; so does a socket, while a process holds it.
+//! be seen in `/proc`, and lead into it. Nothing leads into a namespace that only sockets keep.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Found, OWN, Way, identify, is_namespace, mounts, parse_link};
+use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
 use crate::{connection::Netns, facts::Descriptor, processes::all_visible};
 
 /// How hard to look; what comes later is harder.
@@ -33,7 +33,7 @@ pub enum Effort {
 pub struct Findings {
     /// The namespaces, and how to get into them.
     pub found: Found,
-    /// Namespaces that are there, although no way leads into them.
+    /// Namespaces that are there, although nothing leads into them.
     pub hidden: HashSet<Netns>,
     /// The search went everywhere.
     pub thorough: bool,
@@ -48,7 +48,7 @@ impl Findings {
     fn add(&mut self, path: PathBuf) {
         match identify(&path) {
             Ok(netns) => {
-                self.found.entry(netns).or_insert(Way::File(path));
+                self.found.entry(netns).or_insert(path);
             }
             // A task with more capabilities than this one.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -56,18 +56,6 @@ impl Findings {
                     .parent()
                     .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
             }
-            Err(error) => self.failed(error),
-        }
-    }
-
-    /// Adds the namespace that a socket was in a moment ago, if the socket leads there still.
-    fn add_socket(&mut self, netns: Netns, socket: Descriptor) {
-        let way = Way::Socket(socket);
-        match way.leads_to() {
-            Ok(there) if there == netns => {
-                self.found.entry(netns).or_insert(way);
-            }
-            Ok(_) => {}
             Err(error) => self.failed(error),
         }
     }
@@ -108,8 +96,8 @@ pub struct Aim<'a> {
     pub hints: &'a [u32],
     /// How hard to look.
     pub effort: Effort,
-    /// Finds what processes hold open; `None` when it cannot. To look at each descriptor of a large host takes seconds, and
-    /// does not tell the namespaces of sockets.
+    /// Finds what processes hold open; `None` when it cannot. Without it each descriptor in `/proc` is read, which takes
+    /// seconds on a large host and does not show the namespaces of sockets.
     pub held: &'a mut dyn FnMut() -> Option<Held>,
 }
 
@@ -119,21 +107,8 @@ pub struct Aim<'a> {
 pub struct Held {
     /// Descriptors of namespaces, of whatever kind.
     pub namespaces: Vec<Descriptor>,
-    /// Sockets in network namespaces that their processes are not in, a few of each.
-    pub sockets: HashMap<Netns, Vec<Descriptor>>,
-}
-
-impl Held {
-    /// Sockets that are kept of one namespace: one may be closed by the time, or its process not to be looked at.
-    const FEW: usize = 4;
-
-    /// Adds a socket, unless there are enough of its namespace, or one of its process.
-    pub fn add_socket(&mut self, netns: Netns, socket: Descriptor) {
-        let sockets = self.sockets.entry(netns).or_default();
-        if sockets.len() < Self::FEW && sockets.iter().all(|known| known.pid != socket.pid) {
-            sockets.push(socket);
-        }
-    }
+    /// Network namespaces with sockets whose processes are in another one.
+    pub by_sockets: HashSet<Netns>,
 }
 
 /// Finds namespaces. What was `known` before is still found if its path leads there.
@@ -154,8 +129,8 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     if effort == Effort::Glance || !aim.everything && !findings.lacks(wanted) {
         // On a large host looking at all processes takes a tenth of a second.
         findings.complete = false;
-        for (netns, way) in known {
-            findings.found.entry(*netns).or_insert_with(|| way.clone());
+        for (netns, path) in known {
+            findings.found.entry(*netns).or_insert_with(|| path.clone());
         }
         return findings;
     }
@@ -163,13 +138,10 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
     for process in &processes {
         findings.add(process.join("ns/net"));
     }
-    for (netns, way) in known {
+    for (netns, path) in known {
         if !findings.found.contains_key(netns) {
-            match way {
-                // By whatever number it leads to now.
-                Way::File(path) => findings.add(path.clone()),
-                Way::Socket(socket) => findings.add_socket(*netns, *socket),
-            }
+            // By whatever number it has now.
+            findings.add(path.clone());
         }
     }
     findings.thorough = match effort {
@@ -206,17 +178,13 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf], held: Option<Held>
     for Descriptor { pid, fd } in held.namespaces {
         descriptor(findings, PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
     }
-    for (netns, sockets) in held.sockets {
-        for socket in sockets {
-            if !findings.found.contains_key(&netns) {
-                findings.add_socket(netns, socket);
-            }
-        }
-        if !findings.found.contains_key(&netns) {
-            // It was there when its sockets were seen.
-            findings.hidden.insert(netns);
-        }
-    }
+    // They were there when their sockets were seen.
+    let found = &findings.found;
+    let hidden = held
+        .by_sockets
+        .into_iter()
+        .filter(|netns| !found.contains_key(netns));
+    findings.hidden.extend(hidden);
 }
 
 fn threads(findings: &mut Findings, process: &Path) {
@@ -237,7 +205,7 @@ fn mounted(findings: &mut Findings, root: &Path, mountinfo: &Path) {
         }
         let path = root.join(place.strip_prefix("/").unwrap_or(&place));
         if identify(&path).is_ok_and(|there| there == netns) {
-            findings.found.insert(netns, Way::File(path));
+            findings.found.insert(netns, path);
         } else {
             // Something else is mounted on top of it.
             findings.hidden.insert(netns);

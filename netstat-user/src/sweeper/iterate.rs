@@ -61,31 +61,23 @@ pub(super) struct Files {
 pub(super) fn files(iterators: &Iterators) -> Result<Files, SweepError> {
     let start = Ktime::now();
     let (mut holders, mut held, mut first_asked) = (Vec::new(), Held::default(), false);
-    let complete = processes::all_visible();
-    // What this process holds is another's, for a moment (`namespaces::Way`). Where it does not see all processes, it has
-    // another number of its own, and holds nothing, since that takes seeing the other.
-    let own = if complete { std::process::id() } else { 0 };
     read_all(iterators.files()?, |bytes| {
         let (record, rest) = decode::file_record(bytes)?;
         match record {
             FileRecord::Holder(holder, first) => {
                 first_asked |= first;
-                if holder.owner.pid != own {
-                    holders.push(holder);
-                }
+                holders.push(holder);
             }
             FileRecord::Namespace(descriptor) => held.namespaces.push(descriptor),
-            FileRecord::Foreign(netns, socket) => {
-                if socket.pid != own {
-                    held.add_socket(netns, socket);
-                }
+            FileRecord::Elsewhere(netns) => {
+                held.by_sockets.insert(netns);
             }
         }
         Ok(rest)
     })?;
     let holders = HolderScan {
         start,
-        complete,
+        complete: processes::all_visible(),
         holders,
     };
     Ok(Files {

@@ -14,6 +14,7 @@ use std::{
     fs::File,
     io, mem,
     os::fd::AsFd,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -29,8 +30,8 @@ use crate::{
     clock::{Ktime, Tick},
     connection::Netns,
     facts::Fence,
-    loader::{self, Iterators, Needs},
-    namespaces::{self, Aim, Effort, Found, Held, Way},
+    loader::Iterators,
+    namespaces::{self, Aim, Effort, Found, Held},
     settings::Settings,
 };
 pub use job::{Figuring, Job, Scanning, Scope};
@@ -56,17 +57,6 @@ pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Un
         }
     })?;
     Ok((jobs, outcomes))
-}
-
-/// What processes hold open of network namespaces. `None` when the kernel does not let open files be walked.
-#[must_use]
-pub fn held() -> Option<Held> {
-    let needs = Needs {
-        figures: false,
-        files: true,
-    };
-    let files = iterate::files(&loader::iterators(needs).ok()?).ok()?;
-    Some(files.held)
 }
 
 /// Walks on the calling thread, which it leaves where it was.
@@ -153,6 +143,7 @@ impl Walker {
             None => self.plan(scope),
         };
         let mut planning = processor_time().saturating_sub(cpu);
+        let mut unreachable = plan.unreachable.take();
         let mut lost = self.walk(mem::take(&mut plan.ways), scope, report, &mut visited);
         if let Some(scan) = beside {
             // A thread of which nothing comes has never been seen.
@@ -163,6 +154,7 @@ impl Walker {
                 let before = processor_time();
                 plan = self.plan(scope);
                 planning = processor_time().saturating_sub(before);
+                unreachable = plan.unreachable.take().or(unreachable);
                 plan.ways.retain(|(netns, _)| !visited.includes(*netns));
                 let (ways, ended) = (mem::take(&mut plan.ways), lost);
                 lost = self.walk(ways, scope, report, &mut visited);
@@ -186,6 +178,9 @@ impl Walker {
         absent.dedup();
         // What has been walked was there, whatever a search behind that says.
         absent.retain(|netns| !visited.found.contains(netns));
+        if let Some(unreachable) = &mut unreachable {
+            unreachable.retain(|netns| !visited.includes(*netns));
+        }
         plan.gone.retain(|netns| absent.contains(netns));
         let taken = processor_time().saturating_sub(cpu);
         let (search, cost) = if plan.thorough {
@@ -203,6 +198,7 @@ impl Walker {
             found: visited.found,
             others,
             absent,
+            unreachable,
             gone: plan.gone,
             start,
             end: Ktime::now(),
@@ -217,7 +213,7 @@ impl Walker {
     /// way leads to no more.
     fn walk(
         &mut self,
-        ways: Vec<(Netns, Way)>,
+        ways: Vec<(Netns, PathBuf)>,
         scope: &Scope,
         report: &mut impl FnMut(Outcome),
         visited: &mut Visited,
@@ -287,6 +283,11 @@ impl Walker {
         let missing = |netns: &&Netns| !self.known.contains_key(netns);
         let absent: Vec<_> = scope.wanted.iter().filter(missing).copied().collect();
         let gone = absent.iter().filter(|netns| !findings.hidden.contains(netns));
+        let hidden = findings.hidden.iter();
+        let unreachable = hidden
+            .filter(|netns| !self.known.contains_key(netns))
+            .copied()
+            .collect();
         Plan {
             gone: if findings.complete && !late {
                 gone.copied().collect()
@@ -295,15 +296,16 @@ impl Walker {
             },
             ways,
             absent,
+            unreachable: findings.thorough.then_some(unreachable),
             thorough: findings.thorough,
             broken: findings.error,
         }
     }
 
     /// The way into a namespace that was found before, if it still leads there.
-    fn known_way(&self, netns: Netns) -> Option<(Netns, Way)> {
+    fn known_way(&self, netns: Netns) -> Option<(Netns, PathBuf)> {
         let way = self.known.get(&netns)?;
-        let found = way.leads_to().ok()?;
+        let found = namespaces::identify(way).ok()?;
         (found == netns).then(|| (netns, way.clone()))
     }
 
@@ -316,7 +318,7 @@ impl Walker {
     }
 
     /// Moves the thread into a namespace, for as long as the job takes.
-    fn enter(&mut self, netns: Netns, way: &Way) -> Result<(), SweepError> {
+    fn enter(&mut self, netns: Netns, way: &Path) -> Result<(), SweepError> {
         // Entering the namespace that the thread is in already needs no privilege.
         let here = namespaces::identify(HERE.as_ref()).is_ok_and(|here| here == netns);
         if !here {
@@ -337,7 +339,7 @@ impl Walker {
     fn namespace(
         &mut self,
         netns: Netns,
-        way: &Way,
+        way: &Path,
         figures: bool,
         mut report: impl FnMut(Vec<u8>, Fence, &mut Option<Settings>),
     ) -> Result<(), SweepError> {
@@ -379,8 +381,10 @@ impl Visited {
 /// Where a walk is to go.
 #[derive(Debug, Default)]
 struct Plan {
-    ways: Vec<(Netns, Way)>,
+    ways: Vec<(Netns, PathBuf)>,
     absent: Vec<Netns>,
+    /// As [`SweepDone::unreachable`].
+    unreachable: Option<Vec<Netns>>,
     gone: Vec<Netns>,
     /// It took a thorough search.
     thorough: bool,

@@ -42,6 +42,8 @@ pub struct SweepDone {
     pub absent: Vec<Netns>,
     /// Those of them that are certainly nowhere: the search went everywhere and was let in.
     pub gone: Vec<Netns>,
+    /// After a search that went everywhere, the namespaces that are there although nothing leads into them.
+    pub unreachable: Option<Vec<Netns>>,
     /// All that are known, if something that was wanted is not among them.
     pub others: Vec<Netns>,
     /// When it began.
@@ -81,7 +83,13 @@ pub enum SweepError {
         /// Why.
         error: io::Error,
     },
-    /// No way leads into the namespace: it is gone, or nothing keeps it but sockets that nobody holds.
+    /// The namespace is there, and nothing leads into it.
+    #[error("cannot read network namespace {}: {}", netns.0, namespaces::UNREACHABLE)]
+    Unreachable {
+        /// The namespace.
+        netns: Netns,
+    },
+    /// Nothing leads into the namespace: it is gone, or nothing keeps it but sockets that nobody holds.
     #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
     Absent {
         /// The namespace.
@@ -112,6 +120,10 @@ impl SweepDone {
     /// Why this namespace, which was wanted, has not been walked.
     #[must_use]
     pub fn failure(&self, netns: Netns) -> Option<SweepError> {
+        let unreachable = self.unreachable.as_ref();
+        if unreachable.is_some_and(|unreachable| unreachable.contains(&netns)) {
+            return Some(SweepError::Unreachable { netns });
+        }
         self.absent.contains(&netns).then(|| SweepError::Absent {
             netns,
             others: self.others.clone(),

@@ -159,6 +159,7 @@ mod tests {
             everywhere: true,
             found: [1, 2, 3].map(Netns).into(),
             absent: Vec::new(),
+            unreachable: None,
             gone: Vec::new(),
             others: Vec::new(),
             start: Ktime(1),

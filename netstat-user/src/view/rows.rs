@@ -10,6 +10,7 @@ use crate::{
     connection::{Connection, Netns},
     facts::{FigureSet, Figures, Form, Queues},
     filter::Filter,
+    namespaces::UNREACHABLE,
     owners::Owners,
     settings::Settings,
     table::Row,
@@ -240,7 +241,7 @@ pub struct Unswept {
 pub enum Trouble {
     /// It could not be entered: what the system said.
     Closed(String),
-    /// Nothing leads into it: sockets alone keep it alive, and nobody holds them just now. Its rows are what events have told.
+    /// Nothing leads into it: only sockets keep it, or a mount that another one covers. Its rows are as the events told.
     Unreachable,
 }
 
@@ -248,9 +249,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(why) => f.write_str(why),
-            Self::Unreachable => f.write_str(
-                "nothing that netstate may enter leads into it: what is shown is what events have told",
-            ),
+            Self::Unreachable => write!(f, "{UNREACHABLE}; its rows are as the events told"),
         }
     }
 }

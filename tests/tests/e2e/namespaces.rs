@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::UdpSocket,
+    net::{Shutdown, UdpSocket},
     os::{
         fd::OwnedFd,
         unix::{fs::MetadataExt, net::UnixStream},
@@ -24,14 +24,17 @@ use netstat_tests::{
 
 crate::tests![
     nobody_can_get_in,
-    a_socket_is_a_way_in,
-    any_socket_is_a_way_in,
-    its_own_name_is_nobodys,
+    only_sockets_keep_it,
+    any_socket_keeps_it,
+    whoever_is_called_netstate_keeps_its_name,
     namespaces_can_be_chosen,
     no_file_names_it,
     names_are_shown,
     what_cannot_be_entered_is_told,
 ];
+
+/// More than two of the scans of all namespaces.
+const LONG: Duration = Duration::from_secs(20);
 
 fn namespaces_can_be_chosen() -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
@@ -110,8 +113,6 @@ fn no_file_names_it() -> Result<()> {
 /// A namespace that only sockets keep alive which nobody holds just now: nothing leads into it, so no sweep can tell that
 /// they are gone, and they are not.
 fn nobody_can_get_in() -> Result<()> {
-    /// More than two of the sweeps that look at all namespaces.
-    const LONG: Duration = Duration::from_secs(20);
     let outside = Namespace::new()?;
     let daemon = Daemon::start()?;
     let inside = Namespace::new()?;
@@ -154,74 +155,134 @@ fn nobody_can_get_in() -> Result<()> {
     Ok(())
 }
 
-/// A namespace that nothing is left of but sockets, which a process holds.
-fn a_socket_is_a_way_in() -> Result<()> {
+/// What `stats` says of a namespace that cannot be read.
+fn trouble(daemon: &Daemon, inode: u32) -> Result<Option<String>> {
+    let stats = daemon.stats()?;
+    let unscanned = stats["unscanned"]
+        .as_array()
+        .context("no list of what is not scanned")?;
+    let unscanned = unscanned.iter().find(|found| found["netns"] == inode);
+    Ok(unscanned.map(|found| found["why"].to_string()))
+}
+
+/// A namespace that nothing is left of but sockets, which a process holds. To read it, netstate would have to take those
+/// sockets, and could become the one that closes them: its rows are as the events told, and that is said.
+fn only_sockets_keep_it() -> Result<()> {
+    let directory = directory()?;
+    let absent = directory.path().join("absent.sock");
+    let before = Daemon::start()?;
     let inside = Namespace::new()?;
     let inode = inside.inode();
     let pair = Pair::new(&inside, LOOPBACK)?;
+    // A process inside would be a way in, and a list makes the scan that finds the namespace.
+    before.agrees(&inside)?;
     drop(inside);
-    let directory = directory()?;
-    let absent = directory.path().join("absent.sock");
-    // Started when no event is to come.
-    let daemon = Daemon::start()?;
     deliver(&pair.client, &pair.server, b"unread")?;
-    for socket in [daemon.socket(), &absent] {
-        for netns in ["all".to_owned(), inode.to_string()] {
-            let rows = snapshot::list_of(&netns, socket)?;
-            let inside = rows.iter().filter(|row| row.netns == inode);
-            let server = rows
-                .iter()
-                .find(|row| cookie(&pair.server).ok() == Some(row.cookie));
-            ensure!(
-                inside.count() == 3 && server.is_some_and(|row| row.recv_q == Some(6)),
-                "list --netns {netns} by {}: {rows:#?}",
-                socket.display()
-            );
-        }
+    let after = Daemon::start()?;
+    for daemon in [&before, &after] {
+        wait_for("stats to name the namespace", SOON, || {
+            binary::run(daemon.socket(), "list -an --netns all")?;
+            trouble(daemon, inode)
+        })
+        .and_then(|said| {
+            ensure!(said.contains("only sockets keep it"), "stats --json: {said}");
+            Ok(())
+        })?;
     }
-    let verify = binary::run(daemon.socket(), &format!("verify --fail --netns {inode}"))?;
-    let said = String::from_utf8_lossy(&verify.stdout);
+    for (socket, rows) in [(before.socket(), 3), (after.socket(), 0), (&absent, 0)] {
+        let all = binary::run(socket, "list -an --json --netns all")?;
+        let (listed, said) = (String::from_utf8(all.stdout)?, String::from_utf8(all.stderr)?);
+        let here = format!("\"netns\":{inode},");
+        let here: Vec<_> = listed.lines().filter(|row| row.contains(&here)).collect();
+        ensure!(
+            all.status.success() && here.len() == rows,
+            "not {rows} rows by {}: {here:#?}",
+            socket.display()
+        );
+        ensure!(
+            said.contains(&inode.to_string()) && said.contains("only sockets keep it"),
+            "list --netns all by {} does not say what is missing: {said}",
+            socket.display()
+        );
+        let one = binary::run(socket, &format!("list -an --netns {inode}"))?;
+        let said = String::from_utf8(one.stderr)?;
+        ensure!(
+            one.status.success() == (rows > 0) && said.contains("only sockets keep it"),
+            "list --netns {inode} by {}: {}, {said}",
+            socket.display(),
+            one.status
+        );
+    }
+    let verify = binary::run(before.socket(), "verify --fail --netns all")?;
+    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+    let verdict = String::from_utf8_lossy(&verify.stdout).into_owned();
     ensure!(
-        verify.status.success()
-            && said.starts_with("same: 3 socket(s) in 1 network namespace(s) agree, 0 differ"),
+        verify.status.success() && verdict.contains("row(s) not judged"),
         "{verify:?}"
     );
-    // For people alone, who want no owners.
-    let text = binary::run(&absent, &format!("list -an --netns {inode}"))?;
-    let text = String::from_utf8(text.stdout)?;
-    ensure!(text.contains("LISTEN") && text.contains("ESTABLISHED"), "{text}");
+    ensure!(
+        said.contains(&format!(
+            "not compared: the daemon says of network namespace {inode}"
+        )),
+        "verify does not say what it leaves out: {verify:?}"
+    );
+    let one = binary::run(before.socket(), &format!("verify --netns {inode}"))?;
+    ensure!(
+        one.status.code() == Some(1) && String::from_utf8_lossy(&one.stderr).contains("only sockets keep it"),
+        "{one:?}"
+    );
+    // Events are told all the same.
+    let near = cookie(&pair.client)?;
+    pair.client.shutdown(Shutdown::Write)?;
+    for daemon in [&before, &after] {
+        wait_for("the state that an event told", SOON, || {
+            let rows = snapshot::list_of("all", daemon.socket())?;
+            let row = rows.iter().find(|row| row.cookie == near);
+            Ok(row.filter(|row| row.state == "FIN_WAIT2").map(drop))
+        })?;
+    }
     Ok(())
 }
 
-/// A network namespace that only a socket of another family keeps, and minisocks of TCP in it.
-fn any_socket_is_a_way_in() -> Result<()> {
+/// A network namespace that only a socket of another family keeps, and minisocks of TCP in it: unreadable as well, until it
+/// is gone.
+fn any_socket_keeps_it() -> Result<()> {
     let inside = Namespace::new()?;
     let inode = inside.inode();
     let kept = inside.enter(|| UdpSocket::bind("127.0.0.1:0"))?;
     time_wait(&inside, LOOPBACK)?;
     drop(inside);
     let daemon = Daemon::start()?;
-    wait_for("a minisock of a namespace that a UDP socket keeps", SOON, || {
-        let rows = snapshot::list_of(&inode.to_string(), daemon.socket())?;
-        Ok(rows.iter().any(|row| row.state == "TIME_WAIT").then_some(()))
+    wait_for("stats to name a namespace that a UDP socket keeps", SOON, || {
+        trouble(&daemon, inode)
     })?;
     drop(kept);
-    Ok(())
+    wait_for("stats to forget a namespace that is gone", LONG, || {
+        Ok(trouble(&daemon, inode)?.is_none().then_some(()))
+    })
 }
 
-/// netstate takes sockets of others for moments, so whoever is called as it is not taken for who opens or closes them.
-fn its_own_name_is_nobodys() -> Result<()> {
+/// A name says nothing: whoever is called as netstate is told of as anybody else.
+fn whoever_is_called_netstate_keeps_its_name() -> Result<()> {
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
     let watch = daemon.watch_in(&namespace)?;
-    for (name, told) in [("e2e-other", true), ("netstate", false)] {
-        let mut holder = Holder::start(&namespace, name)?;
-        holder.listen()?;
-        let pid = holder.pid();
-        watch.wait(name, |seen| {
-            seen.to == "LISTEN" && seen.pid == told.then_some(pid)
-        })?;
+    let mut holder = Holder::start(&namespace, "netstate")?;
+    let target = holder.listen()?;
+    holder.connect(target)?;
+    let (name, pid) = (Some("netstate"), Some(holder.pid()));
+    for state in ["LISTEN", "SYN_SENT"] {
+        let seen = watch.wait(state, |seen| seen.to == state)?;
+        ensure!(
+            seen.pid == pid && seen.comm.as_deref() == name,
+            "watch --json: {seen:?}"
+        );
     }
+    let rows = snapshot::list_of(&namespace.inode().to_string(), daemon.socket())?;
+    ensure!(
+        rows.iter().any(|row| row.state == "LISTEN" && row.pid == pid),
+        "list --json: {rows:#?}"
+    );
     Ok(())
 }
 
@@ -276,14 +337,10 @@ fn what_cannot_be_entered_is_told() -> Result<()> {
     }
     let log = daemon.log();
     ensure!(log.matches("cannot enter").count() == 1, "not said once: {log}");
-    let stats = daemon.stats()?;
-    let unswept = stats["unscanned"]
-        .as_array()
-        .context("no list of what is not swept")?;
-    let unswept = unswept.iter().find(|found| found["netns"] == namespace.inode());
+    let told = trouble(&daemon, namespace.inode())?;
     ensure!(
-        unswept.is_some_and(|found| found["why"].to_string().contains("cannot enter")),
-        "stats --json: {stats}"
+        told.as_ref().is_some_and(|told| told.contains("cannot enter")),
+        "stats --json: {told:?}"
     );
     let one = binary::run(daemon.socket(), &format!("list -an --netns {}", namespace.name()))?;
     let said = String::from_utf8_lossy(&one.stderr);
