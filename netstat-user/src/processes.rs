@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use rustix::fs::{Mode, OFlags, openat, readlinkat};
+use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
 
 use crate::{clock::Ktime, connection::Printable};
 
@@ -60,20 +60,51 @@ impl Process {
     ///
     /// When the process has ended, may not be looked at, or executes none, as kernel threads do.
     pub fn exe(&self) -> io::Result<Vec<u8>> {
-        Ok(readlinkat(&self.folder, "exe", Vec::new())?.into_bytes())
+        self.link("exe")
     }
 
-    /// `/proc/PID/cgroup`.
+    /// `/proc/PID/cgroup`, each line safe to print.
     ///
     /// # Errors
     ///
     /// When the process has ended.
     pub fn cgroups(&self) -> io::Result<String> {
-        let text = self.read("cgroup")?;
-        Ok(Printable(&text).to_string())
+        Ok(printable_lines(&self.read("cgroup")?))
     }
 
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+    /// The names in one of its folders, such as `task`, in no order.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or may not be looked at.
+    pub fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&self.folder, folder, flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::new(folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Where one of its links leads, such as `fd/3`.
+    ///
+    /// # Errors
+    ///
+    /// As [`names`](Self::names).
+    pub fn link(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.folder, name, Vec::new())?.into_bytes())
+    }
+
+    /// One of its files, such as `status`.
+    ///
+    /// # Errors
+    ///
+    /// As [`names`](Self::names).
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let file = openat(
             &self.folder,
             name,
@@ -84,6 +115,13 @@ impl Process {
         File::from(file).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// A text in which everything but the ends of its lines is made safe to print.
+fn printable_lines(text: &[u8]) -> String {
+    let lines = text.split(|&byte| byte == b'\n');
+    let lines: Vec<_> = lines.map(|line| Printable(line).to_string()).collect();
+    lines.join("\n")
 }
 
 /// `/proc/PID/stat` counts in `USER_HZ`, a hundredth of a second on everything but Alpha.
@@ -101,6 +139,11 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines(b"8:pids:/a\tb\n0::/\n"), "8:pids:/a\\tb\n0::/\n");
+    }
 
     #[test]
     fn the_start_is_found_behind_any_name() {
