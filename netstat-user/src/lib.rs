@@ -3,6 +3,7 @@
 //! Data flows one way: [`loader`] → [`decode`] → [`table`] → [`view`] → [`output`]. [`engine`] drives that,
 //! [`daemon`] and [`client`] carry views between processes, and [`commands`] are what the user calls.
 
+pub mod activity;
 pub mod census;
 pub mod cli;
 pub mod client;

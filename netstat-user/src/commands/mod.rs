@@ -4,6 +4,7 @@ mod daemon;
 mod doctor;
 mod filtering;
 mod list;
+mod observing;
 mod printing;
 mod replay;
 mod selection;

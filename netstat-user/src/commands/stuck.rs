@@ -9,7 +9,9 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    filtering, printing, selection,
+    filtering,
+    observing::observe,
+    printing, selection,
     snapshot::{Source, tell_missing, tell_unnamed},
     tracing::Stop,
 };
@@ -71,6 +73,10 @@ impl Rounds {
             };
             let (clock, mut findings) = findings?;
             findings.found.retain(|finding| finding.severity >= args.severity);
+            let suspects = findings.found.iter_mut().map(|finding| &mut finding.suspects);
+            if stop.or(observe(suspects.collect())).await.transpose()?.is_none() {
+                return Ok(found);
+            }
             found |= !findings.found.is_empty();
             if rounds == 0 && matches!(source, Source::Kernel) {
                 eprintln!(

@@ -9,7 +9,9 @@ use anyhow::bail;
 use tokio::time::timeout;
 
 use super::{
-    filtering, printing, selection,
+    filtering,
+    observing::observe,
+    printing, selection,
     snapshot::{Asked, Source, tell_missing},
     tracing::{Running, Stop},
 };
@@ -152,10 +154,11 @@ impl Watch {
         changes: Changes,
     ) -> anyhow::Result<(Vec<Stuck>, Vec<(Stuck, Outcome)>)> {
         let Changes {
-            stuck,
+            mut stuck,
             recovered,
             left,
         } = changes;
+        observe(stuck.iter_mut().map(|stuck| &mut stuck.suspects).collect()).await?;
         let mut over: Vec<_> = recovered
             .into_iter()
             .map(|(stuck, since)| (stuck, Outcome::Progress(since)))

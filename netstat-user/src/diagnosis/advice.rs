@@ -5,23 +5,42 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Finding, Kind, finding::Service};
-use crate::{connection::Owner, tcp::TcpState};
+use super::{Finding, Kind, Suspect, finding::Service};
+use crate::{activity::Hindrance, connection::Owner, tcp::TcpState};
+
+/// Suspects that are named one by one in an advice.
+const NAMED: usize = 4;
 
 /// The next step, for whoever has been woken up. `enter` goes in front of commands that look at the network.
 pub(super) fn advice(finding: &Finding, enter: &str) -> String {
+    let mut steps: Vec<String> = Vec::new();
+    for (suspect, hindrance) in finding.suspects.hindrances() {
+        steps.push(hindrance.way_out(&suspect.name(), suspect.owner.pid));
+    }
+    let nobody_can = !steps.is_empty() && finding.suspects.able().is_none();
+    if !nobody_can {
+        steps.push(usual(finding, enter));
+    }
+    steps.join("; ")
+}
+
+/// What to do when the processes that it takes are able to act.
+fn usual(finding: &Finding, enter: &str) -> String {
     let connection = &finding.example.connection;
     let peer = connection.remote.addr(connection.family).to_canonical();
     let port = connection.remote.port().unwrap_or(0);
     let local = connection.local.port().unwrap_or(0);
     let owner = finding.example.owners.first();
     let who = Who(owner);
-    let pid = owner.map_or_else(|| "PID".to_owned(), |owner| owner.pid.to_string());
     let fd = owner.and_then(|owner| owner.fd);
     let fd = fd.map_or_else(|| "the socket".to_owned(), |fd| format!("fd {fd}"));
     match finding.group.kind {
         Kind::HeldByAcceptQueue if finding.group.state != TcpState::SynRecv => {
-            format!("see the finding of the listener on port {port}: its process has to call accept")
+            let who = match able(finding).as_slice() {
+                [] => "its process".to_owned(),
+                suspects => names(suspects),
+            };
+            format!("see the finding of the listener on port {port}: {who} has to call accept")
         }
         Kind::SynUnanswered => format!(
             "see where it ends: `{enter}ip route get {peer}`, `{enter}tcpdump -ni any host {peer} and tcp port {port}`; if a firewall drops it, let it reject instead; give connect a timeout"
@@ -29,26 +48,22 @@ pub(super) fn advice(finding: &Finding, enter: &str) -> String {
         Kind::SynAckUnanswered => format!(
             "see whether the last ACK comes: `{enter}tcpdump -ni any tcp port {local} and host {peer}`; from many false addresses it is a SYN flood: `{enter}sysctl net.ipv4.tcp_syncookies` should be 1"
         ),
-        Kind::HeldByAcceptQueue | Kind::AcceptQueueFull | Kind::AcceptQueueFilling => format!(
-            "find out what keeps {who} from calling accept: `strace -fp {pid}`, `cat /proc/{pid}/stack`; if it does call it and bursts are the problem, raise its backlog and `net.core.somaxconn`"
-        ),
+        Kind::HeldByAcceptQueue | Kind::AcceptQueueFull | Kind::AcceptQueueFilling => not_accepted(finding),
         Kind::DataUnacknowledged | Kind::FinUnacknowledged => format!(
             "see whether the peer is there: `{enter}ping {peer}`, `{enter}tcpdump -ni any host {peer} and tcp port {}`; `{enter}ss -K dst {} dport = {port}` ends it now; TCP_USER_TIMEOUT ends it sooner",
             if port == 0 { local } else { port },
             InFilter(peer),
         ),
-        Kind::ZeroWindow => match finding.peer {
-            Some(owner) => format!(
-                "the peer is {} on this host: find out why it does not read, `strace -fp {}`",
-                Who(Some(&owner)),
-                owner.pid
+        Kind::ZeroWindow => match finding.suspects.able() {
+            Some(suspect) => format!(
+                "the peer is {} on this host: find out why it does not read, {}",
+                suspect.name(),
+                suspect.trace()
             ),
             None => format!("find out on {peer} why the process at port {port} does not read"),
         },
-        Kind::DataUnread => {
-            format!("find out why {who} does not read {fd}: `strace -fp {pid}`, `cat /proc/{pid}/stack`")
-        }
-        Kind::NotClosed => not_closed(finding, &fd, &pid),
+        Kind::DataUnread => not_read(finding, &fd),
+        Kind::NotClosed => not_closed(finding, &fd),
         Kind::HalfClosed => format!(
             "{who} waits for the peer to close {fd}: give that a limit, then close; {}",
             peer_text(finding)
@@ -66,16 +81,70 @@ pub(super) fn advice(finding: &Finding, enter: &str) -> String {
     }
 }
 
-fn not_closed(finding: &Finding, fd: &str, pid: &str) -> String {
+/// Those of the suspects that can be expected to act and are able to, as many as are named.
+fn able(finding: &Finding) -> Vec<&Suspect> {
+    let expected = finding.suspects.expected();
+    let able = expected.filter(|suspect| !suspect.hindrances().any(Hindrance::stops_all));
+    able.take(NAMED).collect()
+}
+
+fn names(suspects: &[&Suspect]) -> String {
+    let names: Vec<_> = suspects.iter().map(|suspect| suspect.name()).collect();
+    names.join(" or ")
+}
+
+/// The commands that show what they do.
+fn traces(suspects: &[&Suspect]) -> String {
+    let traces = suspects.iter().map(|suspect| suspect.trace());
+    let stacks = suspects
+        .iter()
+        .map(|suspect| format!("`cat {}/stack`", suspect.folder()));
+    traces.chain(stacks).collect::<Vec<_>>().join(", ")
+}
+
+fn not_accepted(finding: &Finding) -> String {
+    let suspects = able(finding);
+    if suspects.is_empty() {
+        return "find out which process holds the listener: `netstate list -lp` as root; it has to call accept".to_owned();
+    }
+    let drain = suspects.iter().any(|suspect| suspect.misses_events());
+    let drain = if drain {
+        "; one that epoll reports to once for several connections (EPOLLET) has to accept until there is none left"
+    } else {
+        ""
+    };
+    format!(
+        "find out what keeps {} from calling accept: {}{drain}; if it does call it and bursts are the problem, raise its backlog and `net.core.somaxconn`",
+        names(&suspects),
+        traces(&suspects),
+    )
+}
+
+fn not_read(finding: &Finding, fd: &str) -> String {
+    let suspects = able(finding);
+    if suspects.is_empty() {
+        return format!("find out why the process does not read {fd}");
+    }
+    format!(
+        "find out why {} does not read {fd}: {}",
+        names(&suspects),
+        traces(&suspects)
+    )
+}
+
+fn not_closed(finding: &Finding, fd: &str) -> String {
     let owners = &finding.example.owners;
-    let who = Who(owners.first());
-    let mut others = owners.iter().skip(1).peekable();
-    if others.peek().is_none() {
+    let suspects: Vec<_> = finding.suspects.iter().collect();
+    let [first, others @ ..] = suspects.as_slice() else {
+        return format!("the process has to close {fd} once read returns 0: mend that");
+    };
+    let (who, folder) = (first.name(), first.folder());
+    if others.is_empty() {
         return format!(
-            "{who} has to close {fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l /proc/{pid}/fd` shows how many it holds"
+            "{who} has to close {fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l {folder}/fd` shows how many it holds"
         );
     }
-    let others: Vec<_> = others.map(|other| Who(Some(other)).to_string()).collect();
+    let others: Vec<_> = others.iter().map(|other| other.name()).collect();
     let more = match owners.unlisted() {
         0 => String::new(),
         more => format!(" and {more} more"),

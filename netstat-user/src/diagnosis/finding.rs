@@ -9,6 +9,7 @@ use super::{
     advice::advice,
     context::{Context, is_private},
     rules::Symptom,
+    suspects::{self, Suspect, Suspects},
 };
 use crate::{
     connection::{Cookie, Endpoint, Netns, Owner},
@@ -66,11 +67,19 @@ pub struct Finding {
     pub example: RowView,
     /// Who holds the example's other end, if that is on this host.
     pub peer: Option<Owner>,
+    /// The processes that it depends on.
+    pub suspects: Suspects,
     /// Some of them.
     pub cookies: Vec<Cookie>,
 }
 
 impl Finding {
+    /// Why they are stuck: what keeps the processes from running comes first.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        cause(self.group.kind, &self.suspects)
+    }
+
     /// What to do. `enter` goes in front of commands that are to be run in the sockets' network namespace: nothing if they
     /// are there already, or such as `ip netns exec blue `.
     #[must_use]
@@ -94,6 +103,15 @@ pub struct Findings {
     pub without_figures: usize,
 }
 
+/// Why something is stuck: what keeps the processes from running comes first.
+pub(super) fn cause(kind: Kind, suspects: &Suspects) -> String {
+    let hindrances = suspects.hindrances();
+    let texts = hindrances.map(|(suspect, hindrance)| format!("{} {hindrance}", suspect.name()));
+    let mut texts: Vec<_> = texts.collect();
+    texts.push(kind.cause().to_owned());
+    texts.join("; ")
+}
+
 /// Judges all sockets of the second look, by both.
 #[must_use]
 pub fn diagnose(looks: &Looks<'_>) -> Findings {
@@ -114,6 +132,14 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
     }
     let mut found: Vec<_> = findings.into_values().map(|gathered| gathered.finding).collect();
     name_peers(&looks.now.rows, &mut found);
+    for finding in &mut found {
+        finding.suspects = match &finding.peer {
+            Some(peer) if suspects::is_about_peer(finding.group.kind) => {
+                Suspects::new(vec![Suspect::new(*peer, 0)], 0, None)
+            }
+            _ => context.suspects(&finding.example, finding.group.kind),
+        };
+    }
     found.sort_by(|a, b| {
         let order = |finding: &Finding| (finding.severity, finding.count, finding.oldest);
         order(b)
@@ -173,6 +199,7 @@ impl Gathered {
             evidence: symptom.evidence.clone(),
             example: row.clone(),
             peer: None,
+            suspects: Suspects::default(),
             cookies: Vec::new(),
         };
         Self {

@@ -2,7 +2,8 @@
 //! figures, seen twice with a moment in between.
 //!
 //! `rules` judges sockets one by one, `ports` what they take together, `context` each of them with what the others have
-//! to do with it, `reading` remembers who reads; `finding` puts those that are alike together, and `advice` says what to do; `vigil` compares one look
+//! to do with it, `reading` remembers who reads; `finding` puts those that are alike together, `suspects` are the processes that
+//! have to act, and `advice` says what to do; `vigil` compares one look
 //! with the next.
 
 mod advice;
@@ -12,6 +13,7 @@ mod kind;
 mod ports;
 mod reading;
 mod rules;
+mod suspects;
 mod vigil;
 
 #[cfg(test)]
@@ -21,6 +23,8 @@ pub use finding::{Finding, Findings, Group, Service, diagnose};
 pub use kind::{Kind, Severity};
 pub use reading::Reading;
 pub use rules::{Case, Symptom};
+pub(crate) use suspects::AsHolder;
+pub use suspects::{Suspect, Suspects};
 pub use vigil::{Changes, Outcome, Stuck, Vigil, outcome};
 
 use std::time::Duration;

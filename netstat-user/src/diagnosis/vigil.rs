@@ -4,7 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use super::{Kind, Looks, context::Context, finding::Service, rules::Symptom};
+use super::{
+    Kind, Looks, Suspects,
+    context::Context,
+    finding::{self, Service},
+    rules::Symptom,
+};
 use crate::{
     clock::Ktime,
     connection::{Cookie, Netns},
@@ -43,6 +48,8 @@ pub struct Stuck {
     pub symptom: Symptom,
     /// What it is a connection to.
     pub service: Service,
+    /// The processes on this end that it depends on.
+    pub suspects: Suspects,
     /// When it was seen so last.
     pub seen: Ktime,
     /// How many looks in a row have not found it so,
@@ -56,6 +63,12 @@ impl Stuck {
     #[must_use]
     pub fn since(&self) -> Ktime {
         self.seen.minus(self.symptom.age)
+    }
+
+    /// Why it is stuck: what keeps the processes from running comes first.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        finding::cause(self.symptom.kind, &self.suspects)
     }
 
     /// Whether it is worse than it was, or stuck in another state.
@@ -129,10 +142,12 @@ impl Vigil {
             } else {
                 Subject::of(row)
             };
+            let kind = symptom.kind;
             let stuck = Stuck {
                 row: row.clone(),
                 symptom,
                 service,
+                suspects: context.suspects(row, kind),
                 seen: row.figures.as_deref()?.time,
                 quiet: 0,
                 progress: None,

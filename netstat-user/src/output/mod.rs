@@ -8,6 +8,7 @@ pub mod names;
 pub mod netstat;
 mod present;
 pub mod stuck;
+mod suspected;
 mod text;
 pub mod verify;
 pub mod vigil;

@@ -11,6 +11,7 @@ use super::{
     color::Palette,
     json::{self, Socket},
     line::{End, Who},
+    suspected::Suspected,
 };
 use crate::{
     cli::OutputArgs,
@@ -99,7 +100,7 @@ impl Item<'_> {
         match self.outcome {
             None => format!(
                 "{} ({})",
-                self.stuck.symptom.kind.cause(),
+                self.stuck.cause(),
                 self.stuck.symptom.evidence.join("; ")
             ),
             Some(Outcome::Progress(_)) => "makes progress again".to_owned(),
@@ -261,7 +262,9 @@ struct Line<'a> {
     finding: Kind,
     severity: Severity,
     stuck_ms: u128,
-    cause: &'static str,
+    suspects: Vec<Suspected>,
+    more_suspects: u32,
+    cause: String,
     evidence: &'a [String],
     /// The state that it has gone on to.
     to: Option<&'static str>,
@@ -287,7 +290,9 @@ impl<'a> Line<'a> {
             finding: stuck.symptom.kind,
             severity: stuck.symptom.severity,
             stuck_ms: stuck.lasted(item.time()).as_millis(),
-            cause: stuck.symptom.kind.cause(),
+            suspects: stuck.suspects.iter().map(Suspected::of).collect(),
+            more_suspects: stuck.suspects.unlisted(),
+            cause: stuck.cause(),
             evidence: &stuck.symptom.evidence,
             to: to.map(TcpState::name),
             reason: reason.map(Reason::word),

@@ -2,6 +2,7 @@
 //!
 //! The test binary starts itself again as the holder: no other program is needed.
 
+mod hindered;
 mod role;
 
 use std::{

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::hindered;
 use crate::passing;
 
 /// First argument of the test binary in this role.
@@ -83,6 +84,13 @@ impl Sockets {
                     Err(io::Error::last_os_error())
                 })
             }
+            "fork-accept" => {
+                hindered::fork_accepting(self.listener.as_ref().context("not listening")?, rest.parse()?)
+            }
+            "fork-epoll" => hindered::fork_epoll(self.listener.as_ref().context("not listening")?),
+            "fork-vfork" => hindered::fork_vfork(),
+            "exit-leader" => hindered::exit_leader(),
+            "trace" => hindered::trace(rest.parse()?),
             "rename" => done(std::fs::write("/proc/self/comm", rest)),
             "exec" => self.exec(rest),
             "pass" => self.pass(rest),
@@ -186,7 +194,7 @@ fn fork_as(pid: libc::pid_t) -> Result<String> {
 }
 
 /// What `fork` has returned: the child's process id; and the child itself waits for the end of its parent.
-fn child(pid: i64) -> Result<i64> {
+pub(super) fn child(pid: i64) -> Result<i64> {
     match pid {
         1.. => Ok(pid),
         0 => loop {

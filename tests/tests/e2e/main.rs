@@ -74,6 +74,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("orphan", orphan::TESTS),
     ("stuck::asking", stuck::asking::TESTS),
     ("stuck::opening", stuck::opening::TESTS),
+    ("stuck::blame", stuck::blame::TESTS),
     ("stuck::data", stuck::data::TESTS),
     ("stuck::closing", stuck::closing::TESTS),
     ("stuck::ports", stuck::ports::TESTS),

@@ -11,7 +11,10 @@ use super::Printer;
 use crate::{
     clock::WallClock,
     diagnosis::{Finding, Findings, Kind, Service, Severity},
-    output::json::{self, Socket},
+    output::{
+        json::{self, Socket},
+        suspected::Suspected,
+    },
 };
 
 /// A finding, with the keys of the socket that stands for it: the oldest.
@@ -30,7 +33,9 @@ struct Line<'a> {
     socket: Socket,
     peer_pid: Option<u32>,
     peer_comm: Option<String>,
-    cause: &'static str,
+    suspects: Vec<Suspected>,
+    more_suspects: u32,
+    cause: String,
     evidence: &'a [String],
     next: String,
     cookies: Vec<u64>,
@@ -73,7 +78,9 @@ impl Printer {
             socket: Socket::of(&finding.example, &mut self.names, &mut self.labels, clock),
             peer_pid: finding.peer.map(|owner| owner.pid),
             peer_comm: finding.peer.map(|owner| owner.comm.to_string()),
-            cause: finding.group.kind.cause(),
+            suspects: finding.suspects.iter().map(Suspected::of).collect(),
+            more_suspects: finding.suspects.unlisted(),
+            cause: finding.cause(),
             evidence: &finding.evidence,
             cookies: finding.cookies.iter().map(|cookie| cookie.0).collect(),
         }

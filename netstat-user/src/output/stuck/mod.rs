@@ -11,7 +11,7 @@ use super::{Short, color::Palette, line::End};
 use crate::{
     cli::StuckArgs,
     connection::{Netns, OwnerSource},
-    diagnosis::{Finding, Findings, Service, Severity},
+    diagnosis::{AsHolder, Finding, Findings, Service, Severity},
     labels::Labels,
     namespaces::Names,
 };
@@ -106,11 +106,14 @@ impl Printer {
         let next = self.next(finding);
         let mut line =
             |title: &str, text: &dyn fmt::Display| writeln!(out, "{faint}{title:>8}{reset}  {text}");
-        line("why", &finding.group.kind.cause())?;
+        line("why", &finding.cause())?;
         line("evidence", &finding.evidence.join("; "))?;
         line("example", &example)?;
         if let Some(who) = who {
             line("who", &who)?;
+        }
+        if let Some(holders) = holders(finding) {
+            line("holders", &holders)?;
         }
         line("next", &next)
     }
@@ -150,6 +153,17 @@ impl Printer {
         };
         finding.advice(&enter)
     }
+}
+
+/// All processes that a finding depends on, if they are several.
+fn holders(finding: &Finding) -> Option<String> {
+    let suspects = &finding.suspects;
+    let mut texts: Vec<_> = suspects.iter().map(|one| AsHolder(one).to_string()).collect();
+    match suspects.unlisted() {
+        0 => {}
+        more => texts.push(format!("{more} more")),
+    }
+    (texts.len() > 1).then(|| texts.join("; "))
 }
 
 /// What the connections are to.

@@ -1,6 +1,7 @@
 //! `netstate stuck`: finds each kind of connection that makes no progress, and says who, why and what to do.
 
 pub(crate) mod asking;
+pub(crate) mod blame;
 pub(crate) mod closing;
 pub(crate) mod data;
 pub(crate) mod opening;
