@@ -21,7 +21,10 @@ pub(super) async fn run(socket: &Path, args: &DaemonArgs) -> anyhow::Result<()> 
         Some(Form::new(&args.output, None)?)
     };
     let running = Running::recording(&args.tracer, args.record.as_deref(), stop.clone())?;
-    let stream = form.map(|form| (form, running.handle.subscribe()));
+    let stream = form.map(|form| {
+        let stream = running.handle.subscribe(form.query().clone());
+        (form, stream)
+    });
     if running.handle.ready().await.is_err() {
         return running.finish().await;
     }

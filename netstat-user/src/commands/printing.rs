@@ -50,7 +50,7 @@ impl Source {
             Self::Daemon(_) => None,
             Self::Engine(handle, mut stream) => {
                 handle.gone().await;
-                Some((handle.clock(), stream.rest()))
+                Some((handle.clock(), stream.rest().await))
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
         }
     }
     let running = Running::recording(&args.tracer, args.record.as_deref(), stop.clone())?;
-    let stream = running.handle.subscribe();
+    let stream = running.handle.subscribe(form.query().clone());
     if running.handle.ready().await.is_ok() {
         if let Some(netns) = form.query().netns
             && let Ok(Err(why)) = running.handle.exists(netns).await

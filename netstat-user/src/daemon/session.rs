@@ -72,7 +72,7 @@ pub(super) async fn serve(
                 {
                     return in_time(answer(&mut frames, &Answer::Failed(why))).await;
                 }
-                return watch(&mut frames, &handle, &query).await;
+                return watch(&mut frames, &handle, query).await;
             }
         }
     }
@@ -142,8 +142,8 @@ async fn in_time(sending: impl Future<Output = Result<(), SessionError>>) -> Res
 }
 
 /// Sends the stream, as many items at once as have come meanwhile.
-async fn watch(frames: &mut Frames, handle: &Handle, query: &WatchQuery) -> Result<(), SessionError> {
-    let mut stream = handle.subscribe();
+async fn watch(frames: &mut Frames, handle: &Handle, query: WatchQuery) -> Result<(), SessionError> {
+    let mut stream = handle.subscribe(query);
     answer(frames, &Answer::Watching).await?;
     loop {
         let items = tokio::select! {
@@ -151,11 +151,7 @@ async fn watch(frames: &mut Frames, handle: &Handle, query: &WatchQuery) -> Resu
             // A watching client says nothing more: whatever comes is its end.
             _ = frames.receive() => return Ok(()),
         };
-        let Some(mut items) = items else { return Ok(()) };
-        items.retain(|item| query.wants(item));
-        if items.is_empty() {
-            continue;
-        }
+        let Some(items) = items else { return Ok(()) };
         answer(frames, &Answer::Items(handle.clock(), items)).await?;
     }
 }

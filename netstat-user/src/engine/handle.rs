@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::{SteadyClock, WallClock},
     connection::Netns,
-    view::{Histories, HistoryQuery, RowPart, RowQuery, RowSink as _, Snapshot, Stats, unpack},
+    view::{Histories, HistoryQuery, RowPart, RowQuery, RowSink as _, Snapshot, Stats, WatchQuery, unpack},
 };
 
 /// What can be asked.
@@ -151,10 +151,10 @@ impl Handle {
         Arc::clone(&self.clock)
     }
 
-    /// Everything that happens from now on.
+    /// Everything that happens from now on and that `query` asks for.
     #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        self.stream.subscribe()
+    pub fn subscribe(&self, query: WatchQuery) -> Subscription {
+        self.stream.subscribe(query)
     }
 
     /// Waits until the engine has stopped.

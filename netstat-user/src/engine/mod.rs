@@ -142,7 +142,7 @@ impl Engine {
     ) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
-        let stream = Publisher::new();
+        let stream = Publisher::new()?;
         let handle = Handle::new(asking, stream.readers());
         let coverage = sources::coverage(&tracer.hooks);
         let recorder = recording.map(|recording| Recorder::start(recording, coverage, handle.steady_clock()));

@@ -100,9 +100,10 @@ impl Lines {
                     cause(loss.ring_full, loss.interrupted),
                 ));
             }
-            StreamItem::Missed { items } => {
+            StreamItem::Missed { items, at_most } => {
+                let bound = if *at_most { "at most " } else { "" };
                 text.display(format_args!(
-                    "{alarm}-- {items} lines missed: the output is slower than the events --{reset}"
+                    "{alarm}-- {bound}{items} lines missed: the output is slower than the events --{reset}"
                 ));
             }
         }

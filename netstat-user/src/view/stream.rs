@@ -14,6 +14,12 @@ pub struct WatchQuery {
 }
 
 impl WatchQuery {
+    /// Whether every transition is to be seen.
+    #[must_use]
+    pub const fn wants_all(&self) -> bool {
+        self.netns.is_none() && self.filter.is_none()
+    }
+
     /// Whether `item` is to be seen; what is about no connection in particular is about all.
     #[must_use]
     pub fn wants(&self, item: &StreamItem) -> bool {
@@ -37,10 +43,12 @@ pub enum StreamItem {
     /// The kernel had no room for some events, or could not run the program: the table is repaired, the
     /// transitions are gone. Comes after everything that happened before `until` and was not lost.
     Lost(Loss),
-    /// This reader was too slow and missed items.
+    /// This reader missed transitions: it was too slow, or they came faster than they could be compared with its query.
     Missed {
-        /// How many.
+        /// How many that its query asks for.
         items: u64,
+        /// `items` is an upper bound: some had to go before they were compared with the query.
+        at_most: bool,
     },
 }
 

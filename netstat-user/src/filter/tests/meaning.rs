@@ -267,7 +267,10 @@ fn what_a_reader_has_to_know_always_passes() {
         netns: Some(Netns(7)),
         filter: Some(parsed("TIME_WAIT and sport 1")),
     };
-    assert!(query.wants(&StreamItem::Missed { items: 1 }));
+    assert!(query.wants(&StreamItem::Missed {
+        items: 1,
+        at_most: false
+    }));
     let connection = socket("10.0.0.1:1", "10.0.0.2:2").connection;
     let mut transition = Transition {
         connection,

@@ -59,13 +59,14 @@ pub fn item(out: &mut impl Write, item: &StreamItem, names: &mut Names, clock: W
             };
             line(out, &told)
         }
-        StreamItem::Missed { items } => line(
-            out,
-            &Missed {
+        StreamItem::Missed { items, at_most } => {
+            let missed = Missed {
                 event: "missed",
-                missed: *items,
-            },
-        ),
+                items: *items,
+                at_most: *at_most,
+            };
+            line(out, &missed)
+        }
     }
 }
 
@@ -197,5 +198,7 @@ struct Lost {
 #[derive(Serialize)]
 struct Missed {
     event: &'static str,
-    missed: u64,
+    #[serde(rename = "missed")]
+    items: u64,
+    at_most: bool,
 }
