@@ -13,8 +13,6 @@ mod serial;
 use std::{convert::Infallible, env, fs, io::Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
-#[cfg(test)]
-use libtest_mimic as _;
 use rustix::{
     process::{Resource, Rlimit, WaitOptions, getpid, setrlimit, wait},
     system::{RebootCommand, reboot},
@@ -23,6 +21,8 @@ use {
     clap as _, fastrand as _, jiff as _, libc as _, netstat_tests as _, netstate as _, serde as _,
     serde_json as _, socket2 as _, tempfile as _,
 };
+#[cfg(test)]
+use {jsonschema as _, libtest_mimic as _};
 
 /// Where the command's output goes.
 const OUTPUT: &str = "/dev/ttyS1";

@@ -33,7 +33,7 @@ pub mod wait;
 pub mod watch;
 
 #[cfg(test)]
-use libtest_mimic as _;
+use {jsonschema as _, libtest_mimic as _};
 
 pub use daemon::Daemon;
 pub use holder::Holder;

@@ -56,7 +56,7 @@ impl fmt::Display for Container {
 
 /// What runs containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Runtime {
     /// Docker.
     Docker,
@@ -214,7 +214,7 @@ mod tests {
             pod,
         } = parse(&path.replace("OTHER", OTHER).replace("ID", ID));
         let container = container.map(|Container { runtime, id }| {
-            let runtime = serde_json::to_string(&runtime).unwrap().replace('"', "");
+            let runtime = runtime.map_or("null", Runtime::name);
             format!("{runtime}/{id}")
         });
         let all = [unit, user_unit, container, pod].map(|text| text.unwrap_or("-".to_owned()));

@@ -36,6 +36,7 @@ mod overrun;
 mod owners;
 mod reasons;
 mod record;
+mod schema;
 mod show;
 mod socket_file;
 mod stopping;
@@ -106,6 +107,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("output", output::TESTS),
     ("owners", owners::TESTS),
     ("record", record::TESTS),
+    ("schema", schema::TESTS),
     ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
     ("stopping", stopping::TESTS),
