@@ -41,7 +41,7 @@ impl std::str::FromStr for NetnsArg {
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorArg {
-    /// On a terminal, unless `NO_COLOR` is set
+    /// On a terminal, unless `NO_COLOR` is set or TERM is `dumb`
     Auto,
     /// Always
     Always,

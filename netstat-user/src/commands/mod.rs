@@ -74,7 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         let done = |()| ExitCode::SUCCESS;
         match cli.command {
             Command::Watch(args) => watch::run(&cli.socket, &args).await.map(done),
-            Command::Replay(args) => replay::run(&args).map(done),
+            Command::Replay(args) => replay::run(&args).await.map(done),
             Command::Daemon(args) => daemon::run(&cli.socket, &args).await.map(done),
             Command::List(args) => list::run(&cli.socket, &args).await.map(done),
             Command::Show(args) => show::run(&cli.socket, &args).await.map(done),

@@ -99,7 +99,7 @@ pub(super) async fn print(source: Source, form: Form, stop: Stop) -> anyhow::Res
 /// Does what prints, until it is done or `stop` comes. `None` if it does not end by itself then.
 ///
 /// Writing waits for whoever reads the output, for ever if need be. So it has a thread of its own, which is left
-/// behind when the command is to stop.
+/// behind when the command is to stop, or when that reader has gone.
 pub(super) async fn apart<F, T>(
     stop: Stop,
     work: impl FnOnce() -> F + Send + 'static,
@@ -113,6 +113,7 @@ where
     let ended = tokio::select! {
         ended = &mut printing => Ok(ended),
         () = stop.requested() => timeout(GRACE, printing).await,
+        () = output::reader_gone() => return Err(output::Closed.into()),
     };
     match ended {
         Ok(result) => result.context("printing broke off")?.map(Some),

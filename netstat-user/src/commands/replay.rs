@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::{
     filtering,
-    printing::{Form, Printer},
+    printing::{self, Form, Printer},
     selection,
+    tracing::Stop,
 };
 use crate::{
     cli::{NetnsArg, ReplayArgs},
@@ -26,7 +27,13 @@ use crate::{
 };
 
 /// Runs the command.
-pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+    let args = args.clone();
+    let replayed = printing::apart(Stop::on_nothing(), move || async move { replay(&args) });
+    replayed.await.map(drop)
+}
+
+fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let filter = filtering::filter("replay", &args.filter)?;
     let path = &args.file;
     let file = File::open(path).with_context(|| {

@@ -74,8 +74,12 @@ fn nothing(args: &ShowArgs) -> String {
 fn more(histories: &Histories) -> Option<String> {
     let shown = histories.found.len();
     (histories.more > 0).then(|| {
+        let these = match shown {
+            1 => "this is the one that changed last".to_owned(),
+            shown => format!("these are the {shown} that changed last"),
+        };
         format!(
-            "{} more: these are the {shown} of which something was heard last; --most shows more, a longer filter fewer",
+            "{these}; {} more match: --most shows more, a longer filter fewer",
             histories.more
         )
     })

@@ -77,8 +77,13 @@ impl Stop {
         if rounds.watch {
             Self::on_signals()
         } else {
-            Ok(Self(watch::Sender::new(false)))
+            Ok(Self::on_nothing())
         }
+    }
+
+    /// Never comes: signals end the process as they always do.
+    pub(super) fn on_nothing() -> Self {
+        Self(watch::Sender::new(false))
     }
 
     /// Comes with SIGINT, SIGTERM or SIGHUP.

@@ -12,7 +12,7 @@ use super::{
     filtering,
     observing::observe,
     printing, selection,
-    snapshot::{Asked, Source, tell_missing},
+    snapshot::{Asked, Source, tell_missing, tell_unnamed},
     tracing::{Running, Stop},
 };
 use crate::{
@@ -104,6 +104,8 @@ impl Watch {
         let mut vigil = Vigil::default();
         let mut reading = Reading::default();
         let mut before: Option<(Look, Instant)> = None;
+        // Said once that names are missing.
+        let mut unnamed = false;
         loop {
             let begun = Instant::now();
             let look = tokio::select! {
@@ -127,6 +129,10 @@ impl Watch {
                     () = &mut stopped => return Ok(()),
                 };
                 output::written(printer.print(&mut out, &stuck, &over, clock))?;
+                if !unnamed && let Some(note) = printer.unanswered() {
+                    tell_unnamed(Some(note));
+                    unnamed = true;
+                }
             }
             let pause = if before.is_none() { FIRST } else { EVERY };
             before = Some((now, at));

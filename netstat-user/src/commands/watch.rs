@@ -39,7 +39,10 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
             bail!(why);
         }
         eprintln!("netstate: tracing by itself, without a daemon; Ctrl-C ends");
-        printing::print(Source::Engine(running.handle.clone(), stream), form, stop).await?;
+        let printed = printing::print(Source::Engine(running.handle.clone(), stream), form, stop).await;
+        // A recording is finished, even if nobody reads the lines any more.
+        let finished = running.finish().await;
+        return printed.and(finished);
     }
     running.finish().await
 }

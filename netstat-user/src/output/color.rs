@@ -11,10 +11,11 @@ pub struct Palette {
 }
 
 impl Palette {
-    /// Colours as asked for; by default on a terminal, unless `NO_COLOR` is set to anything.
+    /// Colours as asked for; by default on a terminal that has them, unless `NO_COLOR` is set to anything.
     #[must_use]
     pub fn new(when: ColorArg) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
         let on = match when {
             ColorArg::Always => true,
             ColorArg::Never => false,

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::tz::TimeZone;
+use jiff::{Zoned, tz::TimeZone};
 
 use super::{
     Short,
     color::Palette,
+    day::Day,
     line::{End, Who},
     present::{Present, Traffic},
 };
@@ -33,6 +34,7 @@ const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"]
 pub struct Histories {
     palette: Palette,
     zone: TimeZone,
+    day: Day,
     names: Names,
     clock: WallClock,
     now: Ktime,
@@ -45,6 +47,7 @@ impl Histories {
         Self {
             palette,
             zone: TimeZone::system(),
+            day: Day::default(),
             names: Names::read(),
             clock,
             now,
@@ -73,6 +76,7 @@ impl Histories {
     /// What `out` returns.
     pub fn write(&mut self, out: &mut impl Write, history: &HistoryView) -> io::Result<()> {
         self.head(out, history)?;
+        self.day = Day::of(self.zoned(self.now).date());
         let stays = timeline::stays(history, self.now);
         let whole = timeline::length(&stays);
         if history.forgotten > 0 {
@@ -102,8 +106,20 @@ impl Histories {
         }
     }
 
+    /// The date before a line with a time of day, where it is another than that of the line before; at first, than today's.
+    fn date(&mut self, out: &mut impl Write, time: Ktime) -> io::Result<()> {
+        match self.day.turn(self.zoned(time).date()) {
+            Some(date) => {
+                let (faint, reset) = (self.palette.faint(), self.palette.reset());
+                writeln!(out, "  {faint}{:>15}{reset}", date.to_string())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What happened in a state, and how often.
-    fn mark(&self, out: &mut impl Write, mark: &Mark) -> io::Result<()> {
+    fn mark(&mut self, out: &mut impl Write, mark: &Mark) -> io::Result<()> {
+        self.date(out, mark.first)?;
         let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
         let what = match mark.what {
             Occurrence::Retransmit => "sent again",
@@ -162,10 +178,13 @@ impl Histories {
         }
     }
 
-    fn stay(&self, out: &mut impl Write, stay: &Stay, whole: Duration) -> io::Result<()> {
+    fn stay(&mut self, out: &mut impl Write, stay: &Stay, whole: Duration) -> io::Result<()> {
         let (color, reset) = (self.palette.state(stay.state), self.palette.reset());
         if stay.after_gap {
             writeln!(out, "  {:>15}  … something in between was not seen", "")?;
+        }
+        if let Some(since) = stay.since {
+            self.date(out, since)?;
         }
         let since = stay
             .since
@@ -185,7 +204,8 @@ impl Histories {
         writeln!(out, "{}", line.trim_end())
     }
 
-    fn end(&self, out: &mut impl Write, ending: &Ending) -> io::Result<()> {
+    fn end(&mut self, out: &mut impl Write, ending: &Ending) -> io::Result<()> {
+        self.date(out, ending.time)?;
         let (color, reset) = (
             self.palette.state(crate::tcp::TcpState::Close),
             self.palette.reset(),
@@ -202,9 +222,12 @@ impl Histories {
         writeln!(out, "{line}")
     }
 
+    fn zoned(&self, time: Ktime) -> Zoned {
+        self.clock.timestamp(time).to_zoned(self.zone.clone())
+    }
+
     fn time(&self, time: Ktime) -> String {
-        let time = self.clock.timestamp(time).to_zoned(self.zone.clone());
-        time.strftime("%H:%M:%S%.6f").to_string()
+        self.zoned(time).strftime("%H:%M:%S%.6f").to_string()
     }
 }
 

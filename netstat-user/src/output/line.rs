@@ -6,9 +6,9 @@ use std::{
     net::IpAddr,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use super::{Short, color::Palette, text::Text};
+use super::{Short, color::Palette, day::Day, text::Text};
 use crate::{
     clock::WallClock,
     connection::{Connection, Endpoint, Family, Netns, Owner, OwnerSource},
@@ -40,6 +40,7 @@ impl Lines {
             time: Time {
                 zone: TimeZone::system(),
                 last: None,
+                day: Day::default(),
             },
             text: Text::default(),
             own,
@@ -87,9 +88,11 @@ impl Lines {
         let (alarm, reset) = (self.palette.alarm(), self.palette.reset());
         match item {
             StreamItem::Transition(transition) => {
+                self.day(text, clock.timestamp(transition.time));
                 self.transition(text, transition, clock);
             }
             StreamItem::Lost(loss) => {
+                self.day(text, clock.timestamp(loss.since));
                 text.display(format_args!(
                     "{alarm}-- {} state changes lost since ",
                     loss.count()
@@ -106,6 +109,14 @@ impl Lines {
                     "{alarm}-- {bound}{items} lines missed: the output is slower than the events --{reset}"
                 ));
             }
+        }
+    }
+
+    /// A line with the date, where it is another than that of the line before.
+    fn day(&mut self, text: &mut Text, time: Timestamp) {
+        if let Some(date) = self.time.turn(time) {
+            let (faint, reset) = (self.palette.faint(), self.palette.reset());
+            text.display(format_args!("{faint}-- {date} --{reset}\n"));
         }
     }
 
@@ -194,21 +205,44 @@ impl Lines {
 struct Time {
     zone: TimeZone,
     /// The last one, without its fraction, and the second that it stands for.
-    last: Option<(i64, [u8; 3])>,
+    last: Option<Second>,
+    day: Day,
+}
+
+/// A second on the clock on the wall.
+#[derive(Debug, Clone, Copy)]
+struct Second {
+    since_epoch: i64,
+    date: Date,
+    clock: [u8; 3],
 }
 
 impl Time {
-    fn write(&mut self, text: &mut Text, time: Timestamp) {
-        let second = time.as_second();
-        let clock = match self.last {
-            Some((last, clock)) if last == second => clock,
+    fn second(&mut self, time: Timestamp) -> Second {
+        let since_epoch = time.as_second();
+        match self.last {
+            Some(last) if last.since_epoch == since_epoch => last,
             _ => {
                 let zoned = time.to_zoned(self.zone.clone());
-                let clock = [zoned.hour(), zoned.minute(), zoned.second()].map(i8::unsigned_abs);
-                self.last = Some((second, clock));
-                clock
+                let second = Second {
+                    since_epoch,
+                    date: zoned.date(),
+                    clock: [zoned.hour(), zoned.minute(), zoned.second()].map(i8::unsigned_abs),
+                };
+                self.last = Some(second);
+                second
             }
-        };
+        }
+    }
+
+    /// The date of the next line, if it has to be said.
+    fn turn(&mut self, time: Timestamp) -> Option<Date> {
+        let date = self.second(time).date;
+        self.day.turn(date)
+    }
+
+    fn write(&mut self, text: &mut Text, time: Timestamp) {
+        let clock = self.second(time).clock;
         for (part, sign) in clock.into_iter().zip([":", ":", "."]) {
             text.padded(u64::from(part), 2);
             text.push(sign);
@@ -347,8 +381,29 @@ mod tests {
     fn printed(color: ColorArg, item: &StreamItem) -> String {
         let mut out = Vec::new();
         let mut lines = Lines::new(Palette::new(color), Some(Netns(1)));
+        // The date comes before the first line alone.
+        lines.item(&mut Vec::new(), item, WallClock::read()).unwrap();
         lines.item(&mut out, item, WallClock::read()).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_date_comes_before_the_first_line_of_a_day() {
+        const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
+        let (mut out, clock) = (Vec::new(), WallClock::read());
+        let mut lines = Lines::new(Palette::new(ColorArg::Never), None);
+        for time in [DAY, DAY, 2 * DAY] {
+            let transition = Transition {
+                time: Ktime(time),
+                ..refused()
+            };
+            lines
+                .item(&mut out, &StreamItem::Transition(transition), clock)
+                .unwrap();
+        }
+        let text = String::from_utf8(out).unwrap();
+        let dated: Vec<_> = text.lines().map(|line| line.starts_with("-- ")).collect();
+        assert_eq!(dated, [true, false, false, true, false], "{text}");
     }
 
     #[test]

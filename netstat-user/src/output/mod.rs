@@ -1,6 +1,7 @@
 //! From views to text: one file per form.
 
 pub mod color;
+mod day;
 pub mod history;
 pub mod json;
 pub mod line;
@@ -16,8 +17,15 @@ pub mod vigil;
 use std::{
     fmt,
     io::{self, Write},
+    thread,
     time::Duration,
 };
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use tokio::sync::oneshot;
 
 /// Items of the stream written at once.
 pub const BATCH: usize = 1024;
@@ -66,6 +74,31 @@ pub fn written(result: io::Result<()>) -> anyhow::Result<()> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
         Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+    }
+}
+
+/// Returns once nobody can read standard output any more. Of a file this is never so.
+///
+/// Writing would find out too, but a stream may have nothing to write for hours.
+pub async fn reader_gone() {
+    let (sender, gone) = oneshot::channel();
+    thread::spawn(move || {
+        let stdout = io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut polled, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => {
+                    // Without a receiver, nobody waits any more.
+                    let _ = sender.send(());
+                    return;
+                }
+                _ => return,
+            }
+        }
+    });
+    if gone.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

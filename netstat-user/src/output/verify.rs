@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::tz::TimeZone;
+use jiff::{Zoned, tz::TimeZone};
 use serde::Serialize;
 
 use super::{
     Short,
+    day::Day,
     json::{self, Ends, Identity},
     line::End,
 };
@@ -206,8 +207,12 @@ pub fn difference(
         connection.map_or(0, |c| c.cookie.0),
         connection.map_or(0, |c| c.netns.0),
     )?;
+    let mut day = Day::of(Zoned::now().date());
     for step in history {
         let time = clock.timestamp(step.time).to_zoned(TimeZone::system());
+        if let Some(date) = day.turn(time.date()) {
+            writeln!(out, "    {date}")?;
+        }
         writeln!(
             out,
             "    {} {:>11} → {:<11} {}",

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Short,
     color::Palette,
+    day::Day,
     json::{self, Socket},
     line::{End, Who},
     suspected::Suspected,
@@ -34,6 +35,7 @@ pub struct Printer {
     json: bool,
     palette: Palette,
     zone: TimeZone,
+    day: Day,
     names: Names,
     labels: Labels,
     /// The namespace that goes without saying.
@@ -120,6 +122,7 @@ impl Printer {
             json: args.json,
             palette: Palette::new(args.color),
             zone: TimeZone::system(),
+            day: Day::default(),
             names: Names::read(),
             labels: Labels::new(),
             own,
@@ -141,6 +144,12 @@ impl Printer {
             )?;
         }
         out.flush()
+    }
+
+    /// Says which users have no name because nobody told it in time, if any.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<String> {
+        self.labels.unanswered()
     }
 
     /// Writes what has become stuck, and what has become of what was; and hands it on.
@@ -206,6 +215,9 @@ impl Printer {
         } else {
             format!("  netns={}", self.names.label(connection.netns))
         };
+        if let Some(date) = self.day.turn(time.date()) {
+            writeln!(out, "{}-- {date} --{reset}", self.palette.faint())?;
+        }
         writeln!(
             out,
             "{} {color}{word:<9}{reset} {lasted:>8}  {state}{:<11}{reset} {:<23} {:<23} {}  {}{place}",

@@ -10,6 +10,7 @@ mod before;
 mod clients;
 mod clock;
 mod close;
+mod closed_output;
 mod containers;
 mod daemon;
 mod errors;
@@ -41,6 +42,7 @@ mod show;
 mod socket_file;
 mod stopping;
 mod stuck;
+mod terminal;
 mod time_wait;
 mod timers;
 mod verify;
@@ -91,6 +93,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("clients", clients::TESTS),
     ("clock", clock::TESTS),
     ("close", close::TESTS),
+    ("closed_output", closed_output::TESTS),
     ("daemon", daemon::TESTS),
     ("errors", errors::TESTS),
     ("exhausted", exhausted::TESTS),
@@ -111,6 +114,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("show", show::TESTS),
     ("socket_file", socket_file::TESTS),
     ("stopping", stopping::TESTS),
+    ("terminal", terminal::TESTS),
     ("timers", timers::TESTS),
     ("verify", verify::TESTS),
     ("vigil", vigil::TESTS),

@@ -139,8 +139,8 @@ fn a_replay_tells_the_same() -> Result<()> {
     let lines = replay(&file, &format!("--netns {netns}"))?.stdout;
     let told: usize = again.values().map(Vec::len).sum();
     ensure!(
-        lines.lines().count() == told + 1 && lines.contains("FIN_WAIT2 → TIME_WAIT"),
-        "{told} transitions as lines: {lines}"
+        lines.lines().count() == told + 2 && lines.contains("FIN_WAIT2 → TIME_WAIT"),
+        "{told} transitions as lines, with a header and a date: {lines}"
     );
     let time = replay(&file, "--time")?.stdout;
     ensure!(time.contains("facts folded in"), "--time says {time:?}");
