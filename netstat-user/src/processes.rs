@@ -26,6 +26,24 @@ pub fn all_visible() -> bool {
     })
 }
 
+/// What the processes are called that can be seen from here.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter(|entry| {
+        entry
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit)
+    });
+    // One may have ended since it was listed.
+    let names = processes.filter_map(|entry| std::fs::read(entry.path().join("comm")).ok());
+    names
+        .map(|name| Printable(name.trim_ascii_end()).to_string())
+        .collect()
+}
+
 /// A process that is there, or was when it was opened: what is read of it later is never another's, even if its id
 /// has been given to one.
 #[derive(Debug)]

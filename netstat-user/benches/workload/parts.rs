@@ -1,6 +1,6 @@
 //! What happens to a fact and to a row on their way, one part at a time: for timing, and for counting instructions.
 
-use std::hint::black_box;
+use std::{hint::black_box, net::IpAddr};
 
 use netstat_ebpf::wire;
 use netstate::{
@@ -154,6 +154,18 @@ impl filter::Names for Nameless {
 
     fn netns(&self, name: &str) -> Result<Netns, String> {
         Err(name.to_owned())
+    }
+
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        Err(path.to_owned())
+    }
+
+    fn hosts(&self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    fn all(&self, _: filter::Kind) -> Vec<String> {
+        Vec::new()
     }
 }
 

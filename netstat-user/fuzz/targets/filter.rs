@@ -3,11 +3,13 @@
 
 #![no_main]
 
+use std::net::IpAddr;
+
 use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Ktime,
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner, OwnerSource},
-    filter::{Filter, Names, Op, StateSet, Subject, parse},
+    filter::{Filter, Kind, Names, Op, StateSet, Subject, parse},
     protocol::{LONGEST_QUESTION, Question, decode, encode},
     tcp::TcpState,
     view::WatchQuery,
@@ -40,6 +42,21 @@ impl Names for Known {
             .map(Netns)
             .map_err(|error| error.to_string())
     }
+
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        u64::try_from(path.len()).map_err(|error| error.to_string())
+    }
+
+    fn hosts(&self, name: &str) -> Vec<IpAddr> {
+        match name.len() {
+            4 => vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0; 16])],
+            _ => Vec::new(),
+        }
+    }
+
+    fn all(&self, _: Kind) -> Vec<String> {
+        vec!["nginx".to_owned(), "a \"b".to_owned()]
+    }
 }
 
 fn check(filter: &Filter) {
@@ -68,6 +85,7 @@ fn check(filter: &Filter) {
                 owner: (state != TcpState::Listen).then_some(owner),
                 owners: None,
                 uid: Some(0),
+                cgroup: Some(1),
             };
             assert_eq!(
                 Some(filter.matches(&subject)),

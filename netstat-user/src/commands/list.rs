@@ -12,11 +12,12 @@ use super::{
 use crate::{
     cli::{ListArgs, NetnsArg},
     clock::WallClock,
-    connection::Family,
+    connection::{Family, Netns},
     filter::Filter,
     labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
+    tcp::TcpState,
     view::{RowQuery, RowSink, RowView},
 };
 
@@ -25,6 +26,14 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let filter = filtering::filter("list", &args.filter)?;
     let netns = selection::netns(netns(args, filter.as_ref()))?;
     let which = which(args, filter.as_ref());
+    if let Some(filter) = &filter {
+        tell_contradiction(args, filter, which, netns);
+    }
+    // netstat has no column for namespaces, and needs none: it shows one.
+    let places = netns.is_none();
+    // What can only be in one namespace is looked for there, and a namespace that is not there is an error.
+    let only = filter.as_ref().and_then(Filter::only_namespace);
+    let netns = netns.or(only);
     let query = RowQuery {
         netns,
         holders: args.programs || args.json || filter.as_ref().is_some_and(Filter::names_holders),
@@ -34,10 +43,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         brief: !(args.json || args.extend || args.programs || args.timers),
     };
     let mut source = Source::find(socket, args.alone).await?;
+    source.find_namespaces(query.filter.as_ref(), netns).await?;
     let mut names = Names::read();
     let wanted = |row: &RowView| which.includes(row.state) && wants_family(args, row.connection.family);
-    // netstat has no column for namespaces, and needs none: it shows one.
-    let places = netns.is_none();
     let columns = columns(args);
     let mut out = output::stdout();
     if args.numeric && !args.json {
@@ -113,6 +121,30 @@ fn which(args: &ListArgs, filter: Option<&Filter>) -> netstat::Which {
         (false, false) if filter.is_some_and(Filter::names_states) => netstat::Which::All,
         (false, false) => netstat::Which::Others,
     }
+}
+
+/// Says so if the flags show nothing that the filter could match.
+fn tell_contradiction(args: &ListArgs, filter: &Filter, which: netstat::Which, netns: Option<Netns>) {
+    let states: Vec<_> = TcpState::ALL
+        .into_iter()
+        .filter(|state| which.includes(*state))
+        .collect();
+    let families: Vec<_> = [Family::Inet, Family::Inet6]
+        .into_iter()
+        .filter(|family| wants_family(args, *family))
+        .collect();
+    let mut flags = Vec::new();
+    flags.extend((which == netstat::Which::Listeners).then_some("-l"));
+    flags.extend((args.ipv4 && !args.ipv6).then_some("-4"));
+    flags.extend((args.ipv6 && !args.ipv4).then_some("-6"));
+    flags.extend(args.netns.as_ref().map(|_| "--netns"));
+    let shown = filtering::Shown {
+        states: &states,
+        families: &families,
+        netns,
+        flags: &flags.join(" "),
+    };
+    filtering::tell_contradiction(filter, shown);
 }
 
 fn wants_family(args: &ListArgs, family: Family) -> bool {

@@ -69,7 +69,9 @@ impl Form {
     pub(super) fn new(args: &OutputArgs, filter: Option<Filter>) -> anyhow::Result<Self> {
         let own = selection::own()?;
         let netns = selection::netns(&args.netns)?;
-        Ok(Self::with(args, filter, own, netns))
+        // A namespace that is not there is an error, whether a flag names it or the filter.
+        let only = filter.as_ref().and_then(Filter::only_namespace);
+        Ok(Self::with(args, filter, own, netns.or(only)))
     }
 
     /// For what happened where `own` was the caller's own namespace, of `netns` or of all.

@@ -11,9 +11,10 @@ use anyhow::Context;
 use crate::{
     client::{Client, ClientError},
     clock::{Ktime, WallClock},
-    connection::Netns,
+    connection::{Cookie, Netns},
     engine::Handle,
     facts::{FigureSet, HolderScan},
+    filter::Filter,
     loader,
     namespaces::{self, Effort, Names},
     processes,
@@ -75,6 +76,33 @@ impl Source {
             Err(error) if error.is_absent() => Ok(Self::Kernel),
             Err(error) => Err(error),
         }
+    }
+
+    /// Finds the namespaces that `filter` names, but for `asked`, about which the question itself is.
+    ///
+    /// # Errors
+    ///
+    /// When one is not there: as for `--netns`, so that a wrong number is not taken for a namespace without sockets.
+    pub(super) async fn find_namespaces(
+        &mut self,
+        filter: Option<&Filter>,
+        asked: Option<Netns>,
+    ) -> anyhow::Result<()> {
+        let mut named: Vec<_> = filter.into_iter().flat_map(Filter::namespaces).collect();
+        named.sort_unstable();
+        named.dedup();
+        for netns in named.into_iter().filter(|netns| Some(*netns) != asked) {
+            let nothing = RowQuery {
+                netns: Some(netns),
+                filter: Filter::any_cookie(&[Cookie(0)]),
+                holders: false,
+                figures: false,
+                as_is: false,
+                brief: true,
+            };
+            self.rows(&nothing).await?;
+        }
+        Ok(())
     }
 
     /// The rows that `query` asks for, as they are now.

@@ -65,6 +65,7 @@ impl Rounds {
     /// Examines, and reports, as often as is asked for. Returns whether anything was found.
     async fn go(self, mut source: Source, stop: Stop) -> anyhow::Result<bool> {
         let Self { args, query, filter } = self;
+        source.find_namespaces(filter.as_ref(), query.netns).await?;
         let (mut rounds, mut found) = (0, false);
         loop {
             let examined = stop.or(examine(&mut source, &query, args.older, filter.as_ref()));

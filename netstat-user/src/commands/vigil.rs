@@ -97,6 +97,9 @@ impl Watch {
 
     /// Looks again and again, and prints what has changed.
     async fn keep(self, mut source: Source, stop: Stop) -> anyhow::Result<()> {
+        source
+            .find_namespaces(self.filter.as_ref(), self.query.netns)
+            .await?;
         let mut stopped = std::pin::pin!(stop.requested());
         let mut printer = Printer::new(&self.args.output, selection::own()?);
         let mut out = output::stdout();

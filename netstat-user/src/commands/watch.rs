@@ -7,10 +7,11 @@ use anyhow::bail;
 use super::{
     filtering,
     printing::{self, Form, Source},
+    snapshot::Source as Snapshots,
     tracing::{Running, Stop},
     vigil,
 };
-use crate::{cli::WatchArgs, client::Client};
+use crate::{cli::WatchArgs, client::Client, filter::Filter};
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
@@ -24,7 +25,12 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
             return Ok(());
         };
         match connected {
-            Ok(client) => return from_daemon(client, form, socket, stop).await,
+            Ok(client) => {
+                let (filter, netns) = (form.query().filter.as_ref(), form.query().netns);
+                let mut source = Snapshots::find(socket, false).await?;
+                source.find_namespaces(filter, netns).await?;
+                return from_daemon(client, form, socket, stop).await;
+            }
             Err(error) if error.is_absent() => {}
             Err(error) => return Err(error.into()),
         }
@@ -32,11 +38,12 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let running = Running::recording(&args.tracer, args.record.as_deref(), stop.clone())?;
     let stream = running.handle.subscribe(form.query().clone());
     if running.handle.ready().await.is_ok() {
-        if let Some(netns) = form.query().netns
-            && let Ok(Err(why)) = running.handle.exists(netns).await
-        {
-            running.finish().await?;
-            bail!(why);
+        let named = form.query().filter.iter().flat_map(Filter::namespaces);
+        for netns in form.query().netns.into_iter().chain(named) {
+            if let Ok(Err(why)) = running.handle.exists(netns).await {
+                running.finish().await?;
+                bail!(why);
+            }
         }
         eprintln!("netstate: tracing by itself, without a daemon; Ctrl-C ends");
         let printed = printing::print(Source::Engine(running.handle.clone(), stream), form, stop).await;

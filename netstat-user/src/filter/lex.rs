@@ -12,6 +12,7 @@ use winnow::{
 };
 
 use super::{
+    keyword,
     ports::Compare,
     problem::{Fault, Problem},
 };
@@ -52,7 +53,32 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Problem> {
         )
         .at(at..text.len(), text)
     };
-    parse_all(all, text).map_err(unclosed)
+    let tokens: Vec<Token<'_>> = parse_all(all, text).map_err(unclosed)?;
+    Ok(tokens.into_iter().flat_map(divided).flatten().collect())
+}
+
+/// `port:22` is `port` and `22`; any other token stays as it is.
+fn divided(token: Token<'_>) -> [Option<Token<'_>>; 2] {
+    let Sign::Word(word) = token.sign else {
+        return [Some(token), None];
+    };
+    let Some((name, value)) = word
+        .split_once(':')
+        .filter(|(name, _)| keyword::takes_value(name))
+    else {
+        return [Some(token), None];
+    };
+    let Range { start, end } = token.place;
+    let colon = start + name.len();
+    let value = (!value.is_empty()).then_some(Token {
+        sign: Sign::Word(value),
+        place: colon + 1..end,
+    });
+    let name = Token {
+        sign: Sign::Word(name),
+        place: start..colon,
+    };
+    [Some(name), value]
 }
 
 /// What `parser` makes of the whole `text`, or how far it came.

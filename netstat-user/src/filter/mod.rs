@@ -4,22 +4,32 @@
 //! checked before it is one, has no nesting that could exhaust the stack, and is run without any memory of its own.
 
 mod address;
+mod grouping;
 mod help;
+mod keyword;
 mod lex;
+mod nearest;
 mod parse;
+mod pattern;
 mod ports;
+mod possible;
 mod predicate;
 mod problem;
+mod state_words;
 mod states;
 mod test;
 mod value;
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 pub use address::Prefix;
 pub use help::HELP;
-pub use parse::parse;
+pub use parse::{Parsed, parse, read};
+pub use pattern::Pattern;
 pub use ports::Ports;
+pub use possible::Beforehand;
 pub use problem::Problem;
 pub use states::StateSet;
 pub use test::{Ends, Side, Subject, Test};
@@ -27,7 +37,6 @@ pub use test::{Ends, Side, Subject, Test};
 use crate::{
     connection::{Cookie, Netns},
     table::Row,
-    tcp::TcpState,
 };
 
 /// Steps that a filter has at most, so that it fits into a question.
@@ -57,6 +66,47 @@ pub trait Names {
     ///
     /// When there is none: a message that says so.
     fn netns(&self, name: &str) -> Result<Netns, String>;
+    /// The number of the control group at this path, or with this number.
+    ///
+    /// # Errors
+    ///
+    /// When there is none: a message that says so.
+    fn cgroup(&self, path: &str) -> Result<u64, String>;
+    /// The addresses of a host that this machine knows without asking others.
+    fn hosts(&self, name: &str) -> Vec<IpAddr>;
+    /// All names of a kind, to find out what an unknown word was meant as.
+    fn all(&self, kind: Kind) -> Vec<String>;
+}
+
+/// What a name can be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A process that runs.
+    Process,
+    /// A TCP service.
+    Service,
+    /// A user.
+    User,
+}
+
+impl Kind {
+    /// The test for what is called `name`.
+    fn test(self, name: &str) -> String {
+        let plain = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+        let quote = match (plain, name.contains('"')) {
+            (true, _) => "",
+            (false, false) => "\"",
+            (false, true) => "'",
+        };
+        let keyword = match self {
+            Self::Process => "comm",
+            Self::Service => "port",
+            Self::User => "user",
+        };
+        format!("{keyword} {quote}{name}{quote}")
+    }
 }
 
 /// One step of a filter, in postfix order: operands come before what combines them.
@@ -155,40 +205,8 @@ impl Filter {
             owner: None,
             owners: owners.as_ref(),
             uid: row.uid(),
+            cgroup: row.cgroup(),
         })
-    }
-
-    /// Whether a socket in `state` may be wanted, whatever else it is.
-    #[must_use]
-    pub fn can_match(&self, state: TcpState) -> bool {
-        // As in `matches`, for what a value can be: true, or false.
-        let (mut can_hold, mut can_fail) = (0_u64, 0_u64);
-        for op in &self.0 {
-            match op {
-                Op::Test(test) => {
-                    let (holds, fails) = match test {
-                        Test::State(states) => (states.meets(state.into()), !states.meets(state.into())),
-                        _ => (true, true),
-                    };
-                    can_hold = can_hold << 1 | u64::from(holds);
-                    can_fail = can_fail << 1 | u64::from(fails);
-                }
-                Op::Not => {
-                    let swapped = (can_hold ^ can_fail) & 1;
-                    can_hold ^= swapped;
-                    can_fail ^= swapped;
-                }
-                Op::And => {
-                    can_hold = (can_hold >> 1) & (can_hold | !1);
-                    can_fail = (can_fail >> 1) | (can_fail & 1);
-                }
-                Op::Or => {
-                    can_hold = (can_hold >> 1) | (can_hold & 1);
-                    can_fail = (can_fail >> 1) & (can_fail | !1);
-                }
-            }
-        }
-        can_hold & 1 == 1
     }
 
     /// The steps.
@@ -207,13 +225,21 @@ impl Filter {
     #[must_use]
     pub fn names_holders(&self) -> bool {
         self.tests()
-            .any(|test| matches!(test, Test::Pid(_) | Test::Comm(_)))
+            .any(|test| matches!(test, Test::Pid(_) | Test::Comm(_) | Test::CommLike(_)))
     }
 
     /// Whether it is about network namespaces.
     #[must_use]
     pub fn names_namespaces(&self) -> bool {
-        self.tests().any(|test| matches!(test, Test::Netns(_)))
+        self.namespaces().next().is_some()
+    }
+
+    /// The network namespaces that it names.
+    pub fn namespaces(&self) -> impl Iterator<Item = Netns> {
+        self.tests().filter_map(|test| match test {
+            Test::Netns(netns) => Some(*netns),
+            _ => None,
+        })
     }
 
     fn tests(&self) -> impl Iterator<Item = &Test> {

@@ -6,11 +6,21 @@
 use std::ops::Range;
 
 use super::{
-    BadProgram, DEEPEST, Filter, LONGEST_TEXT, MOST_OPS, Names, Op,
+    BadProgram, DEEPEST, Filter, LONGEST_TEXT, MOST_OPS, Names, Op, Side,
+    grouping::Grouping,
     lex::{self, Sign, Token},
     predicate,
     problem::{Fault, Problem},
 };
+
+/// A filter, and what whoever wrote it ought to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The filter.
+    pub filter: Filter,
+    /// The text with parentheses around what belongs together, where it mixes `and` and `or` without them.
+    pub grouped: Option<String>,
+}
 
 /// The filter that `text` describes.
 ///
@@ -18,6 +28,15 @@ use super::{
 ///
 /// A [`Problem`], to be shown to whoever wrote the text.
 pub fn parse(text: &str, names: &dyn Names) -> Result<Filter, Problem> {
+    read(text, names).map(|parsed| parsed.filter)
+}
+
+/// The filter that `text` describes, and how `text` was understood.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn read(text: &str, names: &dyn Names) -> Result<Parsed, Problem> {
     if text.len() > LONGEST_TEXT {
         let fault = Fault::new(
             "the filter is too long".to_owned(),
@@ -30,12 +49,15 @@ pub fn parse(text: &str, names: &dyn Names) -> Result<Filter, Problem> {
         reader: Reader {
             text,
             tokens: &tokens,
+            more_ports: None,
         },
         waiting: Vec::new(),
         ops: Vec::new(),
+        grouping: Grouping::default(),
     };
     yard.run(names)?;
-    Filter::try_from(yard.ops).map_err(|bad| {
+    let grouped = yard.grouping.applied_to(text);
+    let filter = Filter::try_from(yard.ops).map_err(|bad| {
         let help = match bad {
             BadProgram::Long => format!("it may have {MOST_OPS} tests and operators"),
             BadProgram::Deep | BadProgram::Unbalanced => {
@@ -43,7 +65,8 @@ pub fn parse(text: &str, names: &dyn Names) -> Result<Filter, Problem> {
             }
         };
         Fault::new(format!("the filter cannot be used: {bad}"), help).at(0..text.len(), text)
-    })
+    })?;
+    Ok(Parsed { filter, grouped })
 }
 
 /// What is left of a text.
@@ -51,6 +74,8 @@ pub fn parse(text: &str, names: &dyn Names) -> Result<Filter, Problem> {
 pub(super) struct Reader<'a> {
     text: &'a str,
     tokens: &'a [Token<'a>],
+    /// A test of ports has just been read, of this end, and `or`: a number after it is another port.
+    pub(super) more_ports: Option<Side>,
 }
 
 impl<'a> Reader<'a> {
@@ -71,6 +96,12 @@ impl<'a> Reader<'a> {
         let found = wanted(self.peek()?)?;
         self.next();
         Some(found)
+    }
+
+    /// Where what comes next begins.
+    fn here(&self) -> usize {
+        let first = self.tokens.first();
+        first.map_or(self.text.len(), |token| token.place.start)
     }
 
     /// `fault`, as about these bytes of the text.
@@ -124,6 +155,7 @@ struct Yard<'a> {
     reader: Reader<'a>,
     waiting: Vec<Waiting>,
     ops: Vec<Op>,
+    grouping: Grouping,
 }
 
 impl Yard<'_> {
@@ -135,6 +167,7 @@ impl Yard<'_> {
             }
         }
         self.settle(&Waiting::Or);
+        self.grouping.end(self.reader.here());
         match self.waiting.pop() {
             Some(Waiting::Open(at)) => {
                 let fault = Fault::new(
@@ -154,10 +187,12 @@ impl Yard<'_> {
                 Some(Sign::Open) => {
                     let place = self.reader.next().map_or(0, |token| token.place.start);
                     self.waiting.push(Waiting::Open(place));
+                    self.grouping.open(self.reader.here());
                 }
                 Some(sign) if operator(sign) == Some(Operator::Not) => {
                     self.reader.next();
                     self.waiting.push(Waiting::Not);
+                    self.reader.more_ports = None;
                 }
                 Some(sign) if operator(sign).is_some() || sign == Sign::Close => return Err(self.no_test()),
                 None => return Err(self.no_test()),
@@ -179,17 +214,19 @@ impl Yard<'_> {
                     return Err(self.reader.problem_here(fault));
                 }
                 Some(Operator::Or) => {
+                    let end = self.reader.here();
                     self.reader.next();
                     self.combine(Waiting::Or);
+                    self.grouping.or(end, self.reader.here());
                     return Ok(true);
                 }
                 Some(Operator::And) => {
                     self.reader.next();
-                    self.combine(Waiting::And);
+                    self.and();
                     return Ok(true);
                 }
                 Some(Operator::Not) | None => {
-                    self.combine(Waiting::And);
+                    self.and();
                     return Ok(true);
                 }
             }
@@ -199,6 +236,8 @@ impl Yard<'_> {
 
     fn close(&mut self) -> Result<(), Problem> {
         self.settle(&Waiting::Or);
+        self.grouping.close(self.reader.here());
+        self.reader.more_ports = None;
         if self.waiting.pop().is_none() {
             let fault = Fault::new(
                 "nothing is open that this could close".to_owned(),
@@ -208,6 +247,12 @@ impl Yard<'_> {
         }
         self.reader.next();
         Ok(())
+    }
+
+    fn and(&mut self) {
+        self.combine(Waiting::And);
+        self.grouping.and();
+        self.reader.more_ports = None;
     }
 
     fn combine(&mut self, operator: Waiting) {

@@ -3,11 +3,15 @@
 use std::ops::Range;
 
 use super::{
-    Ends, Names, Op, Ports, Side, StateSet, Test, address,
+    Names, Op, Ports, Side, Test,
+    address::{self, Meaning},
+    keyword::{Keyword, keyword},
     lex::Sign,
+    nearest,
     parse::{Reader, is_operator},
     ports::Compare,
     problem::{Fault, Problem},
+    state_words::States,
     value,
 };
 use crate::connection::Family;
@@ -15,55 +19,12 @@ use crate::connection::Family;
 /// What a test can begin with.
 pub(super) const KNOWN: &str = "\
 a test is the name of a state, an address or `:PORT`, or begins with one of state, exclude,
-src, dst, host, sport, dport, port, pid, comm, uid, user, netns, inet, inet6, cookie, mptcp";
-
-const STATES: &str = "\
-states are ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT,
-LAST_ACK, LISTEN and CLOSING, or what `ss` calls them and the groups that it has: all, connected,
-synchronized, bucket, big";
-
-/// What a test begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keyword {
-    State,
-    Exclude,
-    End(Side),
-    Port(Side),
-    Pid,
-    Comm,
-    User,
-    Netns,
-    Family,
-    Inet(Family),
-    Cookie,
-    Mptcp,
-}
-
-fn keyword(word: &str) -> Option<Keyword> {
-    Some(match word.to_ascii_lowercase().as_str() {
-        "state" => Keyword::State,
-        "exclude" => Keyword::Exclude,
-        "src" => Keyword::End(Side::Local),
-        "dst" => Keyword::End(Side::Remote),
-        "host" | "net" => Keyword::End(Side::Either),
-        "sport" => Keyword::Port(Side::Local),
-        "dport" => Keyword::Port(Side::Remote),
-        "port" | "portrange" => Keyword::Port(Side::Either),
-        "pid" => Keyword::Pid,
-        "comm" => Keyword::Comm,
-        "uid" | "user" => Keyword::User,
-        "netns" => Keyword::Netns,
-        "family" => Keyword::Family,
-        "inet" | "ip" => Keyword::Inet(Family::Inet),
-        "inet6" | "ip6" => Keyword::Inet(Family::Inet6),
-        "cookie" => Keyword::Cookie,
-        "mptcp" => Keyword::Mptcp,
-        _ => return None,
-    })
-}
+src, dst, host, sport, dport, port, pid, comm, uid, user, netns, cgroup, inet, inet6, cookie,
+mptcp";
 
 /// Reads one test, and writes its steps down.
 pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>) -> Result<(), Problem> {
+    let more_ports = reader.more_ports.take();
     if let Some(states) = States::read(reader)? {
         states.write(ops);
         return Ok(());
@@ -72,47 +33,124 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>
         return Err(reader.problem_here(no_test("this")));
     };
     let Some(keyword) = keyword(word) else {
-        ops.push(Op::Test(bare(reader, word, names)?));
-        return Ok(());
+        return bare(reader, word, more_ports, names, ops);
     };
     reader.next();
-    let (unequal, test) = match keyword {
-        Keyword::End(side) => end(reader, word, side, names)?,
-        Keyword::Port(side) => port(reader, word, side, names)?,
-        Keyword::Inet(family) => (false, Test::Family(family)),
-        Keyword::Mptcp => (false, Test::Mptcp),
+    match keyword {
+        Keyword::End(side) => end(reader, word, side, names, ops),
+        Keyword::Port(side) => port(reader, word, side, names, ops),
+        Keyword::Inet(family) => {
+            ops.push(Op::Test(Test::Family(family)));
+            Ok(())
+        }
+        Keyword::Mptcp => {
+            ops.push(Op::Test(Test::Mptcp));
+            Ok(())
+        }
         _ => {
             let unequal = is_unequal(reader, word)?;
-            let (text, place) = argument(reader, word)?;
-            let found = single(keyword, text, names);
-            (unequal, found.map_err(|fault| reader.problem(fault, &place))?)
+            let mut first = true;
+            each_value(reader, word, |text| {
+                ops.push(Op::Test(single(keyword, text, names)?));
+                ops.extend((!std::mem::take(&mut first)).then_some(Op::Or));
+                Ok(())
+            })?;
+            ops.extend(unequal.then_some(Op::Not));
+            Ok(())
         }
-    };
-    ops.push(Op::Test(test));
-    ops.extend(unequal.then_some(Op::Not));
-    Ok(())
+    }
 }
 
-/// A word without another before it: an address or a port.
-fn bare(reader: &mut Reader<'_>, word: &str, names: &dyn Names) -> Result<Test, Problem> {
+/// Reads `VALUE[,VALUE…]`.
+fn each_value(
+    reader: &mut Reader<'_>,
+    word: &str,
+    mut take: impl FnMut(&str) -> Result<(), Fault>,
+) -> Result<(), Problem> {
+    loop {
+        let (text, place) = argument(reader, word)?;
+        take(text).map_err(|fault| reader.problem(fault, &place))?;
+        if reader.take(|sign| (sign == Sign::Comma).then_some(())).is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes the steps for an end that is, or is not, one of those that are meant.
+fn write_end(meaning: &Meaning, side: Side, unequal: bool, ops: &mut Vec<Op>) {
+    for (number, ends) in meaning.forms.iter().enumerate() {
+        ops.push(Op::Test(Test::End(side, *ends)));
+        ops.extend((number > 0).then_some(Op::Or));
+    }
+    ops.extend(unequal.then_some(Op::Not));
+    // As with `ss`, the family is not turned around.
+    if let Some(family) = meaning.family {
+        ops.extend([Op::Test(Test::Family(family)), Op::And]);
+    }
+}
+
+/// A word without another before it: an address or a port, a process as `list -p` shows it, or another number after
+/// `port NUMBER or`.
+fn bare(
+    reader: &mut Reader<'_>,
+    word: &str,
+    more_ports: Option<Side>,
+    names: &dyn Names,
+    ops: &mut Vec<Op>,
+) -> Result<(), Problem> {
+    if let Some(side) = more_ports
+        && word.starts_with(|char: char| char.is_ascii_digit())
+        && let Ok(ports) = Ports::parse(word, names)
+    {
+        reader.next();
+        write_end(&Meaning::ports(Some(ports)), side, false, ops);
+        reader.more_ports = Some(side);
+        return Ok(());
+    }
     if word.bytes().all(|byte| byte.is_ascii_digit()) {
         let help = format!("a port is written `:{word}` or `port {word}`, a process `pid {word}`");
         return Err(reader.problem_here(Fault::new(format!("`{word}` alone can mean many things"), help)));
     }
-    if !address::is_meant(word) {
-        return Err(reader.problem_here(no_test(&format!("`{word}`"))));
+    if let Some(process) = value::process(word) {
+        reader.next();
+        ops.extend(process.map(Op::Test));
+        ops.push(Op::And);
+        return Ok(());
     }
-    let (prefix, ports) = address::parse(word, names).map_err(|fault| reader.problem_here(fault))?;
+    if !address::is_meant(word, names) {
+        return Err(reader.problem_here(unknown(word, names)));
+    }
+    let local = address::parse(word, names).map_err(|fault| reader.problem_here(fault))?;
     reader.next();
-    Ok(Test::End(Side::Either, Ends { prefix, ports }))
+    if reader.take(is_arrow).is_none() {
+        write_end(&local, Side::Either, false, ops);
+        return Ok(());
+    }
+    // `show` and `stuck` write a connection so.
+    let (text, place) = argument(reader, "→")?;
+    let remote = address::parse(text, names).map_err(|fault| reader.problem(fault, &place))?;
+    write_end(&local, Side::Local, false, ops);
+    write_end(&remote, Side::Remote, false, ops);
+    ops.push(Op::And);
+    Ok(())
+}
+
+fn is_arrow(sign: Sign<'_>) -> Option<()> {
+    (sign == Sign::Word("→")).then_some(())
 }
 
 /// What follows `src`, `dst` and `host`; as with tcpdump, that can be `port` and a port.
-fn end(reader: &mut Reader<'_>, word: &str, side: Side, names: &dyn Names) -> Result<(bool, Test), Problem> {
+fn end(
+    reader: &mut Reader<'_>,
+    word: &str,
+    side: Side,
+    names: &dyn Names,
+    ops: &mut Vec<Op>,
+) -> Result<(), Problem> {
     match reader.peek() {
         Some(Sign::Word(next)) if keyword(next) == Some(Keyword::Port(Side::Either)) => {
             reader.next();
-            return port(reader, next, side, names);
+            return port(reader, next, side, names, ops);
         }
         Some(Sign::Word(next)) if keyword(next) == Some(Keyword::End(Side::Either)) => {
             reader.next();
@@ -120,37 +158,80 @@ fn end(reader: &mut Reader<'_>, word: &str, side: Side, names: &dyn Names) -> Re
         _ => {}
     }
     let unequal = is_unequal(reader, word)?;
-    let (text, place) = argument(reader, word)?;
-    let (prefix, ports) = address::parse(text, names).map_err(|fault| reader.problem(fault, &place))?;
-    Ok((unequal, Test::End(side, Ends { prefix, ports })))
+    let mut meaning = None;
+    each_value(reader, word, |text| {
+        let found = address::parse(text, names)?;
+        meaning = Some(found.or(meaning.take())?);
+        Ok(())
+    })?;
+    if let Some(meaning) = meaning {
+        write_end(&meaning, side, unequal, ops);
+    }
+    Ok(())
 }
 
-fn port(reader: &mut Reader<'_>, word: &str, side: Side, names: &dyn Names) -> Result<(bool, Test), Problem> {
+fn port(
+    reader: &mut Reader<'_>,
+    word: &str,
+    side: Side,
+    names: &dyn Names,
+    ops: &mut Vec<Op>,
+) -> Result<(), Problem> {
     let compare = comparison(reader).unwrap_or(Compare::Equal);
-    let (text, place) = argument(reader, word)?;
-    let ports = Ports::parse(text, names).map_err(|fault| reader.problem(fault, &place))?;
-    let Some(ports) = ports.compared(compare) else {
-        let fault = Fault::new(
-            format!("`{text}` is neither less nor greater than a port"),
-            "a range goes with `=` and `!=`; the others take one port".to_owned(),
-        );
-        return Err(reader.problem(fault, &place));
+    let mut meaning = None;
+    each_value(reader, word, |text| {
+        let found = ports(text, compare, names)?;
+        meaning = Some(found.or(meaning.take())?);
+        Ok(())
+    })?;
+    if let Some(meaning) = meaning {
+        write_end(&meaning, side, compare == Compare::Unequal, ops);
+    }
+    reader.more_ports = (compare == Compare::Equal).then_some(side);
+    Ok(())
+}
+
+/// The ports that compare so with what `text` says, which may begin with a family.
+fn ports(text: &str, compare: Compare, names: &dyn Names) -> Result<Meaning, Fault> {
+    let (family, port) = address::family(text)?;
+    let order = |what: &str, help: &str| {
+        Fault::new(
+            format!("`{text}` is neither less nor greater than {what}"),
+            help.to_owned(),
+        )
     };
-    let (prefix, ports) = (None, Some(ports));
-    Ok((
-        compare == Compare::Unequal,
-        Test::End(side, Ends { prefix, ports }),
-    ))
+    let ports = if matches!(port.trim_start_matches(['*', ':']), "" | "-") && !port.is_empty() {
+        if !matches!(compare, Compare::Equal | Compare::Unequal) {
+            return Err(order(
+                "a port",
+                "`*` goes with `=` and `!=`; the others take one port",
+            ));
+        }
+        None
+    } else {
+        let compared = Ports::parse(port, names)?.compared(compare);
+        Some(compared.ok_or_else(|| {
+            order(
+                "a port",
+                "a range goes with `=` and `!=`; the others take one port",
+            )
+        })?)
+    };
+    Ok(Meaning {
+        family,
+        ..Meaning::ports(ports)
+    })
 }
 
 /// The tests that take one value of their own kind.
 fn single(keyword: Keyword, text: &str, names: &dyn Names) -> Result<Test, Fault> {
     Ok(match keyword {
-        Keyword::Pid => Test::Pid(value::number(text, "a process id")?),
+        Keyword::Pid => Test::Pid(value::pid(text)?),
         Keyword::Cookie => Test::Cookie(value::cookie(text)?),
-        Keyword::Comm => Test::Comm(value::comm(text)?),
+        Keyword::Comm => value::comm(text)?,
         Keyword::User => Test::Uid(value::user(text, names)?),
         Keyword::Netns => Test::Netns(value::netns(text, names)?),
+        Keyword::Cgroup => Test::Cgroup(value::cgroup(text, names)?),
         _ => Test::Family(family(text)?),
     })
 }
@@ -215,67 +296,12 @@ fn no_test(what: &str) -> Fault {
     Fault::new(format!("{what} is no test"), KNOWN.to_owned())
 }
 
-/// States that are wanted and those that are not, one after the other as `ss` takes them: `state` adds to the ones
-/// before, `exclude` takes away.
-#[derive(Debug, Default)]
-struct States {
-    wanted: Option<StateSet>,
-    excluded: Option<StateSet>,
-}
-
-impl States {
-    /// What the next words say about states, if they do.
-    fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Problem> {
-        let mut states = Self::default();
-        while let Some(Sign::Word(word)) = reader.peek() {
-            let keyword = keyword(word);
-            let set = match keyword {
-                Some(Keyword::State | Keyword::Exclude) => {
-                    reader.next();
-                    state_names(reader)?
-                }
-                None if StateSet::named(word).is_some() => state_names(reader)?,
-                _ => break,
-            };
-            let into = match keyword {
-                Some(Keyword::Exclude) => &mut states.excluded,
-                _ => &mut states.wanted,
-            };
-            *into = Some(into.unwrap_or_default().union(set));
-        }
-        let any = states.wanted.is_some() || states.excluded.is_some();
-        Ok(any.then_some(states))
+/// What is said of a word that begins no test: what it may have been meant as.
+fn unknown(word: &str, names: &dyn Names) -> Fault {
+    let near = nearest::tests(word, names);
+    if near.is_empty() {
+        return no_test(&format!("`{word}`"));
     }
-
-    fn write(self, ops: &mut Vec<Op>) {
-        let Self { wanted, excluded } = self;
-        ops.extend(wanted.map(|set| Op::Test(Test::State(set))));
-        if let Some(set) = excluded {
-            ops.extend([Op::Test(Test::State(set)), Op::Not]);
-            ops.extend(wanted.map(|_| Op::And));
-        }
-    }
-}
-
-/// `NAME[,NAME…]`
-fn state_names(reader: &mut Reader<'_>) -> Result<StateSet, Problem> {
-    let mut all = StateSet::default();
-    loop {
-        let unknown = match reader.peek() {
-            Some(Sign::Word(word)) => Fault::new(format!("`{word}` is no state"), STATES.to_owned()),
-            _ => Fault::new(
-                "the name of a state is missing here".to_owned(),
-                STATES.to_owned(),
-            ),
-        };
-        let unknown = reader.problem_here(unknown);
-        let named = reader.take(|sign| match sign {
-            Sign::Word(word) => StateSet::named(word),
-            _ => None,
-        });
-        all = all.union(named.ok_or(unknown)?);
-        if reader.take(|sign| (sign == Sign::Comma).then_some(())).is_none() {
-            return Ok(all);
-        }
-    }
+    let what = format!("`{word}` is no test: is it {}?", nearest::choice(&near));
+    Fault::new(what, KNOWN.to_owned())
 }

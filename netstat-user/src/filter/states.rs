@@ -12,6 +12,15 @@ impl StateSet {
     /// Every state.
     const ALL: Self = Self((1 << TcpState::ALL.len()) - 1);
 
+    /// The names of the groups that `ss` has.
+    const GROUPS: [&str; 5] = ["all", "connected", "synchronized", "bucket", "big"];
+
+    /// The states by netstat's names, and the groups.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        let states = TcpState::ALL.into_iter().map(TcpState::name);
+        states.chain(Self::GROUPS)
+    }
+
     /// Those in either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

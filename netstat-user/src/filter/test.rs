@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ports, Prefix, StateSet};
+use super::{Pattern, Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
     owners::Owners,
     table::Transition,
-    tcp::TcpState,
     view::RowView,
 };
 
@@ -22,6 +21,8 @@ pub enum Test {
     Pid(u32),
     /// Is held by a process of this name.
     Comm(Comm),
+    /// Is held by a process with a name of this kind.
+    CommLike(Pattern),
     /// Belongs to this user.
     Uid(u32),
     /// Lives in this network namespace.
@@ -32,6 +33,8 @@ pub enum Test {
     Cookie(Cookie),
     /// Is a subflow of an MPTCP connection.
     Mptcp,
+    /// Belongs to the control group with this number.
+    Cgroup(u64),
 }
 
 /// Which end of a connection.
@@ -57,9 +60,7 @@ pub struct Ends {
 impl Ends {
     fn include(self, end: &Endpoint, family: Family) -> bool {
         self.prefix.is_none_or(|prefix| prefix.covers(end, family))
-            && self
-                .ports
-                .is_none_or(|ports| end.port().is_some_and(|port| ports.contain(port)))
+            && self.ports.is_none_or(|ports| ports.contain(end.port()))
     }
 }
 
@@ -81,11 +82,13 @@ impl Test {
             }
             Self::Pid(pid) => subject.is_held_by(|owner| owner.pid == pid),
             Self::Comm(comm) => subject.is_held_by(|owner| owner.comm == comm),
+            Self::CommLike(pattern) => subject.is_held_by(|owner| pattern.fits(&owner.comm)),
             Self::Uid(uid) => subject.uid == Some(uid),
             Self::Netns(netns) => connection.netns == netns,
             Self::Family(family) => connection.family == family,
             Self::Cookie(cookie) => connection.cookie == cookie,
             Self::Mptcp => connection.mptcp,
+            Self::Cgroup(cgroup) => subject.cgroup == Some(cgroup),
         }
     }
 }
@@ -103,6 +106,8 @@ pub struct Subject<'a> {
     pub owners: Option<&'a Owners>,
     /// Its user.
     pub uid: Option<u32>,
+    /// Its control group.
+    pub cgroup: Option<u64>,
 }
 
 impl Subject<'_> {
@@ -112,21 +117,16 @@ impl Subject<'_> {
     }
 }
 
-impl<'a> Subject<'a> {
-    fn of_row(connection: &'a Connection, state: TcpState, owners: &'a Owners, uid: Option<u32>) -> Self {
-        Self {
-            connection,
-            states: state.into(),
-            owner: None,
-            owners: Some(owners),
-            uid,
-        }
-    }
-}
-
 impl<'a> From<&'a RowView> for Subject<'a> {
     fn from(row: &'a RowView) -> Self {
-        Self::of_row(&row.connection, row.state, &row.owners, row.uid)
+        Self {
+            connection: &row.connection,
+            states: row.state.into(),
+            owner: None,
+            owners: Some(&row.owners),
+            uid: row.uid,
+            cgroup: row.cgroup,
+        }
     }
 }
 
@@ -139,6 +139,7 @@ impl<'a> From<&'a Transition> for Subject<'a> {
             owner: transition.owner,
             owners: None,
             uid: transition.uid,
+            cgroup: transition.cgroup,
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use netstat_ebpf::wire::COMM_LEN;
 
-use super::{Names, problem::Fault};
+use super::{Kind, Names, Pattern, Test, nearest, pattern::LONGEST_PATTERN, problem::Fault};
 use crate::connection::{Comm, Cookie, Netns};
 
-/// A number, of what `what` says.
-pub(super) fn number(text: &str, what: &str) -> Result<u32, Fault> {
-    text.parse()
-        .map_err(|_| Fault::new(format!("`{text}` is not {what}"), format!("{what} is a number")))
+/// A process id, or `PID/COMM`, of which the number says enough.
+pub(super) fn pid(text: &str) -> Result<u32, Fault> {
+    let number = text.split_once('/').map_or(text, |(number, _)| number);
+    number.parse().map_err(|_| {
+        let help = "a process id is a number; `comm NAME` tests a process's name";
+        Fault::new(format!("`{text}` is not a process id"), help.to_owned())
+    })
 }
 
 /// A cookie: decimal as in JSON, or hexadecimal, in which `ss -e` shows it.
@@ -21,8 +24,17 @@ pub(super) fn cookie(text: &str) -> Result<Cookie, Fault> {
     })
 }
 
-/// A process's name as the kernel has it: at most 15 bytes, and a NUL.
-pub(super) fn comm(text: &str) -> Result<Comm, Fault> {
+/// A process's name as the kernel has it: at most 15 bytes, and a NUL; or with `*` for any of them.
+pub(super) fn comm(text: &str) -> Result<Test, Fault> {
+    if text.contains('*') {
+        return Pattern::new(text).map(Test::CommLike).ok_or_else(|| {
+            let help = format!(
+                "a name has {} bytes, and a pattern at most {LONGEST_PATTERN}",
+                COMM_LEN - 1
+            );
+            Fault::new(format!("the pattern `{text}` is too long"), help)
+        });
+    }
     let mut comm = [0; COMM_LEN];
     let most = COMM_LEN - 1;
     if text.len() > most {
@@ -31,7 +43,22 @@ pub(super) fn comm(text: &str) -> Result<Comm, Fault> {
         return Err(Fault::new(format!("no process can be called `{text}`"), help));
     }
     comm[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(Comm(comm))
+    Ok(Test::Comm(Comm(comm)))
+}
+
+/// `PID/COMM` as `list -p` and `watch` show a process: `?` and `+N` may follow, and the name may have been cut.
+pub(super) fn process(text: &str) -> Option<[Test; 2]> {
+    let (pid, comm) = text.split_once('/')?;
+    let pid = pid.parse().ok()?;
+    let comm = match comm.rsplit_once('+') {
+        Some((comm, others)) if others.parse::<u32>().is_ok() => comm,
+        _ => comm,
+    };
+    let comm = comm.strip_suffix('?').unwrap_or(comm);
+    if comm.is_empty() || comm.parse::<u8>().is_ok() {
+        return None;
+    }
+    Some([Test::Pid(pid), Test::CommLike(Pattern::new(&format!("{comm}*"))?)])
 }
 
 /// A user, by name or number.
@@ -42,7 +69,13 @@ pub(super) fn user(text: &str, names: &dyn Names) -> Result<u32, Fault> {
     let help = "a user is a number, or a name that `getent passwd NAME` finds";
     match names.uid(text) {
         Ok(Some(uid)) => Ok(uid),
-        Ok(None) => Err(Fault::new(format!("there is no user `{text}`"), help.to_owned())),
+        Ok(None) => {
+            let what = match nearest::one(text, names.all(Kind::User)) {
+                Some(user) => format!("there is no user `{text}`: is it `{user}`?"),
+                None => format!("there is no user `{text}`"),
+            };
+            Err(Fault::new(what, help.to_owned()))
+        }
         Err(why) => Err(unanswered("user", text, &why)),
     }
 }
@@ -59,6 +92,15 @@ pub(super) fn unanswered(what: &str, name: &str, why: &str) -> Fault {
 pub(super) fn netns(text: &str, names: &dyn Names) -> Result<Netns, Fault> {
     names.netns(text).map_err(|why| {
         let help = "`netns` takes a name of `ip netns`, or the inode number that `lsns -t net` shows";
+        Fault::new(why, help.to_owned())
+    })
+}
+
+/// A control group, by its path or its number.
+pub(super) fn cgroup(text: &str, names: &dyn Names) -> Result<u64, Fault> {
+    names.cgroup(text).map_err(|why| {
+        let help = "`cgroup` takes a path below the mount of cgroup2, as `list --json` and `systemd-cgls` show it,\n\
+                    such as `/system.slice/ssh.service`, or the path of its directory; groups inside it are others";
         Fault::new(why, help.to_owned())
     })
 }

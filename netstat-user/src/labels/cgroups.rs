@@ -36,6 +36,35 @@ impl Cgroups {
     }
 }
 
+/// The id of the group at `path`: below the mount, or the path of its folder. A number that is no path is an id already.
+///
+/// # Errors
+///
+/// When there is no such group, a message that says so.
+pub fn cgroup_id(path: &str) -> Result<u64, String> {
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let Some(root) = mount_point(&mounts) else {
+        return Err("cgroup2 is not mounted here, so control groups have no paths".to_owned());
+    };
+    id_below(&root, path).ok_or_else(|| {
+        format!(
+            "there is no control group `{path}` below {}, where cgroup2 is mounted",
+            root.display()
+        )
+    })
+}
+
+fn id_below(root: &Path, path: &str) -> Option<u64> {
+    let device = fs::metadata(root).ok()?.dev();
+    let inside = root.join(path.trim_start_matches('/'));
+    let folders = [inside, PathBuf::from(path)];
+    let found = folders.iter().find_map(|folder| {
+        let metadata = fs::metadata(folder).ok()?;
+        (metadata.is_dir() && metadata.dev() == device).then_some(metadata.ino())
+    });
+    found.or_else(|| path.parse().ok())
+}
+
 /// Where the second version's hierarchy is mounted: `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS … - TYPE …`.
 fn mount_point(mountinfo: &[u8]) -> Option<PathBuf> {
     let mut lines = mountinfo.split(|&byte| byte == b'\n');
@@ -103,6 +132,20 @@ mod tests {
             Some("/system.slice/nginx.service")
         );
         assert_eq!(found.len(), 3);
+        let folder = inner.to_str().unwrap();
+        for path in [
+            "system.slice/nginx.service",
+            "/system.slice/nginx.service/",
+            folder,
+        ] {
+            assert_eq!(id_below(&root, path), Some(id), "{path}");
+        }
+        assert_eq!(id_below(&root, "4711"), Some(4711));
+        assert_eq!(id_below(&root, "/system.slice/apache.service"), None);
+        assert_eq!(
+            id_below(&root, "/system.slice/nginx.service/../../cgroup.procs"),
+            None
+        );
         fs::remove_dir_all(&root).unwrap();
         assert!(walk(&root).is_empty());
     }

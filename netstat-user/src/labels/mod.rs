@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 pub use cgroup_path::{Container, Placement, Runtime, parse};
 use cgroups::Cgroups;
+pub use cgroups::cgroup_id;
 
 use crate::{
     clock::Ktime,

@@ -5,6 +5,7 @@ mod day;
 pub mod history;
 pub mod json;
 pub mod line;
+pub mod name_files;
 pub mod names;
 pub mod netstat;
 mod present;

@@ -104,6 +104,23 @@ impl Zoo {
             format!("-a dst 127.0.0.1:{mapped}"),
             "state established src 10.0.0.0/8".to_owned(),
             "state connected src 127.0.0.2 and dst 127.0.0.2 or dst [::1]".to_owned(),
+            "state connected src 127/8".to_owned(),
+            "state connected dst 127.0/16".to_owned(),
+            "state connected dst 127.0.0/31".to_owned(),
+            "state all src inet:127.0.0.1".to_owned(),
+            format!("state all src inet:127.0.0.1:{port}"),
+            "state all src inet:127/8".to_owned(),
+            "state all src inet6:[::1]".to_owned(),
+            format!("state all dst inet6:[::1]:{v6}"),
+            format!("state all sport = inet::{port}"),
+            format!("state all sport != inet:{port}"),
+            format!("state all sport = inet6:{mapped}"),
+            "state all dport = :0".to_owned(),
+            "state all dport != :0".to_owned(),
+            "state all dport = :*".to_owned(),
+            format!("state all sport {port}"),
+            "state all dst *:*".to_owned(),
+            "state all dst any".to_owned(),
         ])
     }
 }
@@ -250,6 +267,19 @@ fn words_that_ss_has_not() -> Result<()> {
         ),
         ("inet6".to_owned(), Box::new(|row| row.family == "inet6")),
         (
+            format!("comm {}*", &comm[..2]),
+            Box::new(|row| row.comm.as_ref().is_some_and(|own| own.starts_with(&comm[..2]))),
+        ),
+        (format!("pid {own},1"), Box::new(|row| row.pid == Some(own))),
+        (
+            format!("port {port},1 or 2"),
+            Box::new(|row| row.local_port == Some(port) || row.remote_port == Some(port)),
+        ),
+        (
+            format!("port:{port} state:listen"),
+            Box::new(|row| row.local_port == Some(port) && row.state == "LISTEN"),
+        ),
+        (
             format!(":{port}"),
             Box::new(|row| row.local_port == Some(port) || row.remote_port == Some(port)),
         ),
@@ -392,7 +422,7 @@ fn bad_filters() -> Result<()> {
         ("( sport 80", "parenthesis", "`)`"),
         ("sport 80 or", "missing", "begins with"),
         ("netns no-such-namespace", "`no-such-namespace`", "lsns"),
-        ("user no-such-user", "`no-such-user`", "/etc/passwd"),
+        ("user no-such-user", "`no-such-user`", "getent passwd"),
     ];
     for (filter, wrong, right) in cases {
         for command in ["list", "list --alone", "watch", "watch --alone"] {

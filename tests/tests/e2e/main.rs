@@ -35,6 +35,7 @@ mod orphan;
 mod output;
 mod overrun;
 mod owners;
+mod pasting;
 mod reasons;
 mod record;
 mod schema;
@@ -109,6 +110,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("open", open::TESTS),
     ("output", output::TESTS),
     ("owners", owners::TESTS),
+    ("pasting", pasting::TESTS),
     ("record", record::TESTS),
     ("schema", schema::TESTS),
     ("show", show::TESTS),

@@ -98,7 +98,7 @@ impl Looks {
     /// Whether `query` is of a kind that can be answered so.
     pub(super) fn can_answer(&self, query: &RowQuery) -> bool {
         // The owner of a socket, and whether it is of MPTCP, can change without an event.
-        let unannounced = |op: &Op| matches!(op, Op::Test(Test::Uid(_) | Test::Mptcp));
+        let unannounced = |op: &Op| matches!(op, Op::Test(Test::Uid(_) | Test::Mptcp | Test::Cgroup(_)));
         let filter = query.filter.as_ref();
         // Of an inode, no event tells.
         let plain = query.brief && !(query.as_is || query.holders || query.figures);

@@ -88,6 +88,233 @@ fn a_dual_stack_socket_has_ipv4_addresses() {
     check(&v6, &all, &["0.0.0.0/0", "dst [fe80::1]:80", "dst fe81::/16"]);
 }
 
+/// What netstat, `ss`, `watch`, `show` and `stuck` print.
+#[test]
+fn what_is_shown_can_be_asked_for() {
+    let v6 = socket("[::1]:631", "[2001:db8::1]:40000");
+    let all = [
+        "::1:631",
+        "::1:*",
+        "[::1]:631",
+        "src ::1:631",
+        "src ::1:631 dst 2001:db8::1:40000",
+        "0:0:0:0:0:0:0:1:631",
+        "::1/128:631",
+        "[::1]:631 → [2001:db8::1]:40000",
+        "::1:631 2001:db8::1:40000 ESTABLISHED",
+        "localhost:631",
+        "5/a",
+        "netns=7 cookie=31",
+    ];
+    let none = [
+        "::1:632",
+        "dst ::1:631",
+        "[::1:631]",
+        "2001:db8::1:631",
+        "[2001:db8::1]:40000 → [::1]:631",
+        "5/b",
+        "6/a",
+        "::1:0631",
+        ":::631",
+    ];
+    check(&v6, &all, &none);
+    // It can be an address as well.
+    check(
+        &socket("[::1:631]:80", "[::1]:1"),
+        &["::1:631", "src ::1:631"],
+        &["dst ::1:631"],
+    );
+    let listener = socket("[::]:80", "[::]:0");
+    check(
+        &listener,
+        &[
+            ":::80",
+            ":::*",
+            "[::]:80",
+            "*:80",
+            ":::80 :::* ",
+            "src :::80",
+            "dst [::]:*",
+            "*:80 *:*",
+        ],
+        &["0.0.0.0:*", "0.0.0.0:80", "::1:80", ":::81"],
+    );
+    let v4 = socket("0.0.0.0:80", "0.0.0.0:0");
+    check(
+        &v4,
+        &[
+            "0.0.0.0:80",
+            "0.0.0.0:*",
+            "0.0.0.0:80 → 0.0.0.0:*",
+            "*:80",
+            "src 0.0.0.0:80 dst 0.0.0.0:*",
+        ],
+        &[":::80", "127.0.0.1:80"],
+    );
+    let mapped = socket("[::ffff:127.0.0.1]:6002", "[::ffff:127.0.0.1]:42292");
+    let forms = [
+        "127.0.0.1:6002",
+        "[::ffff:127.0.0.1]:6002",
+        "::ffff:127.0.0.1:6002",
+        "localhost:6002 → localhost:42292",
+        "127.0.0.1:6002 127.0.0.1:42292",
+    ];
+    check(&mapped, &forms, &["[::1]:6002"]);
+    let unbound = socket("127.0.0.1:0", "127.0.0.1:81");
+    check(
+        &unbound,
+        &["127.0.0.1:- 127.0.0.1:81", "127.0.0.1:- → 127.0.0.1:81"],
+        &[],
+    );
+}
+
+/// What `ss(8)` describes, and what tcpdump's users write.
+#[test]
+fn words_of_other_tools() {
+    let one = socket("127.0.0.5:8080", "193.233.7.90:443");
+    let all = [
+        "127/8",
+        "src 127/8",
+        "127.0/16:8080",
+        "dst 193.233.7/24",
+        "src inet:127.0.0.5",
+        "src inet:127/8:8080",
+        "dst inet:*:443",
+        "sport = inet:8080",
+        "sport = inet::8080",
+        "sport != inet:80",
+        "inet:127.0.0.5:8080",
+        "dport != :0",
+        "sport > :0",
+        "dport = :*",
+        "dport *",
+        "port *:*",
+        "dst any",
+        "port 22,8080",
+        "port = 22 , 8080",
+        "sport 22,8000-9000",
+        "port 22 or 8080",
+        "port 22 or 23 or 8080",
+        "port 22 or 8000-9000",
+        "(port 22 or 8080) and inet",
+        "dport https or 8080",
+        "src 10.0.0.1,127.0.0.5",
+        "host 10.0.0.1,127.0.0.5:8080",
+        "pid 4,5",
+        "pid 5/nginx",
+        "user 0,www",
+        "port:8080",
+        "sport: 8080",
+        "port:22,8080",
+        "src:127.0.0.5",
+        "state:established",
+        "State:ESTAB,listen",
+        "state = established",
+        "state != listening",
+        "user:www",
+        "comm 'a*'",
+        "comm *b",
+        "comm 'a b*'",
+        "comm x*,*b",
+        "cgroup /web.slice",
+        "cgroup = web.slice",
+    ];
+    let none = [
+        "128/8",
+        "127/16:80",
+        "dst 193.233.8/24",
+        "src inet6:127.0.0.5",
+        "inet6:127.0.0.5",
+        "sport = inet6:8080",
+        "sport != inet6:80",
+        "dport = :0",
+        "sport 0",
+        "sport != *",
+        "port != 22,8080",
+        "sport 22 or 443",
+        "src != 10.0.0.1,127.0.0.5",
+        "pid != 4,5",
+        "port:22",
+        "state:listen",
+        "exclude:established",
+        "state != established",
+        "comm 'b*'",
+        "comm != *",
+        "cgroup != /web.slice",
+    ];
+    check(&one, &all, &none);
+    let listener = socket("0.0.0.0:80", "0.0.0.0:0");
+    check(
+        &listener,
+        &["dport = :0", "dport 0", "dport <= 0", "port 0", "dport = :*"],
+        &["dport != :0", "dport > 0", "dport < 1", "sport 0", "dport < 1024"],
+    );
+    let none = socket("[::ffff:127.0.0.5]:1", "[::1]:2");
+    check(&none, &["127/8", "inet6:127/8"], &["inet:127/8", "src inet:*"]);
+}
+
+#[test]
+fn parentheses_are_shown_where_and_and_or_are_mixed() {
+    let grouped = |text: &str| read(text, &Known).unwrap().grouped;
+    for (text, shown) in [
+        ("port 1 or port 2 and inet", "port 1 or (port 2 and inet)"),
+        (" port 1 or port 2 inet ", "port 1 or (port 2 inet)"),
+        ("inet port 1 or port 2", "(inet port 1) or port 2"),
+        (
+            "port 1 or not (inet or port 2 and port 3) mptcp or inet6",
+            "port 1 or (not (inet or (port 2 and port 3)) mptcp) or inet6",
+        ),
+        ("(inet and mptcp or inet6)", "((inet and mptcp) or inet6)"),
+        ("port 1 or 2 or 3 and inet", "port 1 or 2 or (3 and inet)"),
+    ] {
+        assert_eq!(grouped(text).as_deref(), Some(shown), "{text}");
+        let (as_it_is, as_shown) = (parsed(text), parsed(shown));
+        assert_eq!(as_it_is.ops(), as_shown.ops(), "{text}");
+    }
+    for text in [
+        "inet",
+        "inet and port 1 port 2",
+        "inet or port 1 or port 2",
+        "(port 1 or port 2) and inet",
+        "port 1 or (port 2 and inet)",
+        "state established state listening or inet",
+        "port 1,2 or 3",
+    ] {
+        assert_eq!(grouped(text), None, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_known() {
+    let possible = |text: &str, family, netns| {
+        let known = Beforehand {
+            state: None,
+            family,
+            netns,
+        };
+        parsed(text).can_match_any(&known)
+    };
+    let (v4, v6) = (Some(Family::Inet), Some(Family::Inet6));
+    assert!(!possible("inet6", v4, None) && possible("inet6", v6, None));
+    assert!(!possible("::1", v4, None) && possible("not ::1", v4, None));
+    assert!(possible("127/8", v6, None) && possible("::ffff:127.0.0.1", v4, None));
+    assert!(!possible("netns 8", None, Some(Netns(7))) && possible("netns 8", None, None));
+    assert_eq!(parsed("netns 8 and port 1").only_namespace(), Some(Netns(8)));
+    assert_eq!(
+        parsed("netns 8 port 1 or netns 8 port 2").only_namespace(),
+        Some(Netns(8))
+    );
+    for text in [
+        "netns 7 or netns 8",
+        "not netns 7",
+        "netns 7 or port 1",
+        "netns 7 netns 8",
+        "inet",
+    ] {
+        assert_eq!(parsed(text).only_namespace(), None, "{text}");
+    }
+}
+
 #[test]
 fn ports() {
     let web = socket("10.0.0.1:8080", "10.0.0.2:443");
