@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use values::{ColorArg, NetnsArg};
 
-use crate::{diagnosis::Severity, filter::HELP, loader};
+use crate::{diagnosis::Severity, engine::DEFAULT_NICE, filter::HELP, loader};
 use values::{hooks_parser, parse_duration, parse_ring_size, parse_severity, parse_size};
 
 /// TCP state transitions as they happen, and a netstat table with a memory.
@@ -96,6 +96,11 @@ pub struct TracerArgs {
     /// megabyte
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,
+    /// Precedence of the thread that reads the ring, as nice(1) counts, from -20 to 19: without it, a host that has no
+    /// processor time to spare loses events. Less than 0 needs the
+    /// capability to change priorities (`CAP_SYS_NICE`)
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_NICE, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    pub nice: i32,
     /// Leave these functions and tracepoints of the kernel alone, or all of them: for a host where they cost too much,
     /// or to find out which one does. Sweeps find what hooks in functions would tell; retransmissions and RSTs are not
     /// told then

@@ -215,7 +215,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
                     failures.extend(done.failed.into_iter().map(|failed| failed.1));
                 }
                 Outcome::HoldersDone(done) => match done.found {
-                    Ok(scan) => count += scan.holders.len(),
+                    Ok(scan) => count += scan.holders().len(),
                     Err(error) => failures.push(error),
                 },
                 Outcome::Counted(..) | Outcome::LooksPrepared(_) | Outcome::Looked(..) => {}

@@ -13,7 +13,7 @@ use crate::{
     clock::{Ktime, WallClock},
     connection::{Cookie, Netns},
     engine::Handle,
-    facts::{FigureSet, HolderScan},
+    facts::{FigureSet, HolderIndex},
     filter::Filter,
     loader,
     namespaces::{self, Effort, Names},
@@ -211,7 +211,7 @@ struct Seen {
     figures: FigureSet,
     done: Option<SweepDone>,
     /// Who holds the sockets, if that was scanned for.
-    scan: Option<Result<HolderScan, SweepError>>,
+    scan: Option<Result<HolderIndex, SweepError>>,
     /// As [`Decoder::saw_nameless`].
     nameless: bool,
     /// As [`ScanDone::first_asked`](crate::sweeper::ScanDone).

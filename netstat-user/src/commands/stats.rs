@@ -85,7 +85,7 @@ fn text(stats: &Stats, names: &mut Names) -> String {
         "Settling",
         format!("at most {} behind the kernel", Short(stats.settling)),
     );
-    add("Ring", format!("{} KiB", stats.ring_bytes / 1024));
+    add("Ring", ring(stats));
     add(
         "Ended",
         format!("{} remembered, in {} KiB", stats.ended, stats.ended_bytes / 1024),
@@ -100,6 +100,15 @@ fn called(netns: Netns, names: &mut Names) -> String {
         None => netns.0.to_string(),
         Some(_) => format!("{} ({})", netns.0, names.label(netns)),
     }
+}
+
+/// The ring, and with what precedence it is read.
+fn ring(stats: &Stats) -> String {
+    let mut text = format!("{} KiB, read at nice {}", stats.ring_bytes / 1024, stats.nice);
+    if let Some(refused) = &stats.nice_refused {
+        let _ = write!(text, " ({refused})");
+    }
+    text
 }
 
 fn lost(stats: &Stats) -> String {

@@ -6,12 +6,11 @@ use anyhow::Context;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
 };
 
 use crate::{
     cli::{RoundsArgs, TracerArgs},
-    engine::{Engine, EngineError, Handle, Recording},
+    engine::{Engine, Handle, Recording, Setup, Thread},
     loader,
 };
 
@@ -19,7 +18,7 @@ use crate::{
 pub(super) struct Running {
     /// To ask it.
     pub(super) handle: Handle,
-    engine: JoinHandle<Result<(), EngineError>>,
+    engine: Thread,
     stop: Stop,
 }
 
@@ -33,15 +32,22 @@ impl Running {
     pub(super) fn recording(args: &TracerArgs, path: Option<&Path>, stop: Stop) -> anyhow::Result<Self> {
         let recording = path.map(create).transpose()?;
         let tracer = loader::attach(args.ring_size, &args.without_hooks)?;
-        let (engine, handle) = Engine::new(tracer, args.ring_size, args.history, recording)?;
-        let engine = tokio::spawn(engine.run(stop.clone().requested()));
+        let setup = Setup {
+            ring_bytes: args.ring_size,
+            history_bytes: args.history,
+            nice: args.nice,
+        };
+        let (engine, handle) = Engine::new(tracer, setup, recording)?;
+        let engine = engine
+            .spawn(stop.clone().requested())
+            .context("cannot start the tracer's thread")?;
         Ok(Self { handle, engine, stop })
     }
 
     /// Stops the engine, if it has not stopped by itself, and says why if it should not have.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         self.stop.now();
-        let ended = tokio::time::timeout(Duration::from_secs(1), self.engine).await;
+        let ended = tokio::time::timeout(Duration::from_secs(1), self.engine.ended()).await;
         match ended {
             Ok(result) => Ok(result.context("the tracer broke down")??),
             // Its work is cut off with the process.

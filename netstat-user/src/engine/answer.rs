@@ -169,8 +169,7 @@ mod tests {
 
     /// The sweep is over: the rest of the answer out of the table.
     fn complete(table: &mut Table, answer: RowAnswer) {
-        table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
-        let unshown = table.unshown();
+        let unshown = table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let vacated = Vacated::from_now_on(table, Ktime(1001));
         let mut copies = Copies::default();
         copies.add(Copying {

@@ -100,6 +100,8 @@ impl Counters {
             unannounced: table.unannounced(),
             undecodable: self.undecodable,
             ring_bytes: self.ring_bytes,
+            nice: 0,
+            nice_refused: None,
             hooks: self.hooks.clone(),
             settling,
             sweeps: self.sweeps,

@@ -3,11 +3,8 @@
 //! Every full sock is announced, so the table should have as many as the kernel counts; if it has, and each of them is there
 //! when it is looked at, it has all. An event that has been lost without anybody's noticing shows here.
 
-use super::{Core, answer::RowAnswer, looks::must_ask_listeners, questions::Question};
-use crate::{
-    census::Census, clock::Ktime, connection::Netns, loader::EventRing, sweeper::Job, table::Table,
-    view::RowQuery,
-};
+use super::{Core, Events, answer::RowAnswer, looks::must_ask_listeners, questions::Question};
+use crate::{census::Census, clock::Ktime, connection::Netns, sweeper::Job, table::Table, view::RowQuery};
 
 /// How often the kernel is asked again when something changes just then.
 const TRIES: u8 = 3;
@@ -56,7 +53,12 @@ impl Core {
     }
 
     /// The kernel has counted for the question with this number; `None` if it cannot be asked everywhere.
-    pub(super) fn counted(&mut self, number: u64, counted: Option<&[(Netns, Census)]>, ring: &mut EventRing) {
+    pub(super) fn counted(
+        &mut self,
+        number: u64,
+        counted: Option<&[(Netns, Census)]>,
+        ring: &mut impl Events,
+    ) {
         let waiting = &mut self.countings.waiting;
         let Some(at) = waiting.iter().position(|counting| counting.number == number) else {
             return;

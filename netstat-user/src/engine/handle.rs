@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     answer::RowAnswer,
+    precedence::{Precedence, Waiting},
     questions::Question,
     stream::{Readers, Subscription},
 };
@@ -33,7 +34,10 @@ pub struct EngineGone;
 
 /// The parts of an answer.
 #[derive(Debug)]
-pub struct RowParts(mpsc::UnboundedReceiver<Result<RowPart, String>>);
+pub struct RowParts {
+    parts: mpsc::UnboundedReceiver<Result<RowPart, String>>,
+    _waiting: Waiting,
+}
 
 impl RowParts {
     /// The next part, until one says that it is the last. The inner error says why the kernel could not be asked, and is
@@ -43,7 +47,7 @@ impl RowParts {
     ///
     /// [`EngineGone`].
     pub async fn next(&mut self) -> Result<Result<RowPart, String>, EngineGone> {
-        self.0.recv().await.ok_or(EngineGone)
+        self.parts.recv().await.ok_or(EngineGone)
     }
 }
 
@@ -53,14 +57,16 @@ pub struct Handle {
     asking: mpsc::Sender<Request>,
     stream: Readers,
     clock: Arc<SteadyClock>,
+    precedence: Arc<Precedence>,
 }
 
 impl Handle {
-    pub(super) fn new(asking: mpsc::Sender<Request>, stream: Readers) -> Self {
+    pub(super) fn new(asking: mpsc::Sender<Request>, stream: Readers, precedence: Arc<Precedence>) -> Self {
         Self {
             asking,
             stream,
             clock: Arc::new(SteadyClock::new()),
+            precedence,
         }
     }
 
@@ -106,8 +112,12 @@ impl Handle {
         let (reply, parts) = mpsc::unbounded_channel();
         let answer = RowAnswer::new(query.brief, reply);
         let request = Request::Look(Question::Rows(query, answer));
+        let waiting = self.precedence.wait();
         self.asking.send(request).await.map_err(|_| EngineGone)?;
-        Ok(RowParts(parts))
+        Ok(RowParts {
+            parts,
+            _waiting: waiting,
+        })
     }
 
     /// Whether there is such a namespace. The inner error says that there is none, and which there are.
@@ -164,6 +174,7 @@ impl Handle {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, EngineGone> {
         let (reply, answer) = oneshot::channel();
+        let _waiting = self.precedence.wait();
         self.asking.send(request(reply)).await.map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }

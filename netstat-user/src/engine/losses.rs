@@ -5,11 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    clock::Ktime,
-    loader::{LossCounters, Losses},
-    view::Loss,
-};
+use crate::{clock::Ktime, loader::Losses, view::Loss};
 
 /// How long after events came the counters are read: often enough to repair within a second, seldom enough
 /// to cost nothing.
@@ -17,7 +13,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reads the counters while there is traffic.
 pub(super) struct LossWatch {
-    counters: LossCounters,
+    read: Box<dyn FnMut() -> io::Result<Losses> + Send>,
     known: Losses,
     /// What was interrupted by the last look, which the next one has to confirm.
     seen: u64,
@@ -26,9 +22,10 @@ pub(super) struct LossWatch {
 }
 
 impl LossWatch {
-    pub(super) fn new(counters: LossCounters, now: Ktime) -> Self {
+    /// `read` reads the counters.
+    pub(super) fn new(read: impl FnMut() -> io::Result<Losses> + Send + 'static, now: Ktime) -> Self {
         Self {
-            counters,
+            read: Box::new(read),
             known: Losses::default(),
             seen: 0,
             looked: now,
@@ -61,7 +58,7 @@ impl LossWatch {
     pub(super) fn check(&mut self, now: Ktime) -> io::Result<Option<Loss>> {
         // Looks again if it fails: what was lost is still to be told.
         self.due = Some(Instant::now() + INTERVAL);
-        let losses = self.counters.read()?;
+        let losses = (self.read)()?;
         self.due = None;
         let since = std::mem::replace(&mut self.looked, now);
         if losses == self.known {

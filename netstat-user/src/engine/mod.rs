@@ -1,8 +1,8 @@
-//! The engine: reads events and sweeps, folds them into the table, and hands out what comes of it.
+//! The engine: reads events and scans, folds them into the table, and hands out what comes of it.
 //!
-//! One task owns the table; everybody else talks to it over channels. It never waits for a consumer: the
-//! stream is a bounded broadcast that slow readers fall behind in, and a large snapshot is copied in parts
-//! between which events are read.
+//! One thread owns the table and has [precedence]; everybody else talks to it over channels. It never waits for a
+//! consumer: the stream is a bounded broadcast that slow readers fall behind in. Whatever goes over many rows is cut into
+//! parts, and the ring is read between any two, so that neither starves the other.
 
 mod answer;
 mod copies;
@@ -14,6 +14,7 @@ mod losses;
 mod outcomes;
 mod pace;
 mod places;
+mod precedence;
 mod questions;
 mod recorder;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod scans;
 mod searches;
 mod stream;
 mod sweeps;
+mod thread;
 mod told;
 
 use std::{
@@ -32,11 +34,13 @@ use std::{
     time::Instant,
 };
 
-use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
+use tokio::{sync::mpsc, time::sleep_until};
 
 pub use handle::{EngineGone, Handle, RowParts};
+pub use precedence::{DEFAULT as DEFAULT_NICE, try_nice};
 pub use recorder::Recording;
 pub use stream::Subscription;
+pub use thread::Thread;
 
 use crate::{
     clock::Ktime,
@@ -45,7 +49,7 @@ use crate::{
     sources,
     sweeper::{self, Job, Outcome},
     table::{AHEAD, ANSWER, Table, Transition},
-    view::{About, Loss, StreamItem},
+    view::{About, Loss, Stats, StreamItem},
 };
 use copies::{Copies, Copying, Rest};
 use counters::Counters;
@@ -55,6 +59,7 @@ use looks::Looks;
 use losses::LossWatch;
 use pace::Pace;
 use places::Places;
+use precedence::Precedence;
 use questions::Question;
 use recorder::Recorder;
 use scans::Scans;
@@ -88,13 +93,42 @@ pub enum EngineError {
     SweeperGone,
 }
 
+/// Where events come from, in the order in which they happened.
+trait Events {
+    /// As [`EventRing::take`].
+    fn take(&mut self) -> Option<Result<RingRecord, DecodeError>>;
+    /// As [`EventRing::consumed`].
+    fn consumed(&self) -> u64;
+}
+
+impl Events for EventRing {
+    fn take(&mut self) -> Option<Result<RingRecord, DecodeError>> {
+        self.take()
+    }
+
+    fn consumed(&self) -> u64 {
+        self.consumed()
+    }
+}
+
 /// Waits for whatever comes next, and has it done.
 pub struct Engine {
-    ring: AsyncFd<EventRing>,
-    log: AsyncFd<KernelLog>,
+    ring: EventRing,
+    log: KernelLog,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     requests: mpsc::Receiver<Request>,
     core: Core,
+}
+
+/// How the engine is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// The size of the event ring in bytes.
+    pub ring_bytes: u32,
+    /// So many bytes for the histories of connections that have ended.
+    pub history_bytes: usize,
+    /// The nice value of the engine's thread, -20 to 19.
+    pub nice: i32,
 }
 
 /// The table and what drives it.
@@ -111,6 +145,7 @@ struct Core {
     searches: Searches,
     losses: LossWatch,
     pace: Pace,
+    precedence: Arc<Precedence>,
     /// The counters of losses could not be read, and that has been said.
     blind: bool,
     /// A loss that goes into the stream once everything before it has.
@@ -127,53 +162,41 @@ struct Core {
 }
 
 impl Engine {
-    /// Puts an attached tracer to work, with a ring of so many bytes, and so many for the histories of connections
-    /// that have ended. What the table is told goes to `recording`, too, if there is one. The engine runs in
-    /// [`Engine::run`]; the handle asks it things.
+    /// Puts an attached tracer to work. What the table is told goes to `recording`, too, if there is one. The engine runs
+    /// in [`Engine::spawn`]; the handle asks it things.
     ///
     /// # Errors
     ///
-    /// When a thread or a descriptor cannot be had, or the recording cannot be begun.
+    /// When a thread cannot be had, or the recording cannot be begun.
     pub fn new(
         tracer: Tracer,
-        ring_bytes: u32,
-        history_bytes: usize,
+        setup: Setup,
         recording: Option<Recording>,
     ) -> Result<(Self, Handle), EngineError> {
         let (jobs, outcomes) = sweeper::start(tracer.iterators)?;
         let (asking, requests) = mpsc::channel(REQUESTS);
         let stream = Publisher::new()?;
-        let handle = Handle::new(asking, stream.readers());
+        let precedence = Arc::new(Precedence::new(setup.nice));
+        let handle = Handle::new(asking, stream.readers(), Arc::clone(&precedence));
         let coverage = sources::coverage(&tracer.hooks);
         let recorder = recording.map(|recording| Recorder::start(recording, coverage, handle.steady_clock()));
         let recorder = recorder.transpose().map_err(EngineError::Recording)?;
+        let losses = LossWatch::new(move || tracer.losses.read(), Ktime::now());
         let core = Core {
-            table: Told::new(Table::remembering(coverage, history_bytes), recorder),
-            jobs,
-            stream,
-            sweeps: Sweeps::new(Instant::now()),
-            scans: Scans::new(Instant::now()),
-            places: Places::default(),
-            copies: Copies::default(),
-            countings: Countings::default(),
-            looks: Looks::default(),
-            searches: Searches::default(),
-            losses: LossWatch::new(tracer.losses, Ktime::now()),
-            pace: Pace::new(Instant::now(), ring_bytes),
-            blind: false,
-            untold: None,
-            latest: Ktime(0),
-            consumed: 0,
-            counters: Counters::new(ring_bytes, tracer.hooks),
-            taken: Vec::new(),
-            fresh: Vec::new(),
+            counters: Counters::new(setup.ring_bytes, tracer.hooks),
+            pace: Pace::new(Instant::now(), setup.ring_bytes),
+            precedence,
+            ..Core::new(
+                Told::new(Table::remembering(coverage, setup.history_bytes), recorder),
+                jobs,
+                stream,
+                losses,
+            )
         };
-        let ring = tracer.events.readable()?;
-        let log = tracer.log.readable()?;
         Ok((
             Self {
-                ring,
-                log,
+                ring: tracer.events,
+                log: tracer.log,
                 outcomes,
                 requests,
                 core,
@@ -183,67 +206,43 @@ impl Engine {
     }
 
     /// Runs until `stop` completes, then detaches everything.
-    ///
-    /// # Errors
-    ///
-    /// When the tracer breaks down.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), EngineError> {
+    async fn run(self, stop: impl Future<Output = ()>) -> Result<(), EngineError> {
         let mut stop = pin!(stop);
-        let core = &mut self.core;
+        let (mut ring, mut log) = (self.ring.readable()?, self.log.readable()?);
+        let (mut core, mut outcomes, mut requests) = (self.core, self.outcomes, self.requests);
+        core.precedence.take();
         loop {
+            let more = core.read(ring.get_mut());
+            core.work();
+            let (going, pause) = (more || core.has_work(), core.pace.due());
             tokio::select! {
                 () = &mut stop => {
                     // What has happened so far is still told.
-                    core.read_up_to(Ktime::now(), self.ring.get_mut());
+                    core.read_up_to(Ktime::now(), ring.get_mut());
                     return Ok(());
                 }
-                ready = self.ring.readable_mut(), if core.pace.due().is_none() => {
-                    let mut ready = ready?;
-                    if !core.drain(ready.get_inner_mut()) {
-                        ready.clear_ready();
-                    }
+                // Lets the runtime see what is due and what has come.
+                () = tokio::task::yield_now(), if going => {}
+                // Cleared before the ring is read: what comes after that sets it again.
+                ready = ring.readable_mut(), if !going && pause.is_none() => ready?.clear_ready(),
+                () = until(pause.unwrap_or_else(Instant::now)), if !going && pause.is_some() => {}
+                outcome = outcomes.recv() => {
+                    core.outcome(outcome.ok_or(EngineError::SweeperGone)?, ring.get_mut());
                 }
-                () = sleep_until(core.pace.due().unwrap_or_else(Instant::now).into()), if core.pace.due().is_some() => {
-                    core.drain(self.ring.get_mut());
-                }
-                outcome = self.outcomes.recv() => {
-                    let outcome = outcome.ok_or(EngineError::SweeperGone)?;
-                    core.outcome(outcome, self.ring.get_mut());
-                    // Its fence is in the ring, whose next turn may be some milliseconds off.
-                    if core.sweeps.awaits_fence() {
-                        core.drain(self.ring.get_mut());
-                    }
-                }
-                request = self.requests.recv() => match request {
+                request = requests.recv() => match request {
                     Some(request) => core.request(request),
                     // Every handle is gone: nobody listens and nobody can ask.
                     None => return Ok(()),
                 },
-                () = std::future::ready(()), if core.untold.is_some() => {
-                    core.drain(self.ring.get_mut());
-                    tokio::task::yield_now().await;
-                }
-                () = sleep_until(core.losses.due().into()), if core.losses.is_due() => core.check_losses(),
+                () = until(core.losses.due()), if core.losses.is_due() => core.check_losses(),
                 () = until(core.sweeps.due()), if core.sweeps.idle() => core.start_sweep()?,
                 () = until(core.scans.due()), if core.scans.idle() => core.start_scan()?,
-                ready = self.log.readable_mut() => {
+                ready = log.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
                     ready.clear_ready();
                 }
                 () = tokio::time::sleep(ANSWER), if core.table.is_waiting() => core.release(),
-                () = std::future::ready(()), if core.looks.pending() => {
-                    core.search_for_looks();
-                    tokio::task::yield_now().await;
-                }
-                () = std::future::ready(()), if core.copies.pending() => {
-                    core.copies.advance(&core.table, Ktime::now());
-                    tokio::task::yield_now().await;
-                }
-                () = std::future::ready(()), if core.searches.pending() => {
-                    core.searches.advance(&core.table, Ktime::now());
-                    tokio::task::yield_now().await;
-                }
             }
         }
     }
@@ -257,8 +256,62 @@ async fn until(due: Instant) {
 }
 
 impl Core {
+    fn new(table: Told, jobs: jobs::Sender<Job>, stream: Publisher, losses: LossWatch) -> Self {
+        let now = Instant::now();
+        Self {
+            table,
+            jobs,
+            stream,
+            sweeps: Sweeps::new(now),
+            scans: Scans::new(now),
+            places: Places::default(),
+            copies: Copies::default(),
+            countings: Countings::default(),
+            looks: Looks::default(),
+            searches: Searches::default(),
+            losses,
+            pace: Pace::new(now, 0),
+            precedence: Arc::new(Precedence::new(0)),
+            blind: false,
+            untold: None,
+            latest: Ktime(0),
+            consumed: 0,
+            counters: Counters::new(0, Vec::new()),
+            taken: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Reads the ring, unless this is a pause. Returns whether more may wait there.
+    fn read(&mut self, ring: &mut impl Events) -> bool {
+        let pausing = self.pace.due().is_some_and(|due| due > Instant::now());
+        if pausing && !self.sweeps.needs_events_behind(self.consumed) {
+            return false;
+        }
+        self.drain(ring)
+    }
+
+    /// Whether [`work`](Self::work) has something to do.
+    fn has_work(&self) -> bool {
+        self.sweeps.can_go_on(self.consumed)
+            || self.scans.can_go_on()
+            || self.looks.pending()
+            || self.copies.pending()
+            || self.searches.pending()
+    }
+
+    /// Does one part of each thing that is under way.
+    fn work(&mut self) {
+        self.go_on_with_sweep();
+        self.go_on_joining();
+        self.search_for_looks();
+        let now = Ktime::now();
+        self.copies.advance(&self.table, now);
+        self.searches.advance(&self.table, now);
+    }
+
     /// Folds what waits in the ring, at most [`BATCH`] records. Returns whether more may wait.
-    fn drain(&mut self, ring: &mut EventRing) -> bool {
+    fn drain(&mut self, ring: &mut impl Events) -> bool {
         let mut read = 0;
         while read < BATCH {
             let mut some = std::mem::take(&mut self.taken);
@@ -279,21 +332,22 @@ impl Core {
         self.release();
         self.tell_losses(read < BATCH);
         let now = Instant::now();
-        if read < BATCH {
+        if read < BATCH && (read > 0 || self.pace.due().is_some()) {
             self.pace.emptied(now, read);
         }
-        self.losses.events_came(now);
+        if read > 0 {
+            self.losses.events_came(now);
+        }
         self.sweeps.noticed(now, self.table.unsettled());
         self.scans.noticed(now, self.table.ever_ownerless());
         if self.places.take_news() {
             self.sweeps.strangers_came(now);
         }
-        self.fold_fenced();
         read == BATCH
     }
 
     /// Folds everything that had happened by `now`.
-    fn read_up_to(&mut self, now: Ktime, ring: &mut EventRing) {
+    fn read_up_to(&mut self, now: Ktime, ring: &mut impl Events) {
         while self.drain(ring) && self.latest <= now {}
     }
 
@@ -361,6 +415,11 @@ impl Core {
                 let stats =
                     self.counters
                         .stats(&self.table, self.losses.total(), settling, &self.places, readers);
+                let stats = Stats {
+                    nice: self.precedence.nice(),
+                    nice_refused: self.precedence.refusal().map(str::to_owned),
+                    ..stats
+                };
                 let _ = reply.send(stats);
             }
         }

@@ -4,22 +4,20 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Core,
+    Core, Events, PART,
     copies::{Copying, Rest},
     questions::Question,
-    sweeps::Running,
+    sweeps::{Ending, Running},
 };
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    loader::EventRing,
     sweeper::{Job, Outcome, Scanning, SweepDone},
-    table::Vacated,
     view::{About, Trouble, Unswept},
 };
 
 impl Core {
-    pub(super) fn outcome(&mut self, outcome: Outcome, ring: &mut EventRing) {
+    pub(super) fn outcome(&mut self, outcome: Outcome, ring: &mut impl Events) {
         match outcome {
             Outcome::Counted(number, counted) => self.counted(number, counted.as_deref(), ring),
             Outcome::LooksPrepared(prepared) => self.looks.prepared(prepared),
@@ -36,44 +34,63 @@ impl Core {
                 }
             }
         }
-        self.fold_fenced();
     }
 
-    /// Folds the parts of the scan whose fences the ring has been read up to, and ends the scan when all are folded.
-    pub(super) fn fold_fenced(&mut self) {
+    /// Does the next thing for the scan under way: folds a part of it if the ring has been read up to its fence; when it is
+    /// over, judges some of the rows that it has not shown; and when all is done, answers who has waited.
+    pub(super) fn go_on_with_sweep(&mut self) {
+        let over = |running: &mut Running| running.unfenced.is_empty() && running.done.is_some();
+        self.fold_part();
+        if let Some(running) = self.sweeps.running.take_if(over) {
+            self.end_sweep(running);
+        }
+        let Some(ending) = &mut self.sweeps.ending else {
+            return;
+        };
+        if ending.unshown.is_none() {
+            ending.unshown = self.table.judge(PART, &mut self.fresh).map(Arc::new);
+            if ending.unshown.is_some() {
+                self.fold_held_back();
+            }
+            self.publish();
+        } else if self.scans.has_joined()
+            && let Some(ending) = self.sweeps.ending.take()
+        {
+            self.finish_sweep(ending);
+        }
+    }
+
+    /// Folds the next part of the scan if the ring has been read up to its fence.
+    fn fold_part(&mut self) {
         let Some(running) = &mut self.sweeps.running else {
             return;
         };
         let consumed = self.consumed;
-        while let Some((_, walked)) = running
+        let fenced = running
             .unfenced
-            .pop_front_if(|(fence, _)| fence.position <= consumed)
-        {
-            let Some(part) = running.decoder.decode(&walked, &mut running.figures) else {
-                continue;
-            };
-            let now = Ktime::now();
-            let (questions, figures) = (&mut running.questions, &running.figures);
-            let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
-            self.table.show_part(&part, &mut self.fresh, |row| {
-                for (query, answer) in &mut waiting {
-                    answer.tell(query, row, figures, now);
-                }
-            });
-            running.decoder.take_back(part);
-        }
-        let over = running.unfenced.is_empty() && running.done.is_some();
-        if over && let Some(running) = self.sweeps.running.take() {
-            self.finish_sweep(running);
-        }
+            .pop_front_if(|(fence, _)| fence.position <= consumed);
+        let Some((_, walked)) = fenced else { return };
+        let Some(part) = running.decoder.decode(&walked, &mut running.figures) else {
+            return;
+        };
+        let now = Ktime::now();
+        let (questions, figures) = (&mut running.questions, &running.figures);
+        let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
+        self.table.show_part(&part, &mut self.fresh, |row| {
+            for (query, answer) in &mut waiting {
+                answer.tell(query, row, figures, now);
+            }
+        });
+        running.decoder.take_back(part);
         self.publish();
     }
 
-    fn finish_sweep(&mut self, running: Running) {
+    /// The scan is over: takes over what it tells of namespaces, and begins to judge the rows that it has not shown.
+    fn end_sweep(&mut self, running: Running) {
         let Running {
             done: Some(mut done),
             decoder,
-            mut questions,
+            questions,
             figures,
             due,
             scanning,
@@ -85,8 +102,7 @@ impl Core {
         };
         let behind_scan = scanning == Scanning::Beside && decoder.saw_nameless() && self.came_late();
         decoder.judge(&mut done);
-        let now = Instant::now();
-        if let Some(why) = self.places.swept(&done, now) {
+        if let Some(why) = self.places.swept(&done, Instant::now()) {
             log::warn!(
                 "the rows of some network namespaces may be wrong or missing, see `netstate stats`: {why}"
             );
@@ -100,8 +116,31 @@ impl Core {
         }
         self.sweeps.disturbed = disturbance.is_some();
         let lost = self.places.lost(&done);
-        self.table.end_sweep(&lost, done.start, done.end, &mut self.fresh);
-        self.fold_held_back();
+        self.table
+            .begin_judging(&lost, done.start, done.end, &mut self.fresh);
+        self.sweeps.ending = Some(Ending {
+            questions,
+            figures: Arc::new(figures),
+            done,
+            due,
+            vacated,
+            behind_scan,
+            unshown: None,
+        });
+    }
+
+    /// The rows have been judged, and have their holders if there was a scan for them.
+    fn finish_sweep(&mut self, ending: Ending) {
+        let Ending {
+            mut questions,
+            figures,
+            done,
+            due,
+            vacated,
+            behind_scan,
+            unshown,
+        } = ending;
+        let now = Instant::now();
         self.places.forget(|netns| self.table.rows_in(netns) > 0);
         self.counters.swept(done.cost + done.search.unwrap_or_default());
         self.plan_next(now, &done, due);
@@ -112,7 +151,7 @@ impl Core {
             self.sweeps.waiting.extend(again);
             self.sweeps.behind_scan = true;
         }
-        if disturbance.is_some() {
+        if self.sweeps.disturbed {
             self.sweeps.schedule.damaged(now);
         } else if done.everywhere && !self.sweeps.seeded && !behind_scan {
             self.sweeps.seeded = true;
@@ -122,7 +161,8 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        self.answer(questions, &Arc::new(figures), &vacated, &done);
+        let rest = Rest::These(unshown.unwrap_or_default(), vacated);
+        self.answer(questions, &figures, &rest, &done);
     }
 
     fn plan_next(&mut self, now: Instant, done: &SweepDone, due: bool) {
@@ -150,7 +190,7 @@ impl Core {
         &mut self,
         questions: Vec<Question>,
         figures: &Arc<FigureSet>,
-        vacated: &Vacated,
+        unshown: &Rest,
         done: &SweepDone,
     ) {
         let figures_for = |wanted| {
@@ -160,13 +200,9 @@ impl Core {
                 Arc::default()
             }
         };
-        let mut unshown = None;
         for mut question in questions {
             let rest = match question.told_at_once() {
-                Some(_) => Rest::These(
-                    Arc::clone(unshown.get_or_insert_with(|| Arc::new(self.table.unshown()))),
-                    vacated.clone(),
-                ),
+                Some(_) => unshown.clone(),
                 None => Rest::All,
             };
             let netns = question.netns();

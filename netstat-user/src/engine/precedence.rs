@@ -55,7 +55,7 @@ impl Precedence {
         match setpriority_process(Some(thread), self.wanted) {
             Ok(()) => self.actual.store(self.wanted, Ordering::Relaxed),
             Err(error) => {
-                let why = refused(self.wanted, error.into());
+                let why = refused(self.wanted, &error.into());
                 if self.wanted == DEFAULT {
                     log::info!("{why}");
                 } else {
@@ -88,7 +88,8 @@ impl Precedence {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *waiting, change(*waiting));
+        let before = *waiting;
+        *waiting = change(before);
         let nice = match (before, *waiting) {
             (0, 1) => ORDINARY,
             (1, 0) => self.nice(),
@@ -116,15 +117,17 @@ pub fn try_nice(nice: i32) -> Result<(), String> {
     let tried = std::thread::spawn(move || setpriority_process(Some(gettid()), nice)).join();
     match tried {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(refused(nice, error.into())),
+        Ok(Err(error)) => Err(refused(nice, &error.into())),
         Err(_) => Err("cannot start a thread".to_owned()),
     }
 }
 
-fn refused(nice: i32, error: io::Error) -> String {
+fn refused(nice: i32, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::PermissionDenied => "CAP_SYS_NICE is missing".to_owned(),
         _ => error.to_string(),
     };
-    format!("the ring is read without precedence, since nice {nice} is not permitted: {why}; a busy host may lose events")
+    format!(
+        "the ring is read without precedence, since nice {nice} is not permitted: {why}; a busy host may lose events"
+    )
 }

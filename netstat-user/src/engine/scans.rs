@@ -1,12 +1,15 @@
 //! Scans for holders as the engine drives them: with the sweep that seeds the table or answers a question, and by
 //! themselves when they are due.
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use super::{Core, EngineError};
+use super::{Core, EngineError, PART};
 use crate::{
     clock::Ktime,
-    facts::HolderScan,
+    facts::HolderIndex,
     processes,
     scan_schedule::ScanSchedule,
     sweeper::{Job, ScanDone},
@@ -21,7 +24,11 @@ pub(super) struct Scans {
     under_way: u32,
     /// A scan that began with the sweep under way, and is folded after it: what the sweep tells of MPTCP joins the
     /// holders to their sockets.
-    held_back: Option<HolderScan>,
+    held_back: Option<(HolderIndex, Duration)>,
+    /// Those that the rows are to get, and the processor time that they took.
+    waiting: VecDeque<(HolderIndex, Duration)>,
+    /// The processor time of the one that the rows are getting.
+    joining: Option<Duration>,
     /// That scan has asked for the cookie of an MPTCP socket as the first.
     first_asked: bool,
     /// The sweep under way waits for a scan, which begins after this.
@@ -36,6 +43,8 @@ impl Scans {
             schedule: ScanSchedule::new(now),
             under_way: 0,
             held_back: None,
+            waiting: VecDeque::new(),
+            joining: None,
             first_asked: false,
             awaited: None,
             trouble: None,
@@ -48,7 +57,17 @@ impl Scans {
     }
 
     pub(super) fn idle(&self) -> bool {
-        self.under_way == 0
+        self.under_way == 0 && self.has_joined()
+    }
+
+    /// Whether the rows have all that scans have found.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joining.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether there are rows to be given what a scan has found.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.has_joined()
     }
 
     fn begun(&mut self) {
@@ -78,14 +97,14 @@ impl Core {
     pub(super) fn scan_done(&mut self, done: ScanDone) {
         self.scans.under_way = self.scans.under_way.saturating_sub(1);
         match done.found {
-            Ok(scan) if self.scans.awaited.is_some_and(|since| scan.start >= since) => {
+            Ok(scan) if self.scans.awaited.is_some_and(|since| scan.start() >= since) => {
                 self.scans.trouble = None;
-                self.scans.held_back = Some(scan);
+                self.scans.held_back = Some((scan, done.cost));
                 self.scans.first_asked = done.first_asked;
             }
             Ok(scan) => {
                 self.scans.trouble = None;
-                self.table.apply_scan(scan);
+                self.scans.waiting.push_back((scan, done.cost));
             }
             Err(error) => {
                 let why = error.to_string();
@@ -93,10 +112,31 @@ impl Core {
                     log::warn!("cannot tell who holds the sockets: {why}");
                 }
                 self.scans.trouble = Some(why);
+                self.scanned(done.cost);
             }
         }
+    }
+
+    fn scanned(&mut self, cost: Duration) {
         let ownerless = self.table.ownerless();
-        self.scans.schedule.scanned(Instant::now(), done.cost, ownerless);
+        self.scans.schedule.scanned(Instant::now(), cost, ownerless);
+    }
+
+    /// Gives some more rows what a scan has found.
+    pub(super) fn go_on_joining(&mut self) {
+        if self.scans.joining.is_none()
+            && let Some((scan, cost)) = self.scans.waiting.pop_front()
+        {
+            self.table.begin_joining(scan);
+            self.scans.joining = Some(cost);
+        }
+        if self.scans.joining.is_some()
+            && !self.table.join(PART)
+            && let Some(cost) = self.scans.joining.take()
+        {
+            self.scanned(cost);
+            self.scans.noticed(Instant::now(), self.table.ever_ownerless());
+        }
     }
 
     /// Why owners may be missing.
@@ -114,9 +154,6 @@ impl Core {
     /// The sweep is over that a scan was held back for.
     pub(super) fn fold_held_back(&mut self) {
         self.scans.awaited = None;
-        if let Some(scan) = self.scans.held_back.take() {
-            self.table.apply_scan(scan);
-        }
-        self.scans.noticed(Instant::now(), self.table.ever_ownerless());
+        self.scans.waiting.extend(self.scans.held_back.take());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     namespaces::Effort,
     schedule::Schedule,
     sweeper::{Decoder, Figuring, Job, Scanning, Scope, SweepDone, Walked},
-    table::{Unsettled, Vacated},
+    table::{Unsettled, Unshown, Vacated},
 };
 
 /// A sweep under way.
@@ -39,11 +40,26 @@ pub(super) struct Running {
     pub(super) vacated: Vacated,
 }
 
+/// A scan that is over, and of which the consequences are still to be drawn.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) questions: Vec<Question>,
+    pub(super) figures: Arc<FigureSet>,
+    pub(super) done: SweepDone,
+    pub(super) due: bool,
+    pub(super) vacated: Vacated,
+    /// Who holds MPTCP's subflows, only another scan behind its scan for holders can tell.
+    pub(super) behind_scan: bool,
+    /// The rows that it has not shown, once they have been judged.
+    pub(super) unshown: Option<Arc<Unshown>>,
+}
+
 /// The engine's sweeps.
 #[derive(Debug)]
 pub(super) struct Sweeps {
     pub(super) schedule: Schedule,
     pub(super) running: Option<Running>,
+    pub(super) ending: Option<Ending>,
     pub(super) waiting: Vec<Question>,
     pub(super) urgent: usize,
     pub(super) seeded: bool,
@@ -59,6 +75,7 @@ impl Sweeps {
         Self {
             schedule: Schedule::new(now),
             running: None,
+            ending: None,
             waiting: Vec::new(),
             urgent: 0,
             seeded: false,
@@ -70,7 +87,7 @@ impl Sweeps {
 
     /// Whether a sweep may start.
     pub(super) fn idle(&self) -> bool {
-        self.running.is_none()
+        self.running.is_none() && self.ending.is_none()
     }
 
     /// When the next one is due: at once if somebody waits for it.
@@ -94,11 +111,21 @@ impl Sweeps {
         }
     }
 
-    /// Whether a part of a sweep waits for its fence.
-    pub(super) fn awaits_fence(&self) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|running| !running.unfenced.is_empty())
+    /// The next fence that the ring has to be read up to.
+    fn next_fence(&self) -> Option<u64> {
+        let (fence, _) = self.running.as_ref()?.unfenced.front()?;
+        Some(fence.position)
+    }
+
+    /// Whether a part of a scan waits for events that the ring has behind this position.
+    pub(super) fn needs_events_behind(&self, consumed: u64) -> bool {
+        self.next_fence().is_some_and(|position| position > consumed)
+    }
+
+    /// Whether there is something to be done for a scan, the ring having been read so far.
+    pub(super) fn can_go_on(&self, consumed: u64) -> bool {
+        let fenced = self.next_fence().is_some_and(|position| position <= consumed);
+        fenced || self.ending.is_some()
     }
 
     /// Events have been folded and left this much open.

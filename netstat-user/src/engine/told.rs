@@ -5,9 +5,9 @@ use std::ops::Deref;
 use super::recorder::Recorder;
 use crate::{
     clock::Ktime,
-    facts::{HolderScan, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{HolderIndex, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, Row, SweepPart, Table, Transition},
+    table::{Lost, Row, SweepPart, Table, Transition, Unshown},
     view::Loss,
 };
 
@@ -89,23 +89,39 @@ impl Told {
         self.table.show_part(part, out, show);
     }
 
-    pub(super) fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+    pub(super) fn begin_judging(
+        &mut self,
+        lost: &[Lost],
+        start: Ktime,
+        end: Ktime,
+        out: &mut Vec<Transition>,
+    ) {
         for lost in lost {
             self.record(|| Fact::Absent(*lost));
         }
         self.record(|| Fact::SweepEnded { start, end });
-        self.table.end_sweep(lost, start, end, out);
+        self.table.begin_judging(lost, start, end, out);
     }
 
-    pub(super) fn apply_scan(&mut self, scan: HolderScan) {
+    pub(super) fn judge(&mut self, count: usize, out: &mut Vec<Transition>) -> Option<Unshown> {
+        self.record(|| Fact::Judged(count));
+        self.table.judge(count, out)
+    }
+
+    pub(super) fn begin_joining(&mut self, scan: HolderIndex) {
         if self.recorder.is_some() {
-            for holder in &scan.holders {
+            for holder in scan.holders() {
                 self.record(|| Fact::Held(*holder));
             }
-            let (start, complete) = (scan.start, scan.complete);
+            let (start, complete) = (scan.start(), scan.is_complete());
             self.record(|| Fact::Scanned { start, complete });
         }
-        self.table.apply_scan(scan);
+        self.table.begin_joining(scan);
+    }
+
+    pub(super) fn join(&mut self, count: usize) -> bool {
+        self.record(|| Fact::Joined(count));
+        self.table.join(count)
     }
 
     /// Events were lost, which the table is not told, but whoever reads the stream.

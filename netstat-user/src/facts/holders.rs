@@ -81,6 +81,8 @@ impl HolderIndex {
         let own = self.found.get(&cookie);
         let above = || self.found.get(&mptcp?);
         let place = own.or_else(above).cloned();
-        place.and_then(|place| self.scan.holders.get(place)).unwrap_or_default()
+        place
+            .and_then(|place| self.scan.holders.get(place))
+            .unwrap_or_default()
     }
 }

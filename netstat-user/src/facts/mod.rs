@@ -2,9 +2,11 @@
 
 mod figure_set;
 mod figures;
+mod holders;
 
 pub use figure_set::FigureSet;
 pub use figures::{Attempts, Figures, Limits, Listening, Path, Received, Sent, Timer, TimerKind};
+pub use holders::{Holder, HolderIndex, HolderScan};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -276,34 +278,4 @@ pub struct Descriptor {
     pub pid: u32,
     /// The number.
     pub fd: u32,
-}
-
-/// A descriptor that holds a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The socket; of MPTCP the one above its subflows.
-    pub cookie: Cookie,
-    /// Who holds it.
-    pub owner: Owner,
-}
-
-/// What one scan of all open files has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HolderScan {
-    /// A time before the first look.
-    pub start: Ktime,
-    /// It went through all processes, and not only those of another PID namespace than the root's.
-    pub complete: bool,
-    /// The descriptors that hold sockets.
-    pub holders: Vec<Holder>,
-}
-
-impl HolderScan {
-    /// Puts the descriptors in the order in which they are folded, which takes no time where they are in it already.
-    pub fn sort(&mut self) {
-        self.holders.sort_unstable_by_key(|holder| {
-            let Owner { start, pid, fd, .. } = holder.owner;
-            (holder.cookie, start, pid, fd)
-        });
-    }
 }

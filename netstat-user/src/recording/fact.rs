@@ -48,6 +48,8 @@ pub enum Fact {
         /// When it ended.
         end: Ktime,
     },
+    /// The rows in so many places more were judged by the sweep that is over.
+    Judged(usize),
     /// A scan has found a descriptor.
     Held(Holder),
     /// The scan is over, with all descriptors that were found before this.
@@ -57,6 +59,8 @@ pub enum Fact {
         /// It went through all processes.
         complete: bool,
     },
+    /// The rows in so many places more got what the scan has found.
+    Joined(usize),
     /// The kernel had no room for some events.
     Unseen(Loss),
 }

@@ -79,14 +79,20 @@ impl Player {
             Fact::Absent(lost) => self.absent.push(lost),
             Fact::SweepEnded { start, end } => {
                 let absent = mem::take(&mut self.absent);
-                self.table.end_sweep(&absent, start, end, fresh);
+                self.table.begin_judging(&absent, start, end, fresh);
             }
+            Fact::Judged(count) => drop(self.table.judge(count, fresh)),
             Fact::Held(holder) => self.held.push(holder),
-            Fact::Scanned { start, complete } => self.table.apply_scan(HolderScan {
-                start,
-                complete,
-                holders: mem::take(&mut self.held),
-            }),
+            Fact::Scanned { start, complete } => {
+                let holders = mem::take(&mut self.held);
+                let scan = HolderScan {
+                    start,
+                    complete,
+                    holders,
+                };
+                self.table.begin_joining(scan.into());
+            }
+            Fact::Joined(count) => drop(self.table.join(count)),
             Fact::Unseen(loss) => out.push(StreamItem::Lost(loss)),
         }
         out.extend(self.fresh.drain(..).map(StreamItem::Transition));

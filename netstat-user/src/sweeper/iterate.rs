@@ -9,7 +9,7 @@ use super::SweepError;
 use crate::{
     clock::Ktime,
     decode::{self, DecodeError, FileRecord},
-    facts::{Fence, HolderScan},
+    facts::{Fence, HolderIndex, HolderScan},
     loader::Iterators,
     namespaces::Held,
     processes,
@@ -51,7 +51,7 @@ pub(super) fn sockets(
 
 /// What open files lead to.
 pub(super) struct Files {
-    pub(super) holders: HolderScan,
+    pub(super) holders: HolderIndex,
     pub(super) held: Held,
     /// Among them is a socket of MPTCP whose cookie nobody had asked for before.
     pub(super) first_asked: bool,
@@ -81,7 +81,7 @@ pub(super) fn files(iterators: &Iterators) -> Result<Files, SweepError> {
         holders,
     };
     Ok(Files {
-        holders,
+        holders: holders.into(),
         held,
         first_asked,
     })

@@ -8,7 +8,7 @@ use crate::{
     clock::Ktime,
     connection::Netns,
     decode::DecodeError,
-    facts::{Fence, HolderScan, Looked},
+    facts::{Fence, HolderIndex, Looked},
     loader::LoadError,
     namespaces,
 };
@@ -64,7 +64,7 @@ pub struct SweepDone {
 #[derive(Debug)]
 pub struct ScanDone {
     /// What it has found.
-    pub found: Result<HolderScan, SweepError>,
+    pub found: Result<HolderIndex, SweepError>,
     /// Among what it has found is a socket of MPTCP whose cookie nobody had asked for before, so that a walk at the same time
     /// can have seen its subflows without one.
     pub first_asked: bool,

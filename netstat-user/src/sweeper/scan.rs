@@ -23,17 +23,13 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Scans on the calling thread. The holders are in order already, so that who folds them need not do that.
+    /// Scans on the calling thread.
     pub(super) fn of(iterators: &Iterators) -> Self {
         let cpu = processor_time();
-        let mut found = files(iterators);
-        let ended = Instant::now();
-        if let Ok(files) = &mut found {
-            files.holders.sort();
-        }
+        let found = files(iterators);
         Self {
             found,
-            ended,
+            ended: Instant::now(),
             cost: processor_time().saturating_sub(cpu),
         }
     }

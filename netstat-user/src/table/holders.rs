@@ -1,50 +1,82 @@
 //! Folding scans for holders, and whose a connection is that nobody has accepted yet.
 
-use rustc_hash::FxHashMap;
-
 use super::{Table, row::Row, slots::Place};
 use crate::{
-    connection::{Connection, Cookie},
-    facts::{Form, Holder, HolderScan},
+    connection::Connection,
+    facts::{Form, HolderIndex},
     owners::PackedOwners,
     tcp::TcpState::{CloseWait, Established, SynRecv},
 };
 
+/// A scan of all open files whose findings are given to the rows in parts.
+#[derive(Debug)]
+pub(super) struct Joining {
+    scan: HolderIndex,
+    /// The next place to give them to.
+    at: usize,
+    /// Rows that may inherit, once the holders of all listeners are known.
+    heirs: Vec<Place>,
+}
+
 impl Table {
     /// Folds a scan of all open files. Rows that it should have found a holder of and has not are nobody's from then
     /// on, and keep their last owners.
-    pub fn apply_scan(&mut self, mut scan: HolderScan) {
-        scan.sort();
-        let of_one = |a: &Holder, b: &Holder| a.cookie == b.cookie;
-        let named = |holders: &'_ [Holder]| Some(holders.first()?.cookie);
-        let mut found: FxHashMap<Cookie, &[Holder]> = FxHashMap::default();
-        found.reserve(scan.holders.len());
-        let sockets = scan.holders.chunk_by(of_one);
-        found.extend(sockets.filter_map(|holders| Some((named(holders)?, holders))));
-        let holders_of = |row: &Row| {
-            let own = found.get(&row.connection.cookie);
-            let above = row.mptcp().and_then(|mptcp| found.get(&mptcp));
-            own.or(above).copied().unwrap_or_default()
+    pub fn apply_scan(&mut self, scan: impl Into<HolderIndex>) {
+        self.begin_joining(scan.into());
+        while self.join(usize::MAX) {}
+    }
+
+    /// The same, but the rows get what was found by [`join`](Self::join), while other facts are applied in between.
+    pub fn begin_joining(&mut self, scan: HolderIndex) {
+        self.joining = Some(Joining {
+            scan,
+            at: 0,
+            heirs: Vec::new(),
+        });
+    }
+
+    /// Gives the findings of the scan to the rows in so many places more. Returns whether there is more to do.
+    pub fn join(&mut self, count: usize) -> bool {
+        let Some(mut joining) = self.joining.take() else {
+            return false;
         };
-        // With very many rows, memory is what takes the time, so each is looked at once.
-        let (mut heirs, mut requests) = (Vec::new(), Vec::new());
-        for place in self.store.places() {
-            match self.store.at(place).map(|row| row.form) {
-                Some(Form::Full) => {
-                    let waits = self.store.change(place, |row| {
-                        let holders = holders_of(row);
-                        row.change_owners(|owners| owners.scanned(scan.start, holders, scan.complete));
-                        row.is_unaccepted()
-                    });
-                    heirs.extend(waits.filter(|waits| *waits).map(|_| place));
-                }
-                Some(Form::Request) => requests.push(place),
-                Some(Form::Minisock) | None => {}
+        let end = self.store.end();
+        if joining.at < end {
+            let to = end.min(joining.at.saturating_add(count));
+            for place in joining.at..to {
+                self.join_at(&mut joining, place);
+            }
+            joining.at = to;
+        } else {
+            // Only now is it known who holds the listeners.
+            let rest = joining.heirs.len().saturating_sub(count);
+            for place in joining.heirs.drain(rest..) {
+                self.inherit(place);
+            }
+            if joining.heirs.is_empty() {
+                return false;
             }
         }
-        // Only now is it known who holds the listeners.
-        for place in heirs.into_iter().chain(requests) {
-            self.inherit(place);
+        self.joining = Some(joining);
+        true
+    }
+
+    fn join_at(&mut self, joining: &mut Joining, place: usize) {
+        let Ok(place) = u32::try_from(place).map(Place) else {
+            return;
+        };
+        let scan = &joining.scan;
+        match self.store.at(place).map(|row| row.form) {
+            Some(Form::Full) => {
+                let waits = self.store.change(place, |row| {
+                    let holders = scan.holders_of(row.connection.cookie, row.mptcp());
+                    row.change_owners(|owners| owners.scanned(scan.start(), holders, scan.is_complete()));
+                    row.is_unaccepted()
+                });
+                joining.heirs.extend(waits.filter(|waits| *waits).map(|_| place));
+            }
+            Some(Form::Request) => joining.heirs.push(place),
+            Some(Form::Minisock) | None => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! What sweeps should have found and have not: rows that end without an event, and those of namespaces that are gone.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use super::{
     End, SETTLING, Table,
     row::Row,
     slots::Place,
+    sweeps::Walk,
     transition::{Source, Transition},
 };
 use crate::{clock::Ktime, connection::Netns, facts::Form, reason::Cause, tcp::TcpState};
@@ -44,14 +45,28 @@ pub struct Lost {
 #[derive(Debug, Clone, Default)]
 pub struct Unshown(Vec<Place>);
 
-impl Table {
-    /// The rows that [`Table::show_part`] has not shown since the last sweep began.
-    #[must_use]
-    pub fn unshown(&self) -> Unshown {
-        let unshown = self.store.unshown(self.last_walk_before, self.last_walk);
-        Unshown(unshown.map(|(place, _)| place).collect())
-    }
+/// The judgement of the rows that a scan has not shown, which goes over all rows in parts.
+#[derive(Debug)]
+pub(super) struct Judging {
+    start: Ktime,
+    end: Ktime,
+    walks: FxHashMap<Netns, Walk>,
+    /// The namespaces that were looked for without success, and whether something keeps each of them.
+    absent: FxHashMap<Netns, bool>,
+    stage: Stage,
+    unshown: Vec<Place>,
+}
 
+/// What is gone over next, from which place on.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Full socks, which keep a namespace.
+    Keepers(usize),
+    /// Rows that no scan has shown.
+    Unshown(usize),
+}
+
+impl Table {
     /// Those of `unshown` in `from..from + count`, as they are by now. `None` behind the last one.
     #[must_use]
     pub fn unshown_part(
@@ -66,66 +81,100 @@ impl Table {
     }
 
     /// Says that a sweep is over, and which namespaces were looked for in vain: rows that it should have found
-    /// and has not are missed.
+    /// and has not are missed. Returns the rows that it has not shown and that are left.
+    pub fn end_sweep(
+        &mut self,
+        lost: &[Lost],
+        start: Ktime,
+        end: Ktime,
+        out: &mut Vec<Transition>,
+    ) -> Unshown {
+        self.begin_judging(lost, start, end, out);
+        loop {
+            if let Some(unshown) = self.judge(usize::MAX, out) {
+                return unshown;
+            }
+        }
+    }
+
+    /// The same, but the rows are judged by [`judge`](Self::judge), while other facts are applied in between.
     ///
     /// A namespace that is nowhere may live on by its sockets: a full sock keeps it, until an event says that the
     /// sock has ended, or so long has passed that the event must be lost. A minisock does not, and ends with its
     /// namespace (`inet_twsk_purge`); while full socks keep that, nobody can look, and minisocks are taken to last as
     /// long as they can.
-    pub fn end_sweep(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
+    pub fn begin_judging(&mut self, lost: &[Lost], start: Ktime, end: Ktime, out: &mut Vec<Transition>) {
         self.release(start, out);
         self.unborn.retain(|_, birth| birth.time.plus(UNBORN) >= start);
         self.newborn
             .retain(|_, newborn| newborn.hashed.plus(NEWBORN) >= start);
-        let walks = std::mem::take(&mut self.walks);
-        let mut closed: FxHashMap<Netns, bool> =
-            lost.iter().map(|lost| (lost.netns, !lost.nowhere)).collect();
         for Lost { netns, .. } in lost {
             // The number of a namespace that is gone may be given to a new one.
             self.swept.remove(netns);
         }
-        if !closed.is_empty() {
-            let full = |row: &Row| row.form == Form::Full && !is_spent(row, start);
-            for (_, row) in self.store.rows().filter(|(_, row)| full(row)) {
-                closed
-                    .entry(row.connection.netns)
-                    .and_modify(|alive| *alive = true);
-            }
-        }
-        // Of a row that no walk has shown.
-        let missed = |row: &Row| {
-            let netns = row.connection.netns;
-            if let Some(walk) = walks.get(&netns) {
-                return Some((walk.start, walk.end, Cause::Unknown));
-            }
-            let alive = *closed.get(&netns)?;
-            let expired = match row.form {
-                Form::Full => is_spent(row, start),
-                Form::Minisock | Form::Request => row.since.plus(TIME_WAIT_LENGTH) <= start || !alive,
-            };
-            let cause = if alive { Cause::Unknown } else { Cause::Namespace };
-            expired.then_some((start, end, cause))
-        };
-        let unshown = self.store.unshown(self.last_walk_before, self.last_walk);
-        let missed: Vec<_> = unshown
-            .filter_map(|(place, row)| Some((place, row, missed(row)?)))
-            .filter(|(_, row, (start, ..))| row.last_fact.plus(SETTLING) < *start || is_doubted(row, *start))
-            .map(|(place, row, time)| (place, row.last_fact, time))
-            .collect();
-        for (place, last_fact, (start, end, cause)) in missed {
-            if last_fact.plus(SETTLING) < start {
-                self.miss(place, (start, end), cause, out);
+        let absent: FxHashMap<_, _> = lost.iter().map(|lost| (lost.netns, !lost.nowhere)).collect();
+        self.judging = Some(Judging {
+            start,
+            end,
+            walks: std::mem::take(&mut self.walks),
+            stage: if absent.is_empty() {
+                Stage::Unshown(0)
             } else {
-                self.store.change(place, |row| row.missed = row.missed.max(1));
+                Stage::Keepers(0)
+            },
+            absent,
+            unshown: Vec::new(),
+        });
+    }
+
+    /// Judges the rows in so many places more. When all are judged, returns those that the scan has not shown and that
+    /// are left; rows that have come meanwhile may not be among them.
+    pub fn judge(&mut self, count: usize, out: &mut Vec<Transition>) -> Option<Unshown> {
+        let Some(mut judging) = self.judging.take() else {
+            return Some(Unshown::default());
+        };
+        let next = match judging.stage {
+            Stage::Keepers(from) => match self.store.part(from, count) {
+                Some(part) => {
+                    judging.find_keepers(part.map(|(_, row)| row));
+                    Stage::Keepers(from.saturating_add(count))
+                }
+                None => Stage::Unshown(0),
+            },
+            Stage::Unshown(from) if from < self.store.end() => {
+                self.judge_unshown(&mut judging, from..from.saturating_add(count), out);
+                Stage::Unshown(from.saturating_add(count))
+            }
+            Stage::Unshown(_) => {
+                self.close_sweep();
+                return Some(Unshown(judging.unshown));
+            }
+        };
+        judging.stage = next;
+        self.judging = Some(judging);
+        None
+    }
+
+    fn judge_unshown(&mut self, judging: &mut Judging, places: Range<usize>, out: &mut Vec<Transition>) {
+        let walks = (self.last_walk_before, self.last_walk);
+        let unshown = self.store.unshown(places, walks);
+        let judged = unshown.map(|(place, row)| (place, row.last_fact, judging.verdict(row)));
+        for (place, last_fact, verdict) in judged.collect::<Vec<_>>() {
+            match verdict {
+                Some(missed) if last_fact.plus(SETTLING) < missed.start => self.miss(place, missed, out),
+                Some(_) => drop(self.store.change(place, |row| row.missed = row.missed.max(1))),
+                None => {}
+            }
+            if self.store.at(place).is_some() {
+                judging.unshown.push(place);
             }
         }
-        self.close_sweep();
     }
 
     /// A row that a sweep should have found and has not. Kernels before 6.17 can pass over a socket when a hash
     /// chain changes between two reads, and a search for namespaces can pass over one that is handed from process
     /// to process; so it takes two to end a row that may still be there.
-    fn miss(&mut self, place: Place, (start, end): (Ktime, Ktime), cause: Cause, out: &mut Vec<Transition>) {
+    fn miss(&mut self, place: Place, Missed { start, end, cause }: Missed, out: &mut Vec<Transition>) {
         let gone = self.store.change(place, |row| {
             row.missed = row.missed.saturating_add(1);
             let gone = row.missed > 1 || is_expected_to_end(row, start);
@@ -141,6 +190,49 @@ impl Table {
             };
             self.end(place, end, out);
         }
+    }
+}
+
+/// A row that was not found where it should be, by a scan of this time.
+struct Missed {
+    start: Ktime,
+    end: Ktime,
+    /// What has ended it, if it has ended.
+    cause: Cause,
+}
+
+impl Judging {
+    /// Notes which of the absent namespaces these rows keep.
+    fn find_keepers<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) {
+        let start = self.start;
+        for row in rows.filter(|row| row.form == Form::Full && !is_spent(row, start)) {
+            if let Some(alive) = self.absent.get_mut(&row.connection.netns) {
+                *alive = true;
+            }
+        }
+    }
+
+    /// Whether a row that no scan has shown is missed.
+    fn verdict(&self, row: &Row) -> Option<Missed> {
+        let missed = self.whether_shown(row)?;
+        let late = row.last_fact.plus(SETTLING) < missed.start || is_doubted(row, missed.start);
+        late.then_some(missed)
+    }
+
+    fn whether_shown(&self, row: &Row) -> Option<Missed> {
+        let netns = row.connection.netns;
+        let cause = Cause::Unknown;
+        if let Some(&Walk { start, end }) = self.walks.get(&netns) {
+            return Some(Missed { start, end, cause });
+        }
+        let alive = *self.absent.get(&netns)?;
+        let (start, end) = (self.start, self.end);
+        let expired = match row.form {
+            Form::Full => is_spent(row, start),
+            Form::Minisock | Form::Request => row.since.plus(TIME_WAIT_LENGTH) <= start || !alive,
+        };
+        let cause = if alive { cause } else { Cause::Namespace };
+        expired.then_some(Missed { start, end, cause })
     }
 }
 

@@ -71,6 +71,10 @@ pub struct Table {
     /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
     departed: FxHashMap<Cookie, Ktime>,
     open_sweeps: usize,
+    /// See [`Table::join`].
+    joining: Option<holders::Joining>,
+    /// See [`Table::judge`].
+    judging: Option<missing::Judging>,
     /// Namespaces that have been swept since the sweep began.
     walks: FxHashMap<Netns, sweeps::Walk>,
     /// The number of the last walk over a namespace; 0 for none.

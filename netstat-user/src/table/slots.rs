@@ -104,10 +104,17 @@ impl Slots {
         shown.is_some_and(|shown| std::mem::replace(shown, walk) != walk)
     }
 
-    /// The rows that none of the walks behind number `before` up to `last` has shown.
-    pub(super) fn unshown(&self, before: u32, last: u32) -> impl Iterator<Item = (Place, &Row)> {
+    /// The rows in `places` that none of the walks behind number `before` up to `last` has shown.
+    pub(super) fn unshown(
+        &self,
+        places: std::ops::Range<usize>,
+        (before, last): (u32, u32),
+    ) -> impl Iterator<Item = (Place, &Row)> {
         let walks = last.wrapping_sub(before);
-        let places = self.shown.iter().enumerate();
+        let start = places.start;
+        let shown = self.shown.get(start..places.end.min(self.shown.len()));
+        let places = shown.into_iter().flatten().enumerate();
+        let places = places.map(move |(at, shown)| (start + at, shown));
         let since = move |shown: u32| shown != 0 && shown.wrapping_sub(before).wrapping_sub(1) < walks;
         let unshown = places.filter(move |(_, shown)| !since(**shown));
         unshown.filter_map(|(place, _)| {
@@ -203,13 +210,16 @@ mod tests {
             assert!(slots.mark_shown(places[1], next));
             assert!(!slots.mark_shown(places[1], next), "again");
             assert!(slots.mark_shown(places[2], before), "by an earlier one");
-            let unshown: Vec<_> = slots.unshown(before, next).map(|(place, _)| place).collect();
+            let unshown: Vec<_> = slots
+                .unshown(0..9, (before, next))
+                .map(|(place, _)| place)
+                .collect();
             assert_eq!(unshown, [places[2], places[3]]);
         }
         slots.remove(places[0]);
         let place = slots.insert(row(5));
         assert_eq!(place, places[0], "used again");
-        let unshown = slots.unshown(u32::MAX, 1).map(|(place, _)| place);
+        let unshown = slots.unshown(0..9, (u32::MAX, 1)).map(|(place, _)| place);
         assert!(unshown.take(1).eq([place]));
     }
 

@@ -1,6 +1,6 @@
 //! The rows, and what is counted and found by them.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, ops::Range};
 
 use foldhash::quality::RandomState;
 use rustc_hash::FxHashMap;
@@ -95,8 +95,17 @@ impl Store {
     }
 
     /// As [`Slots::unshown`].
-    pub(super) fn unshown(&self, before: u32, last: u32) -> impl Iterator<Item = (Place, &Row)> {
-        self.rows.unshown(before, last)
+    pub(super) fn unshown(
+        &self,
+        places: Range<usize>,
+        walks: (u32, u32),
+    ) -> impl Iterator<Item = (Place, &Row)> {
+        self.rows.unshown(places, walks)
+    }
+
+    /// As [`Slots::end`].
+    pub(super) fn end(&self) -> usize {
+        self.rows.end()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,12 +114,6 @@ impl Store {
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (Place, &Row)> {
         self.rows.iter()
-    }
-
-    /// The places where rows are, and some where none is: to go through without looking at the rows.
-    pub(super) fn places(&self) -> impl Iterator<Item = Place> + use<> {
-        // There is no place past what a number of 32 bits can tell.
-        (0..u32::try_from(self.rows.end()).unwrap_or(u32::MAX)).map(Place)
     }
 
     pub(super) fn part(&self, from: usize, count: usize) -> Option<impl Iterator<Item = (Place, &Row)>> {

@@ -51,6 +51,10 @@ pub struct Stats {
     pub undecodable: u64,
     /// Size of the ring in bytes.
     pub ring_bytes: u32,
+    /// The nice value of the thread that reads the ring.
+    pub nice: i32,
+    /// Why that is not the one that was asked for.
+    pub nice_refused: Option<String>,
     /// The hooks in the kernel, and why it has not taken some.
     pub hooks: Vec<HookState>,
     /// The longest that the table can differ from the kernel.

@@ -9,13 +9,13 @@
 
 use std::collections::VecDeque;
 
-use super::{Core, PART, answer::RowAnswer, counting::knows_all, questions::Question};
+use super::{Core, Events, PART, answer::RowAnswer, counting::knows_all, questions::Question};
 use crate::{
     clock::Ktime,
     connection::Cookie,
     facts::{Form, Look, LookKind, Looked, Queues},
     filter::{Filter, Op, Test},
-    loader::{EventRing, LoadError},
+    loader::LoadError,
     sources::Coverage,
     sweeper::Job,
     table::{Place, Row, Settlement, Table, Vacated},
@@ -304,7 +304,7 @@ impl Core {
         &mut self,
         number: u64,
         found: Result<Vec<Looked>, LoadError>,
-        ring: &mut EventRing,
+        ring: &mut impl Events,
     ) {
         if let Err(error) = &found {
             self.looks.refused(error);

@@ -114,6 +114,8 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "undecodable": stats.undecodable,
             "lost_hook_events_by_cpu": stats.lost_news_ring_full,
             "ring_bytes": stats.ring_bytes,
+            "nice": stats.nice,
+            "nice_refused": stats.nice_refused,
             "hooks": stats.hooks,
             "staleness_bound_ms": micros(stats.settling) / 1000,
             "scans": stats.sweeps,
