@@ -199,6 +199,8 @@ kernel_fields! {
     tw_substate = "inet_timewait_sock", "tw_substate", required;
     /// The timer that ends a minisock; `timer_list`. Without it that is left to sweeps.
     tw_timer = "inet_timewait_sock", "tw_timer", optional;
+    /// When it came into its state, by `CLOCK_MONOTONIC` in milliseconds; u32. Since 6.14.
+    tw_entry_stamp = "inet_timewait_sock", "tw_entry_stamp", optional;
     /// The cookie as it is stored, 0 while nobody has asked for it; u64.
     skc_cookie = "sock_common", "skc_cookie", required;
     /// References to a sock, none once it is freed; int.
@@ -253,6 +255,11 @@ kernel_fields! {
     icsk_backoff = "inet_connection_sock", "icsk_backoff", optional;
     /// When the window was found closed, in jiffies, 0 while it is open; u32. Since 5.11.
     icsk_probes_tstamp = "inet_connection_sock", "icsk_probes_tstamp", optional;
+    /// When something was sent again first of what is not acknowledged, in SYN_SENT when the first SYN was sent, by
+    /// `CLOCK_MONOTONIC`; 0 for never; u32.
+    retrans_stamp = "tcp_sock", "retrans_stamp", optional;
+    /// Whether that is in microseconds, and not in milliseconds. Since 6.7.
+    tcp_usec_ts = "tcp_sock", "tcp_usec_ts", bits;
     /// `TCP_SYNCNT`, 0 for the namespace's; u8.
     icsk_syn_retries = "inet_connection_sock", "icsk_syn_retries", optional;
     /// `TCP_USER_TIMEOUT` in milliseconds, 0 for none; u32.
@@ -289,6 +296,8 @@ kernel_fields! {
     net_keepalive_intvl = "net", "ipv4.sysctl_tcp_keepalive_intvl", optional;
     /// The namespace's `tcp_keepalive_probes`; u8.
     net_keepalive_probes = "net", "ipv4.sysctl_tcp_keepalive_probes", optional;
+    /// The namespace's `tcp_fin_timeout` in jiffies; int.
+    net_fin_timeout = "net", "ipv4.sysctl_tcp_fin_timeout", optional;
     /// When a timer is due, in jiffies; unsigned long.
     timer_expires = "timer_list", "expires", optional;
     /// Not NULL while a timer is armed (`timer_pending`); pointer.
@@ -297,6 +306,10 @@ kernel_fields! {
     request_timer = "request_sock", "rsk_timer", optional;
     /// How often its SYN-ACK has been sent again; u8.
     request_retrans = "request_sock", "num_retrans", optional;
+    /// The first wait for an answer to its SYN-ACK, in jiffies; u32. Since 5.17.
+    request_timeout = "request_sock", "timeout", optional;
+    /// When its first SYN-ACK was sent, by `CLOCK_MONOTONIC` in microseconds, 0 before; u64.
+    request_synack = "tcp_request_sock", "snt_synack", optional;
     /// How often its timer has run out.
     request_timeouts = "request_sock", "num_timeout", bits;
     /// Whether its client has answered, which then waits for data or for room in the accept queue.

@@ -3,14 +3,14 @@
 
 use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
-use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use netstat_ebpf::{
     fields::ABSENT,
     wire::{Count, Figure, SocketFigures, kind},
 };
 
 use crate::{
-    kernel::{at, load, load_optional, probe, probe_bits},
+    kernel::{at, load, load_bits, load_optional, probe, probe_bits},
     seq::IterContext,
     sighting::{self, Sock, TCP_LISTEN},
 };
@@ -45,10 +45,11 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
         };
         let mut figures = Figures { out: &mut *out };
         figures.out.jiffies = bpf_jiffies64();
+        figures.out.monotonic = bpf_ktime_get_ns();
         match sock {
             Sock::Full(tcp) if figures.out.seen.state == TCP_LISTEN => listener(tcp, &mut figures),
             Sock::Full(tcp) => full(tcp, &mut figures),
-            Sock::Mini => figures.timer(sk, at!(tw_timer)),
+            Sock::Mini => minisock(sk, &mut figures),
             Sock::Request => request(sk, &mut figures),
         }
         ctx.write(record.assume_init_ref());
@@ -122,6 +123,20 @@ impl Figures<'_> {
     }
 }
 
+/// What a minisock waits for, and since when.
+#[inline(always)]
+unsafe fn minisock(sk: *const c_void, figures: &mut Figures<'_>) {
+    figures.timer(sk, at!(tw_timer));
+    if let Some(entered) = probe::<u32>(sk, at!(tw_entry_stamp)) {
+        figures.out.set_figure(Figure::Entered, entered);
+    }
+    // SAFETY: `sk` is a trusted `sock_common`.
+    unsafe {
+        let net = load(sk, at!(skc_net));
+        figures.copy::<u32>(Figure::FinTimeout, net, at!(net_fin_timeout));
+    }
+}
+
 #[inline(always)]
 unsafe fn request(sk: *const c_void, figures: &mut Figures<'_>) {
     figures.timer(sk, at!(request_timer));
@@ -130,6 +145,15 @@ unsafe fn request(sk: *const c_void, figures: &mut Figures<'_>) {
     }
     if let Some(retrans) = probe::<u8>(sk, at!(request_retrans)) {
         figures.out.set_figure(Figure::TotalRetrans, retrans.into());
+    }
+    if let Some(timeout) = probe::<u32>(sk, at!(request_timeout)) {
+        figures.out.set_figure(Figure::FirstTimeout, timeout);
+    }
+    if let Some(answered) = probe_bits(sk, at!(request_acked)) {
+        figures.out.set_figure(Figure::Answered, answered.into());
+    }
+    if let Some(sent) = probe::<u64>(sk, at!(request_synack)) {
+        figures.out.set_count(Count::FirstSynAck, sent);
     }
     let Some(listener) = probe::<*const c_void>(sk, at!(request_listener)) else {
         return;
@@ -242,6 +266,10 @@ unsafe fn path(tcp: *const c_void, figures: &mut Figures<'_>) {
     unsafe {
         figures.copy::<u8>(Figure::Backoff, tcp, at!(icsk_backoff));
         figures.copy::<u32>(Figure::ProbesSince, tcp, at!(icsk_probes_tstamp));
+        figures.copy::<u32>(Figure::SentAgain, tcp, at!(retrans_stamp));
+        if let Some(micros) = load_bits(tcp, at!(tcp_usec_ts)) {
+            figures.out.set_figure(Figure::MicrosecondStamps, micros.into());
+        }
         figures.copy::<u32>(Figure::Rto, tcp, at!(icsk_rto));
         figures.copy::<u32>(Figure::RtoMax, tcp, at!(icsk_rto_max));
         figures.copy::<u32>(Figure::Srtt, tcp, at!(srtt_us));

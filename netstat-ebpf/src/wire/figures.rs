@@ -12,6 +12,8 @@ pub struct SocketFigures {
     pub seen: SocketSeen,
     /// `jiffies_64` at that time.
     pub jiffies: u64,
+    /// `CLOCK_MONOTONIC` at that time, in nanoseconds.
+    pub monotonic: u64,
     /// Which figures are there: bit `n` for [`Count`] `n`, bit [`Count::NUMBER`]` + n` for [`Figure`] `n`.
     /// Those that are not are 0.
     pub known: u64,
@@ -38,11 +40,13 @@ pub enum Count {
     KeepaliveExpires,
     /// The cookie of a request sock's listener.
     Listener,
+    /// `snt_synack` of a request sock: when its first SYN-ACK was sent, by `CLOCK_MONOTONIC` in microseconds.
+    FirstSynAck,
 }
 
 impl Count {
     /// How many there are.
-    pub const NUMBER: usize = Self::Listener as usize + 1;
+    pub const NUMBER: usize = Self::FirstSynAck as usize + 1;
 }
 
 /// A figure of 32 bits, or of fewer. Where a socket's own setting is 0, which stands for its namespace's, the
@@ -133,11 +137,23 @@ pub enum Figure {
     Requests,
     /// `sk_drops`.
     Drops,
+    /// The first timeout of a request sock, in jiffies.
+    FirstTimeout,
+    /// `acked` of a request sock: whether its client has answered; 0 or 1.
+    Answered,
+    /// `tw_entry_stamp` of a minisock, by `CLOCK_MONOTONIC` in milliseconds.
+    Entered,
+    /// `tcp_fin_timeout` of a minisock's namespace, in jiffies.
+    FinTimeout,
+    /// `retrans_stamp`, by `CLOCK_MONOTONIC`.
+    SentAgain,
+    /// Whether that is in microseconds, and not in milliseconds: 0 or 1.
+    MicrosecondStamps,
 }
 
 impl Figure {
     /// How many there are; even, so that [`SocketFigures`] has no padding.
-    pub const NUMBER: usize = (Self::Drops as usize + 1).next_multiple_of(2);
+    pub const NUMBER: usize = (Self::MicrosecondStamps as usize + 1).next_multiple_of(2);
 }
 
 impl SocketFigures {

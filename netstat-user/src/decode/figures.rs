@@ -43,6 +43,7 @@ pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Fi
         form: seen.form,
         inode: seen.inode,
         orphan: reader.get(Figure::Orphan).map(|orphan| orphan != 0),
+        age: reader.age(),
         queues: seen.queues,
         timer: reader.timer(),
         attempts: reader.attempts(),
@@ -95,6 +96,32 @@ impl Reader<'_> {
         Some(self.tick.times(ago.into()))
     }
 
+    /// For how long it has been what it is.
+    fn age(&self) -> Option<Duration> {
+        match self.seen.form {
+            Form::Request => {
+                let sent = self.count(Count::FirstSynAck).filter(|&sent| sent != 0)?;
+                Some(Duration::from_micros(
+                    (self.record.monotonic / 1000).saturating_sub(sent),
+                ))
+            }
+            Form::Minisock => self
+                .nonzero(Figure::Entered)
+                .map(|moment| self.stamped(moment, false)),
+            Form::Full => None,
+        }
+    }
+
+    /// How long ago a moment of `CLOCK_MONOTONIC` is that is kept as the lower half of so many microseconds or milliseconds.
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel cuts it too")]
+    fn stamped(&self, moment: u32, micros: bool) -> Duration {
+        let unit = if micros { 1_000 } else { 1_000_000 };
+        let ago = ((self.record.monotonic / unit) as u32).wrapping_sub(moment);
+        // A paced segment has a time to come.
+        let ago = ago.cast_signed().max(0).unsigned_abs();
+        Duration::from_nanos(u64::from(ago) * unit)
+    }
+
     /// In how long a moment comes; zero when it is past.
     fn until(&self, which: Count) -> Option<Duration> {
         let left = self.count(which)?.wrapping_sub(self.record.jiffies);
@@ -142,8 +169,19 @@ impl Reader<'_> {
             backoff: self.get(Figure::Backoff),
             probes: self.get(Figure::ProbesOut),
             probing: self.ago(Figure::ProbesSince),
+            since: self.sent_again(),
+            first_timeout: self
+                .jiffies(Figure::FirstTimeout)
+                .filter(|first| !first.is_zero()),
+            answered: self.get(Figure::Answered).map(|answered| answered != 0),
             total_retransmits: self.get(Figure::TotalRetrans),
         }
+    }
+
+    fn sent_again(&self) -> Option<Duration> {
+        let micros = self.get(Figure::MicrosecondStamps) == Some(1);
+        self.nonzero(Figure::SentAgain)
+            .map(|moment| self.stamped(moment, micros))
     }
 
     fn limits(&self) -> Limits {
@@ -159,6 +197,7 @@ impl Reader<'_> {
                 .map(|retries| retries.saturating_add(besides)),
             retries: self.get(Figure::Retries),
             user_timeout: self.nonzero(Figure::UserTimeout).map(milliseconds),
+            fin_timeout: self.jiffies(Figure::FinTimeout),
             keepalive: self.get(Figure::Keepalive).map(|set| set != 0),
             keepalive_time: self.jiffies(Figure::KeepaliveTime),
             keepalive_interval: self.jiffies(Figure::KeepaliveInterval),
@@ -271,6 +310,7 @@ mod tests {
                 reserved2: 0,
             },
             jiffies: (1 << 32) + 100,
+            monotonic: 0,
             known: 0,
             counts: [0; Count::NUMBER],
             figures: [0; Figure::NUMBER],
@@ -345,10 +385,34 @@ mod tests {
         assert_eq!(kind(&record), Some(TimerKind::TimeWait));
     }
 
+    #[test]
+    fn the_kernels_own_moments_tell_how_old_something_is() {
+        let mut record = a_record();
+        record.monotonic = 100_000_000_000;
+        record.set_figure(Figure::SentAgain, 99_000);
+        assert_eq!(figures_of(&record).attempts.since, Some(Duration::from_secs(1)));
+        record.set_figure(Figure::SentAgain, 99_000_000);
+        record.set_figure(Figure::MicrosecondStamps, 1);
+        assert_eq!(figures_of(&record).attempts.since, Some(Duration::from_secs(1)));
+        record.set_figure(Figure::SentAgain, 101_000_000);
+        assert_eq!(figures_of(&record).attempts.since, Some(Duration::ZERO), "paced");
+        record.set_figure(Figure::SentAgain, 0);
+        assert_eq!(figures_of(&record).attempts.since, None);
+        record.set_figure(Figure::Entered, 98_000);
+        assert_eq!(figures_of(&record).age, None, "a full sock has no such moment");
+        record.seen.form = form::MINISOCK;
+        assert_eq!(figures_of(&record).age, Some(Duration::from_secs(2)));
+        record.seen.form = form::REQUEST;
+        assert_eq!(figures_of(&record).age, None, "no SYN-ACK was sent yet");
+        record.set_count(Count::FirstSynAck, 95_000_000);
+        assert_eq!(figures_of(&record).age, Some(Duration::from_secs(5)));
+    }
+
     proptest! {
         #[test]
         fn no_figures_panic(
             jiffies: u64,
+            monotonic: u64,
             known: u64,
             state in 0..14_u8,
             shape in 0..4_u8,
@@ -356,7 +420,7 @@ mod tests {
             figures in prop::collection::vec(any::<u32>(), Figure::NUMBER),
             hz in 0..2000_u64,
         ) {
-            let mut record = SocketFigures { jiffies, known, counts, ..a_record() };
+            let mut record = SocketFigures { jiffies, monotonic, known, counts, ..a_record() };
             record.figures.copy_from_slice(&figures);
             (record.seen.state, record.seen.form) = (state, shape);
             if let Ok((SweepRecord::Figures(seen, figures), _)) = sweep_record(record.as_bytes(), Tick::of(hz)) {

@@ -21,6 +21,10 @@ pub struct Figures {
     pub inode: Option<u64>,
     /// `SOCK_DEAD`: no process holds it any more. Neither orphan nor inode: it waits to be accepted.
     pub orphan: Option<bool>,
+    /// For how long it has been what it is, by the kernel's own clock: a request sock since its first SYN-ACK
+    /// (`snt_synack`), a minisock since it came into its state (`tw_entry_stamp`, 6.14); in the form of a full sock it may
+    /// have been in FIN_WAIT2 before.
+    pub age: Option<Duration>,
     /// Its queues.
     pub queues: Queues,
     /// What the kernel waits for.
@@ -94,6 +98,14 @@ pub struct Attempts {
     /// For how long the peer's window has been too small for the next packet, whether probes are answered or not:
     /// since the first probe (`tcp_probe_timer`), until there is room again (`tcp_ack_probe`).
     pub probing: Option<Duration>,
+    /// How long ago something that is not acknowledged was sent again first; where that failed, when it was sent first. In
+    /// SYN_SENT, when the first SYN was sent (`retrans_stamp`).
+    pub since: Option<Duration>,
+    /// Of a request sock: the first timeout, of which the others are multiples.
+    pub first_timeout: Option<Duration>,
+    /// Of a request sock: whether the client has answered, and is let in once it sends data (`TCP_DEFER_ACCEPT`), or once
+    /// there is room in the accept queue (`inet_request_sock.acked`).
+    pub answered: Option<bool>,
     /// Retransmissions since the beginning, in packets; of a request sock, SYN-ACKs sent again.
     pub total_retransmits: Option<u32>,
 }
@@ -109,6 +121,8 @@ pub struct Limits {
     pub retries: Option<u32>,
     /// `TCP_USER_TIMEOUT`: how long data may stay unacknowledged; `None` when not set.
     pub user_timeout: Option<Duration>,
+    /// `tcp_fin_timeout`: how long FIN_WAIT2 lasts that no process holds; of minisocks alone.
+    pub fin_timeout: Option<Duration>,
     /// Whether `SO_KEEPALIVE` is set.
     pub keepalive: Option<bool>,
     /// How long a peer may be silent before it is asked (`TCP_KEEPIDLE`).

@@ -23,6 +23,7 @@ fn figures(state: TcpState) -> Figures {
         inode: Some(1),
         orphan: Some(false),
         queues: Queues::default(),
+        age: None,
         timer: None,
         attempts: Attempts::default(),
         limits: Limits::default(),
