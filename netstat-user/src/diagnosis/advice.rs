@@ -49,7 +49,10 @@ fn usual(finding: &Finding, enter: &str) -> String {
             "see whether the last ACK comes: `{enter}tcpdump -ni any tcp port {local} and host {peer}`; from many false addresses it is a SYN flood: `{enter}sysctl net.ipv4.tcp_syncookies` should be 1"
         ),
         Kind::HeldByAcceptQueue | Kind::AcceptQueueFull | Kind::AcceptQueueFilling => not_accepted(finding),
-        Kind::DataUnacknowledged | Kind::FinUnacknowledged => format!(
+        Kind::DataNotSent => format!(
+            "see why it cannot be sent: `{enter}ip route get {peer}`, `{enter}ip -s link`, `{enter}nft list ruleset`"
+        ),
+        Kind::DataUnacknowledged | Kind::FinUnacknowledged | Kind::KeepaliveUnanswered => format!(
             "see whether the peer is there: `{enter}ping {peer}`, `{enter}tcpdump -ni any host {peer} and tcp port {}`; `{enter}ss -K dst {} dport = {port}` ends it now; TCP_USER_TIMEOUT ends it sooner",
             if port == 0 { local } else { port },
             InFilter(peer),
@@ -72,6 +75,14 @@ fn usual(finding: &Finding, enter: &str) -> String {
         Kind::PortsRunningOut => format!(
             "keep connections to {} open and use them again; else `{enter}sysctl -w net.ipv4.tcp_tw_reuse=1`, or widen `net.ipv4.ip_local_port_range`",
             service(finding)
+        ),
+        Kind::BindPortsRunningOut => format!(
+            "before connect, set IP_BIND_ADDRESS_NO_PORT and bind no port; give listeners ports of their own; else widen `net.ipv4.ip_local_port_range`, or use another address{}",
+            if matches!(finding.group.service, Service::At(address) if address.is_unspecified()) {
+                " explicitly"
+            } else {
+                ""
+            }
         ),
         Kind::TimeWaitFull => {
             format!(
@@ -195,5 +206,6 @@ fn service(finding: &Finding) -> String {
     match finding.group.service {
         Service::Here(port) => format!("port {port}"),
         Service::There(addr, port) => SocketAddr::new(addr, port).to_string(),
+        Service::At(addr) => addr.to_string(),
     }
 }

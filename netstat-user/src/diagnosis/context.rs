@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Looks,
+    Kind, Looks, addresses,
     finding::Service,
     ports,
     rules::{Case, Symptom, is_full},
@@ -134,6 +134,8 @@ impl<'a> Context<'a> {
         let wanted = self.looks.now.rows.iter().filter(|row| self.looks.wants(row));
         let single = wanted.filter_map(|row| Some((row, self.judge(row)?)));
         let together = ports::judge(self.looks.now, |row| self.service(row));
+        let addresses = addresses::judge(self.looks.now);
+        let together = together.chain(addresses);
         single.chain(together.filter(|(row, _)| self.looks.wants(row)))
     }
 
@@ -160,11 +162,15 @@ impl<'a> Context<'a> {
             listener: figures
                 .listener
                 .and_then(|cookie| self.listeners.get(&cookie)?.figures.as_deref()),
+            listener_before: figures
+                .listener
+                .and_then(|cookie| self.before.get(&cookie))
+                .copied(),
             full: self.full_listener(row).and_then(|row| row.figures.as_deref()),
             kept_out: self.kept_out_by(row).and_then(|row| row.figures.as_deref()),
             unread_since: self.looks.reading.unread_since(row.connection.cookie),
             waiting: waiting.copied(),
-            settings: self.looks.now.settings.get(&netns).copied().unwrap_or_default(),
+            settings: self.looks.now.settings.get(&netns),
             older: self.looks.older,
         })
     }

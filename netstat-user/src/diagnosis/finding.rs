@@ -44,6 +44,8 @@ pub enum Service {
     Here(u16),
     /// A port elsewhere.
     There(IpAddr, u16),
+    /// No one port: an address of this host, or the wildcard for all.
+    At(IpAddr),
 }
 
 /// Sockets that are stuck in the same way.
@@ -123,7 +125,7 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
             netns: row.connection.netns,
             state: row.state,
             pid: row.owners.first().map(|owner| owner.pid),
-            service: context.service(row),
+            service: symptom.service.unwrap_or_else(|| context.service(row)),
         };
         findings
             .entry(group)

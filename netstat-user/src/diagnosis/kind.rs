@@ -42,8 +42,12 @@ pub enum Kind {
     AcceptQueueFilling,
     /// Data is sent again and again.
     DataUnacknowledged,
+    /// Data waits to be sent, and this host cannot send it.
+    DataNotSent,
     /// The peer's receive window is closed.
     ZeroWindow,
+    /// The peer does not answer keepalive's probes.
+    KeepaliveUnanswered,
     /// Data waits to be read.
     DataUnread,
     /// CLOSE_WAIT: the peer has closed, and the process has not.
@@ -56,6 +60,8 @@ pub enum Kind {
     PeerNotClosing,
     /// Few local ports are left for connections to one destination.
     PortsRunningOut,
+    /// Few local ports are left on one address, whatever the others are connections to.
+    BindPortsRunningOut,
     /// So many TIME_WAIT that the kernel makes no more.
     TimeWaitFull,
 }
@@ -64,7 +70,10 @@ impl Kind {
     /// Whether it is about what several sockets take together, so that any of them may stand for it.
     #[must_use]
     pub const fn is_shared(self) -> bool {
-        matches!(self, Self::PortsRunningOut | Self::TimeWaitFull)
+        matches!(
+            self,
+            Self::PortsRunningOut | Self::BindPortsRunningOut | Self::TimeWaitFull
+        )
     }
 
     /// What is the matter, in plain words.
@@ -89,6 +98,12 @@ impl Kind {
             Self::DataUnacknowledged => {
                 "the peer does not acknowledge data that is sent again and again: it is gone, or the path is broken"
             }
+            Self::DataNotSent => {
+                "this host cannot send: there is no route to the peer, the device is down, or packets are dropped here"
+            }
+            Self::KeepaliveUnanswered => {
+                "the peer does not answer keepalive probes: it is gone, or the path is broken"
+            }
             Self::ZeroWindow => {
                 "the peer's application does not read: its receive buffer is full, and it accepts no more data"
             }
@@ -105,6 +120,9 @@ impl Kind {
             }
             Self::PortsRunningOut => {
                 "almost all local ports are taken by connections to this destination: connect will fail"
+            }
+            Self::BindPortsRunningOut => {
+                "almost all local ports are taken on this address: bind to port 0, and listen without bind, will fail"
             }
             Self::TimeWaitFull => {
                 "there are as many TIME_WAIT as the kernel keeps: it closes further connections without"

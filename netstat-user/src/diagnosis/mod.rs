@@ -1,11 +1,12 @@
 //! What makes no progress, why, on what evidence, and what to do about it: a pure judgement of rows and their
 //! figures, seen twice with a moment in between.
 //!
-//! `rules` judges sockets one by one, `ports` what they take together, `context` each of them with what the others have
+//! `rules` judges sockets one by one, `ports` and `addresses` what they take together, `context` each of them with what the others have
 //! to do with it, `reading` remembers who reads; `finding` puts those that are alike together, `suspects` are the processes that
 //! have to act, and `advice` says what to do; `vigil` compares one look
 //! with the next.
 
+mod addresses;
 mod advice;
 mod context;
 mod finding;

@@ -4,7 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Kind, Look, Severity, finding::Service, rules::Symptom};
+use super::{
+    Kind, Look, Severity,
+    finding::Service,
+    rules::{Symptom, minisock_for},
+};
 use crate::{connection::Netns, tcp::TcpState::TimeWait, view::RowView};
 
 /// From this share of the ports on it is worth a word, in percent,
@@ -42,20 +46,16 @@ pub(super) fn judge<'a>(
         if row.state == TimeWait {
             waiting.entry(netns).or_insert((0, row)).0 += 1;
         }
-        let range = look.settings.get(&netns).and_then(|settings| settings.ports);
-        if let (Some((first, last)), Some(port), Service::There(addr, to)) =
-            (range, row.connection.local.port(), service(row))
-            && (first..=last).contains(&port)
-        {
+        let settings = look.settings.get(&netns);
+        let port = row.connection.local.port();
+        let port = port.filter(|port| settings.is_some_and(|settings| settings.picks(*port)));
+        if let (Some(port), Service::There(addr, to)) = (port, service(row)) {
             let way = Way {
                 netns,
                 from: row.connection.local.addr(row.connection.family).to_canonical(),
                 to: (addr, to),
             };
-            let reusable = may_be_reused(
-                row,
-                look.settings.get(&netns).and_then(|settings| settings.tw_reuse),
-            );
+            let reusable = may_be_reused(row, settings.and_then(|settings| settings.tw_reuse));
             ways.entry(way).or_default().add(row, port, reusable);
         }
     }
@@ -130,7 +130,9 @@ fn may_be_reused(row: &RowView, reuse: Option<u8>) -> bool {
         }
         _ => false,
     };
-    allowed && row.state == TimeWait && row.in_state >= DELAY
+    let shown = row.figures.as_deref();
+    let age = shown.map_or(Duration::ZERO, |figures| minisock_for(row.state, figures));
+    allowed && row.state == TimeWait && row.in_state.max(age) >= DELAY
 }
 
 fn severity(used: usize, all: usize) -> Option<Severity> {

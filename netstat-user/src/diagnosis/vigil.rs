@@ -136,7 +136,7 @@ impl Vigil {
     fn found(looks: &Looks<'_>) -> FxHashMap<Subject, Stuck> {
         let context = Context::new(looks);
         let stuck = context.symptoms().filter_map(|(row, symptom)| {
-            let service = context.service(row);
+            let service = symptom.service.unwrap_or_else(|| context.service(row));
             let subject = if symptom.kind.is_shared() {
                 Subject::Shared(symptom.kind, row.connection.netns, service)
             } else {

@@ -35,7 +35,9 @@ impl FigureSet {
 
     /// What the namespaces are set to.
     pub fn settings(&self) -> impl Iterator<Item = (Netns, Settings)> {
-        self.settings.iter().map(|(netns, settings)| (*netns, *settings))
+        self.settings
+            .iter()
+            .map(|(netns, settings)| (*netns, settings.clone()))
     }
 
     /// Adds all of `other`.

@@ -237,6 +237,7 @@ impl Printer {
         let to = match item.stuck.service {
             Service::Here(port) => format!("on port {port}"),
             Service::There(addr, port) => format!("to {}", std::net::SocketAddr::new(addr, port)),
+            Service::At(addr) => format!("on {addr}"),
         };
         let owner = item.stuck.row.owners.first();
         let state = item.stuck.row.state;

@@ -90,8 +90,8 @@ impl Decoder {
 
 impl Walked {
     fn read(&self, sightings: &mut Vec<Sighting>, figures: &mut FigureSet) -> Result<(), DecodeError> {
-        if let Some(settings) = self.settings {
-            figures.set(self.netns, settings);
+        if let Some(settings) = &self.settings {
+            figures.set(self.netns, settings.clone());
         }
         let mut bytes = &self.records[..];
         while !bytes.is_empty() {

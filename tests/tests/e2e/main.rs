@@ -77,6 +77,8 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("stuck::asking", stuck::asking::TESTS),
+    ("stuck::ages", stuck::ages::TESTS),
+    ("stuck::silent", stuck::silent::TESTS),
     ("stuck::opening", stuck::opening::TESTS),
     ("stuck::blame", stuck::blame::TESTS),
     ("stuck::data", stuck::data::TESTS),

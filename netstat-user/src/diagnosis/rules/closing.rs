@@ -3,6 +3,7 @@
 use super::{Case, Symptom, fits, short};
 use crate::{
     diagnosis::{Kind, Severity},
+    facts::Form,
     tcp::TcpState::CloseWait,
 };
 
@@ -35,9 +36,11 @@ impl Case<'_> {
             return None;
         }
         let mut evidence = vec![
-            format!("closing for {}", short(age)),
+            format!("closing for {}", self.at_least(self.row.in_state)),
             format!("FIN or data sent again {times} times"),
+            format!("nothing acknowledged for {}", short(self.unanswered_for())),
         ];
+        evidence.extend(self.soft_error());
         evidence.extend(self.next_timer("again"));
         evidence.extend(self.gives_up());
         Some(Symptom::new(
@@ -71,7 +74,9 @@ impl Case<'_> {
             return None;
         }
         let mut evidence = vec![format!("closed here {} ago", self.at_least(age))];
-        evidence.extend(self.next_timer("forgotten"));
+        if self.row.form == Form::Minisock {
+            evidence.extend(self.next_timer("forgotten"));
+        }
         Some(Symptom::new(Kind::PeerNotClosing, Severity::Note, age, evidence))
     }
 }

@@ -39,6 +39,7 @@ impl Case<'_> {
                 format!("sent again {times} times"),
                 format!("nothing acknowledged for {}", short(age)),
             ];
+            evidence.extend(self.soft_error());
             evidence.extend(self.next_timer("again"));
             evidence.extend(self.gives_up());
             return Some(Symptom::new(
@@ -55,24 +56,38 @@ impl Case<'_> {
         let now = self.now;
         let unsent = now.sent.unsent.filter(|unsent| *unsent > 0)?;
         let window = now.sent.window?;
-        let age = now.attempts.probing?;
         let probing = now
             .timer
             .is_some_and(|timer| timer.kind == TimerKind::WindowProbe);
-        if !probing || !self.counts(age, fits::WINDOW) {
+        // The first probe comes a timeout after the window was found closed (`tcp_check_probe_timer`).
+        let age = now
+            .attempts
+            .probing?
+            .saturating_add(now.path.rto.unwrap_or_default());
+        if !probing {
             return None;
         }
         let waiting = format!("{unsent} bytes wait to be sent");
-        let window = format!("the peer's window has been {window} bytes for {}", short(age));
         let probes = now.attempts.probes.unwrap_or(0);
+        // One segment would do (`tcp_snd_wnd_test`).
+        let enough = now.sent.unacked == Some(0) && window >= now.path.mss.unwrap_or(u32::MAX).min(unsent);
+        if enough {
+            return self.not_sent(waiting, age, probes);
+        }
+        if !self.counts(age, fits::WINDOW) {
+            return None;
+        }
+        let window = format!("the peer's window has been {window} bytes for {}", short(age));
         if probes >= PROBES_UNANSWERED {
             // Whoever keeps his window closed says so again when he is asked.
-            let evidence = vec![waiting, window, format!("{probes} probes of it unanswered")];
+            let mut evidence = vec![waiting, window, format!("{probes} probes of it unanswered")];
+            evidence.extend(self.soft_error());
+            evidence.extend(self.next_timer("the next"));
             return Some(Symptom::new(
                 Kind::DataUnacknowledged,
                 by_retransmissions(probes),
                 age,
-                evidence.into_iter().chain(self.next_timer("the next")).collect(),
+                evidence,
             ));
         }
         let evidence = [waiting, window].into_iter();
@@ -81,6 +96,27 @@ impl Case<'_> {
             Severity::Warning,
             age,
             evidence.chain(self.next_timer("the next probe")).collect(),
+        ))
+    }
+
+    /// The peer has room, and nothing is on the way: it is this host that could not send. The kernel tries again as it
+    /// probes a window (`tcp_write_xmit`, `tcp_check_probe_timer`).
+    fn not_sent(&self, waiting: String, age: Duration, tries: u32) -> Option<Symptom> {
+        if tries == 0 || !self.counts(age, fits::UNACKNOWLEDGED) {
+            return None;
+        }
+        let mut evidence = vec![
+            waiting,
+            format!("nothing could be sent for {}", short(age)),
+            format!("tried again {tries} times"),
+        ];
+        evidence.extend(self.soft_error());
+        evidence.extend(self.next_timer("again"));
+        Some(Symptom::new(
+            Kind::DataNotSent,
+            by_retransmissions(tries),
+            age,
+            evidence,
         ))
     }
 

@@ -6,10 +6,13 @@ mod closing;
 mod data;
 mod elapsed;
 mod opening;
+mod silent;
+
+pub(super) use elapsed::minisock_for;
 
 use std::time::Duration;
 
-use super::{Kind, Severity};
+use super::{Kind, Service, Severity};
 use crate::{
     clock::Ktime,
     facts::{Figures, Form, Queues, TimerKind},
@@ -34,6 +37,8 @@ pub struct Case<'a> {
     pub between: Duration,
     /// The listener that a half-open connection belongs to.
     pub listener: Option<&'a Figures>,
+    /// And a moment before.
+    pub listener_before: Option<&'a Figures>,
     /// For a connection that begins: the listener on this host that it is to, if its accept queue is full.
     pub full: Option<&'a Figures>,
     /// For a connection that this end takes for established: the listener on this host whose full accept queue has no
@@ -44,7 +49,7 @@ pub struct Case<'a> {
     /// How long the oldest connection has waited in a listener's accept queue.
     pub waiting: Option<Duration>,
     /// The settings of its namespace.
-    pub settings: Settings,
+    pub settings: Option<&'a Settings>,
     /// As [`Looks::older`](super::Looks::older).
     pub older: Option<Duration>,
 }
@@ -62,6 +67,8 @@ pub struct Symptom {
     pub evidence: Vec<String>,
     /// How many sockets it is about, if the one stands for several.
     pub sockets: usize,
+    /// What those have in common, unless it is what the one is a connection to.
+    pub service: Option<Service>,
 }
 
 impl Symptom {
@@ -74,6 +81,7 @@ impl Symptom {
             age,
             evidence,
             sockets: 1,
+            service: None,
         }
     }
 }
@@ -84,6 +92,8 @@ mod fits {
 
     /// A slow network answers a SYN within this; the first retransmission comes after a second.
     pub(super) const UNANSWERED: Duration = Duration::from_secs(1);
+    /// No path takes so long to carry a probe there and its answer back.
+    pub(super) const PROBE: Duration = Duration::from_secs(5);
     /// A process that accepts at all does so at once.
     pub(super) const NOT_ACCEPTED: Duration = Duration::from_secs(2);
     /// Data that is acknowledged late now and then is sent again once; this takes several times.
@@ -114,9 +124,10 @@ impl Case<'_> {
             Established | CloseWait => self
                 .sending()
                 .or_else(|| self.not_closed())
+                .or_else(|| self.silent())
                 .or_else(|| self.unread()),
             FinWait1 | Closing | LastAck => self.closing(),
-            FinWait2 if self.row.form == Form::Full => self.half_closed(),
+            FinWait2 if self.is_held() => self.silent().or_else(|| self.half_closed()),
             FinWait2 => self.peer_not_closing(),
             TcpState::TimeWait | TcpState::Close => None,
         }
@@ -131,13 +142,14 @@ impl Case<'_> {
     /// figures show. A FIN, and the acknowledgement of one, are acknowledgements too, so CLOSE_WAIT and FIN_WAIT2 are
     /// as old as the last of those (`tcp_ack`).
     fn age(&self) -> Duration {
-        let shown = match self.row.state {
-            CloseWait => self.now.sent.last_ack,
-            FinWait2 if self.row.form == Form::Full => self.now.sent.last_ack,
-            SynSent | FinWait1 | Closing | LastAck => Some(self.unanswered_for()),
-            _ => None,
+        let shown = match (self.row.state, self.row.form) {
+            (SynRecv, Form::Request) => self.half_open_for(),
+            (SynSent | SynRecv | FinWait1 | Closing | LastAck, _) => self.unanswered_for(),
+            (_, Form::Minisock) => self.minisock_for(),
+            (CloseWait | FinWait2, _) => self.now.sent.last_ack.unwrap_or_default(),
+            _ => Duration::ZERO,
         };
-        self.row.in_state.max(shown.unwrap_or_default())
+        self.row.in_state.max(shown)
     }
 
     /// A process holds it, by a descriptor of its own. A connection that waits to be accepted is its listener's
@@ -157,6 +169,16 @@ impl Case<'_> {
         format!("{sign}{}", short(age))
     }
 
+    /// What has failed on the way without ending the connection: an ICMP message, or the lack of a route here
+    /// (`tcp_v4_err`, `inet_sk_rebuild_header`).
+    fn soft_error(&self) -> Option<String> {
+        let errno = self.now.soft_error?;
+        Some(format!(
+            "last error on the way: {} (errno {errno})",
+            error_text(errno)
+        ))
+    }
+
     fn next_timer(&self, what: &str) -> Option<String> {
         let timer = self.now.timer.filter(|timer| timer.kind != TimerKind::Off)?;
         Some(format!("{what} in {}", short(timer.due)))
@@ -174,6 +196,14 @@ fn accept_queue(queue: &Queues) -> String {
 
 fn short(duration: Duration) -> Short {
     Short(duration)
+}
+
+/// An errno in words, such as "no route to host".
+fn error_text(errno: u32) -> String {
+    let error = i32::try_from(errno).map(std::io::Error::from_raw_os_error);
+    let text = error.map(|error| error.to_string()).unwrap_or_default();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
 }
 
 fn by_retransmissions(times: u32) -> Severity {

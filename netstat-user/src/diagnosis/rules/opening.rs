@@ -29,6 +29,7 @@ impl Case<'_> {
                 evidence,
             ));
         }
+        evidence.extend(self.soft_error());
         evidence.extend(self.next_timer("again"));
         evidence.extend(self.gives_up_syn());
         Some(Symptom::new(
@@ -43,11 +44,15 @@ impl Case<'_> {
         let age = self.age();
         let attempts = self.now.attempts;
         let timeouts = attempts.retransmits.unwrap_or(0);
-        if timeouts == 0 || !self.counts(age, fits::UNANSWERED) {
+        // A SYN that comes again is answered at once, and the timer begins anew (`tcp_check_req`).
+        let sent_again = attempts.total_retransmits.unwrap_or(timeouts);
+        if timeouts.max(sent_again) == 0 || !self.counts(age, fits::UNANSWERED) {
             return None;
         }
+        // The timer runs on once the client has answered, but the kernel asks no more (`reqsk_timer_handler`).
+        let answered = attempts.answered;
         let queue = self.listener.map(|listener| listener.queues);
-        if let Some(queue) = queue.filter(is_full) {
+        if let Some(queue) = queue.filter(is_full).filter(|_| answered != Some(false)) {
             return Some(Symptom::new(
                 Kind::HeldByAcceptQueue,
                 Severity::Critical,
@@ -55,10 +60,8 @@ impl Case<'_> {
                 vec![format!("half open for {}", short(age)), accept_queue(&queue)],
             ));
         }
-        let sent_again = attempts.total_retransmits.unwrap_or(timeouts);
-        if sent_again < timeouts {
-            // The client has answered, and is let in once it sends data (`TCP_DEFER_ACCEPT`): the timer runs on, but the
-            // kernel does not ask again (`reqsk_timer_handler`, `inet_request_sock.acked`).
+        if answered.unwrap_or(sent_again < timeouts) {
+            // It is let in once it sends data (`TCP_DEFER_ACCEPT`).
             return None;
         }
         let mut evidence = vec![format!(
@@ -67,8 +70,8 @@ impl Case<'_> {
             self.at_least(age)
         )];
         evidence.extend(self.next_timer("again"));
-        let most = self.now.limits.syn_retries.map(|retries| retries + 1);
-        evidence.extend(most.map(|most| format!("the kernel gives up after {most}")));
+        evidence.extend(self.gives_up_syn_ack());
+        evidence.extend(self.flood(sent_again.saturating_sub(timeouts)));
         Some(Symptom::new(
             Kind::SynAckUnanswered,
             Severity::Warning,
@@ -77,12 +80,41 @@ impl Case<'_> {
         ))
     }
 
+    /// What else comes to the listener of a half-open connection: the others, and what it has dropped. A SYN that comes
+    /// again is counted as dropped, too (`tcp_check_req` makes nothing of it); `repeated` have for this connection.
+    fn flood(&self, repeated: u32) -> Vec<String> {
+        let Some(listener) = self.listener else {
+            return Vec::new();
+        };
+        let mut evidence = Vec::new();
+        let requests = listener.listening.and_then(|listening| listening.requests);
+        let requests = requests.unwrap_or(1);
+        if requests > 1 {
+            let most = listener.queues.backlog;
+            evidence.push(format!(
+                "{requests} half-open connections of its listener (backlog {most})"
+            ));
+        }
+        let Some(drops) = drops(listener).filter(|drops| *drops > repeated.saturating_mul(requests)) else {
+            return evidence;
+        };
+        let dropped = self.listener_before.and_then(dropped_until(drops)).unwrap_or(0);
+        let lately = match dropped {
+            0 => String::new(),
+            dropped => format!(", {dropped} of them in {}", short(self.between)),
+        };
+        evidence.push(format!("the listener has dropped {drops} packets so far{lately}"));
+        if self.settings.and_then(|settings| settings.syncookies) == Some(0) {
+            evidence.push("tcp_syncookies is 0".to_owned());
+        }
+        evidence
+    }
+
     pub(super) fn listening(&self) -> Option<Symptom> {
         let queue = self.now.queues;
-        let drops = |figures: &Figures| figures.listening?.drops;
         let so_far = drops(self.now);
-        let dropped = so_far.zip(self.before.and_then(drops));
-        let dropped = dropped.map_or(0, |(now, before)| now.wrapping_sub(before));
+        let dropped = so_far.and_then(|drops| self.before.and_then(dropped_until(drops)));
+        let dropped = dropped.unwrap_or(0);
         let mut evidence = vec![accept_queue(&queue)];
         if dropped > 0 {
             evidence.push(format!("{dropped} packets dropped in {}", short(self.between)));
@@ -106,4 +138,14 @@ impl Case<'_> {
         };
         Some(Symptom::new(kind, severity, waiting, evidence))
     }
+}
+
+/// What a listener has dropped since it was made, wrapping.
+fn drops(listener: &Figures) -> Option<u32> {
+    listener.listening?.drops
+}
+
+/// What a listener has dropped until it had dropped `drops`, since it was as it was before.
+fn dropped_until(drops: u32) -> impl Fn(&Figures) -> Option<u32> {
+    move |before| Some(drops.wrapping_sub(self::drops(before)?))
 }

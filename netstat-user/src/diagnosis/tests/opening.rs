@@ -78,6 +78,95 @@ fn a_client_that_has_answered_is_not_gone() {
     assert_eq!(kinds(&[half_open(1)], None), []);
 }
 
+/// By the kernel's stamp, or by the timeouts that are over and what is gone of the present one.
+#[test]
+fn a_half_open_connection_is_as_old_as_the_kernel_says() {
+    let half_open = |change: &dyn Fn(&mut Figures)| {
+        let row = row(1, TcpState::SynRecv, Duration::ZERO);
+        let mut row = changed(row, |figures| {
+            figures.form = Form::Request;
+            figures.attempts.retransmits = Some(2);
+            figures.attempts.total_retransmits = Some(2);
+            figures.attempts.answered = Some(false);
+            figures.limits.syn_retries = Some(5);
+            figures.timer = Some(Timer {
+                kind: TimerKind::SynAck,
+                due: SECOND,
+            });
+            change(figures);
+        });
+        row.form = Form::Request;
+        found(&[row], None)
+    };
+    // One and two seconds are over, and three of the present four.
+    let by_timer = half_open(&|_| ());
+    assert_eq!(by_timer[0].oldest, SECOND * 6);
+    let shown = by_timer[0].evidence.join("; ");
+    // The rest of four, and 8, 16 and 32 seconds.
+    assert!(shown.contains("the kernel gives up in some 57.00 s"), "{shown}");
+    let slow = half_open(&|figures| figures.attempts.first_timeout = Some(SECOND * 3));
+    assert_eq!(slow[0].oldest, SECOND * (3 + 6 + 11));
+    let by_stamp = half_open(&|figures| figures.age = Some(SECOND * 9));
+    assert_eq!(by_stamp[0].oldest, SECOND * 9);
+    // Its SYN comes again and again, so that the timer never runs out.
+    let restless = half_open(&|figures| {
+        figures.attempts.retransmits = Some(0);
+        figures.attempts.total_retransmits = Some(5);
+        figures.age = Some(SECOND * 5);
+    });
+    assert_eq!(restless[0].oldest, SECOND * 5);
+    assert_eq!(half_open(&|figures| figures.attempts.answered = Some(true)), []);
+}
+
+/// What a listener has dropped is told with its half-open connections, but not the SYNs that they have sent again.
+#[test]
+fn what_a_listener_drops_belongs_to_its_half_open_connections() {
+    let evidence = |before: u32, drops: u32, syncookies: u8| {
+        let listener = |drops| {
+            changed(row(80, Listen, HOUR), |figures| {
+                figures.queues.backlog = 128;
+                figures.listening = Some(Listening {
+                    requests: Some(128),
+                    drops: Some(drops),
+                });
+            })
+        };
+        let mut held = changed(row(5, TcpState::SynRecv, SECOND * 10), |figures| {
+            figures.form = Form::Request;
+            figures.attempts.retransmits = Some(3);
+            figures.attempts.total_retransmits = Some(4);
+            figures.listener = Some(Cookie(80));
+        });
+        held.form = Form::Request;
+        let before = look_at(&[listener(before), held.clone()]);
+        let mut now = look_at(&[listener(drops), held]);
+        let settings = Settings {
+            syncookies: Some(syncookies),
+            ..Settings::default()
+        };
+        now.settings.insert(NETNS, settings);
+        judged(&before, &now, SECOND / 2, None).found[0]
+            .evidence
+            .join("; ")
+    };
+    let shown = evidence(2900, 2975, 0);
+    for part in [
+        "128 half-open connections of its listener (backlog 128)",
+        "the listener has dropped 2975 packets so far, 75 of them in 500.0 ms",
+        "tcp_syncookies is 0",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let shown = evidence(2975, 2975, 1);
+    assert!(
+        shown.contains("2975 packets so far") && !shown.contains("of them"),
+        "{shown}"
+    );
+    assert!(!shown.contains("tcp_syncookies"), "{shown}");
+    let repeated = evidence(0, 128, 0);
+    assert!(!repeated.contains("dropped"), "{repeated}");
+}
+
 /// The client takes itself for connected; the listener has no room for it.
 #[test]
 fn an_end_that_is_kept_out_is_held_by_the_accept_queue() {

@@ -64,6 +64,7 @@ impl Printer {
         let (service_addr, service_port) = match finding.group.service {
             Service::Here(port) => (None, port),
             Service::There(addr, port) => (Some(addr), port),
+            Service::At(addr) => (Some(addr), 0),
         };
         Line {
             finding: finding.group.kind,

@@ -174,6 +174,7 @@ impl fmt::Display for Place<'_> {
         match self.0.group.service {
             Service::Here(port) => write!(f, "on port {port}")?,
             Service::There(addr, port) => write!(f, "to {}", std::net::SocketAddr::new(addr, port))?,
+            Service::At(addr) => write!(f, "on {addr}")?,
         }
         if self.0.peers > 1 {
             write!(f, " from {} addresses", self.0.peers)?;
@@ -253,7 +254,7 @@ impl fmt::Display for Summary<'_> {
         if found.is_empty() {
             write!(
                 f,
-                "Nothing is stuck: {matched} sockets were looked at twice, for handshakes and data without an answer, closed \
+                "Nothing is stuck: {matched} sockets were looked at twice, for handshakes, data and keepalive probes without an answer, closed \
                  windows, data that is not read, accept queues, connections that are not closed, and ports that run out."
             )?;
         } else {

@@ -1,11 +1,13 @@
 //! `netstate stuck`: finds each kind of connection that makes no progress, and says who, why and what to do.
 
+pub(crate) mod ages;
 pub(crate) mod asking;
 pub(crate) mod blame;
 pub(crate) mod closing;
 pub(crate) mod data;
 pub(crate) mod opening;
 pub(crate) mod ports;
+pub(crate) mod silent;
 
 use std::path::Path;
 
@@ -70,16 +72,17 @@ fn find(daemon: &Daemon, namespace: &Namespace, kind: &str, more: &str) -> Resul
 /// What the advice has to say of each kind of finding.
 fn step(kind: &str) -> &'static str {
     match kind {
-        "syn_unanswered" => "ip route get",
+        "syn_unanswered" | "data_not_sent" => "ip route get",
         "syn_ack_unanswered" => "tcp_syncookies",
         "held_by_accept_queue" => "call accept",
         "accept_queue_full" | "accept_queue_filling" => "from calling accept: `strace -fp",
-        "data_unacknowledged" | "fin_unacknowledged" => "ss -K dst",
+        "data_unacknowledged" | "fin_unacknowledged" | "keepalive_unanswered" => "ss -K dst",
         "zero_window" => "find out why it does not read, `strace -fp",
         "data_unread" => "does not read fd",
         "not_closed" => "has to close fd",
         "half_closed" => "give that a limit",
         "peer_not_closing" => "nothing here",
+        "bind_ports_running_out" => "IP_BIND_ADDRESS_NO_PORT",
         "ports_running_out" => "open and use them again",
         "time_wait_full" => "tcp_max_tw_buckets",
         _ => "there is no such kind",

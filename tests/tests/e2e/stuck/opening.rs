@@ -19,6 +19,7 @@ use super::{evidence, find, held_by_this_test, stuck};
 crate::tests![
     a_syn_without_answer,
     a_syn_ack_without_answer,
+    more_syns_than_there_is_room_for,
     a_full_accept_queue,
     nobody_accepts,
     no_room_after_the_handshake,
@@ -68,6 +69,32 @@ fn a_syn_ack_without_answer() -> Result<()> {
     ensure!(
         finding["pid"] == std::process::id() && finding["owner_source"] == "inherited",
         "it is its listener's: {finding}"
+    );
+    Ok(())
+}
+
+/// The kernel drops SYNs for which there is no room, and counts them at the listener.
+fn more_syns_than_there_is_room_for() -> Result<()> {
+    let link = Link::new()?;
+    link.right.set_parameter("ipv4/tcp_syncookies", "0")?;
+    let daemon = Daemon::start()?;
+    let address: SocketAddr = format!("{}:0", Link::RIGHT).parse()?;
+    let socket = socket_for(&link.right, address)?;
+    socket.bind(&address.into())?;
+    socket.listen(4)?;
+    let listener = TcpListener::from(socket);
+    link.lose(Way::ToLeft)?;
+    let clients = (0..30).map(|_| start_connecting(&link.left, listener.local_addr()?));
+    let _clients: Vec<_> = clients.collect::<Result<_>>()?;
+    let finding = find(&daemon, &link.right, "syn_ack_unanswered", "")?;
+    let shown = evidence(&finding);
+    ensure!(
+        shown.contains("half-open connections of its listener (backlog 4)"),
+        "{shown}"
+    );
+    ensure!(
+        shown.contains("the listener has dropped") && shown.contains("tcp_syncookies is 0"),
+        "{shown}"
     );
     Ok(())
 }
