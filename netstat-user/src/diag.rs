@@ -56,11 +56,54 @@ pub enum DiagError {
 ///
 /// [`DiagError`].
 pub fn sockets(netns: Netns) -> Result<Vec<KernelSocket>, DiagError> {
+    /// `TCP_NEW_SYN_RECV`, the state of request socks, which the crate does not name.
+    const NEW_SYN_RECV: u32 = 1 << 12;
+    let states = StateFlags::all().difference(StateFlags::CLOSE).bits() | NEW_SYN_RECV;
+    dump(states, |header| kernel_socket(header, netns))
+}
+
+/// A socket that is bound, and neither listens nor connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundSocket {
+    /// Which; without a remote end.
+    pub connection: Connection,
+    /// Its user.
+    pub uid: u32,
+    /// The inode of the file behind it.
+    pub inode: Option<u64>,
+}
+
+/// The TCP sockets of the calling thread's network namespace, which is `netns`, that are bound, and neither listen nor
+/// connect. Kernels before 6.8 tell of none.
+///
+/// # Errors
+///
+/// [`DiagError`].
+pub fn bound(netns: Netns) -> Result<Vec<BoundSocket>, DiagError> {
+    /// `TCP_BOUND_INACTIVE` (`include/net/tcp_states.h`, 6.8), which no socket has for its state: they are in CLOSE.
+    const BOUND_INACTIVE: u32 = 1 << 13;
+    dump(BOUND_INACTIVE, |header| {
+        Ok(BoundSocket {
+            connection: connection(header, netns),
+            uid: header.uid,
+            inode: Some(header.inode.into()).filter(|inode| *inode != 0),
+        })
+    })
+}
+
+/// What is made of the sockets in one of `states`.
+fn dump<T>(
+    states: u32,
+    make: impl Fn(&InetResponseHeader) -> Result<T, DiagError>,
+) -> Result<Vec<T>, DiagError> {
     let socket = open()?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        socket.send(&request(family), 0)?;
-        receive(&socket, netns, &mut found)?;
+        socket.send(&request(family, states), 0)?;
+        receive(&socket, |header| {
+            found.push(make(header)?);
+            Ok(())
+        })?;
     }
     Ok(found)
 }
@@ -86,15 +129,12 @@ fn serialized(flags: u16, request: InetRequest) -> Vec<u8> {
 /// More than the kernel puts into one datagram of a dump (`netlink_dump`: 32 KiB).
 const DATAGRAM: usize = 64 * 1024;
 
-fn request(family: u8) -> Vec<u8> {
-    /// `TCP_NEW_SYN_RECV`, the state of request socks, which the crate does not name.
-    const NEW_SYN_RECV: u32 = 1 << 12;
-    let states = StateFlags::all().difference(StateFlags::CLOSE);
+fn request(family: u8, states: u32) -> Vec<u8> {
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::empty(),
-        states: states.union(StateFlags::from_bits_retain(NEW_SYN_RECV)),
+        states: StateFlags::from_bits_retain(states),
         socket_id: if family == AF_INET {
             SocketId::new_v4()
         } else {
@@ -104,7 +144,10 @@ fn request(family: u8) -> Vec<u8> {
     serialized(NLM_F_REQUEST | NLM_F_DUMP, request)
 }
 
-fn receive(socket: &Socket, netns: Netns, found: &mut Vec<KernelSocket>) -> Result<(), DiagError> {
+fn receive(
+    socket: &Socket,
+    mut take: impl FnMut(&InetResponseHeader) -> Result<(), DiagError>,
+) -> Result<(), DiagError> {
     let mut buffer = BytesMut::with_capacity(DATAGRAM);
     loop {
         buffer.clear();
@@ -114,7 +157,7 @@ fn receive(socket: &Socket, netns: Netns, found: &mut Vec<KernelSocket>) -> Resu
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    found.push(kernel_socket(&response.header, netns)?);
+                    take(&response.header)?;
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(DiagError::Refused(error.to_io())),
@@ -129,22 +172,25 @@ fn receive(socket: &Socket, netns: Netns, found: &mut Vec<KernelSocket>) -> Resu
 }
 
 fn kernel_socket(header: &InetResponseHeader, netns: Netns) -> Result<KernelSocket, DiagError> {
-    let id = &header.socket_id;
-    let device = id.interface_id;
     Ok(KernelSocket {
-        connection: Connection {
-            cookie: Cookie(u64::from_ne_bytes(id.cookie)),
-            netns,
-            family: if header.family == AF_INET {
-                Family::Inet
-            } else {
-                Family::Inet6
-            },
-            local: Endpoint::new(id.source_address, id.source_port),
-            remote: Endpoint::new(id.destination_address, id.destination_port),
-            device: NonZeroU32::new(device),
-            mptcp: false,
-        },
+        connection: connection(header, netns),
         state: TcpState::try_from(header.state)?,
     })
+}
+
+fn connection(header: &InetResponseHeader, netns: Netns) -> Connection {
+    let id = &header.socket_id;
+    Connection {
+        cookie: Cookie(u64::from_ne_bytes(id.cookie)),
+        netns,
+        family: if header.family == AF_INET {
+            Family::Inet
+        } else {
+            Family::Inet6
+        },
+        local: Endpoint::new(id.source_address, id.source_port),
+        remote: Endpoint::new(id.destination_address, id.destination_port),
+        device: NonZeroU32::new(id.interface_id),
+        mptcp: false,
+    }
 }

@@ -86,6 +86,7 @@ fn check(filter: &Filter) {
                 owners: None,
                 uid: Some(0),
                 cgroup: Some(1),
+                bound: false,
             };
             assert_eq!(
                 Some(filter.matches(&subject)),

@@ -193,6 +193,9 @@ pub struct ListArgs {
     /// Listeners only
     #[arg(long, short)]
     pub listening: bool,
+    /// Sockets that are bound and neither listen nor connect, which other lists leave out; with -a or -l in addition
+    #[arg(long = "bound-inactive", short = 'B')]
+    pub bound: bool,
     /// TCP, which is all there is; taken so that netstat's habits work
     #[arg(long, short)]
     pub tcp: bool,

@@ -6,19 +6,19 @@ use std::{
 };
 
 use super::{
-    filtering, selection,
+    bound, filtering, selection,
     snapshot::{Source, tell_missing, tell_unnamed},
 };
 use crate::{
     cli::{ListArgs, NetnsArg},
     clock::WallClock,
     connection::{Family, Netns},
-    filter::Filter,
+    filter::{Filter, Subject},
     labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
     tcp::TcpState,
-    view::{RowQuery, RowSink, RowView},
+    view::{RowQuery, RowSink, RowView, Snapshot},
 };
 
 /// Runs the command.
@@ -48,7 +48,8 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let wanted = |row: &RowView| which.includes(row.state) && wants_family(args, row.connection.family);
     let columns = columns(args);
     let mut out = output::stdout();
-    if args.numeric && !args.json {
+    let bound = args.bound || filter_names_bound(&query);
+    if args.numeric && !args.json && !bound {
         // Nothing has to be known of the rows together, so each becomes a line while others are under way.
         let mut lines = Lines {
             table: netstat::Table::new(columns, netstat::Names::default()),
@@ -61,14 +62,25 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         let written = lines.table.write(&mut out, which, places);
         return output::written(written.and_then(|()| out.flush()));
     }
-    let (clock, snapshot) = source.rows(&query).await?;
+    let (clock, snapshot) = if which == netstat::Which::Bound {
+        (WallClock::read(), Snapshot::default())
+    } else {
+        source.rows(&query).await?
+    };
     tell_missing(&snapshot.about, &mut names);
     let mut rows = snapshot.rows;
-    rows.retain(wanted);
+    rows.retain(&wanted);
+    if bound {
+        rows.extend(bound_rows(args, &query).await?);
+    }
     let written = if args.json {
         write_json(&mut out, &rows, clock, &mut names)
     } else {
-        let called = netstat::Names::of(&rows, columns);
+        let called = if args.numeric {
+            netstat::Names::default()
+        } else {
+            netstat::Names::of(&rows, columns)
+        };
         tell_unnamed(called.unanswered());
         let mut table = netstat::Table::new(columns, called);
         for row in &rows {
@@ -77,6 +89,27 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         table.write(&mut out, which, places)
     };
     output::written(written.and_then(|()| out.flush()))
+}
+
+fn filter_names_bound(query: &RowQuery) -> bool {
+    query.filter.as_ref().is_some_and(Filter::names_bound)
+}
+
+/// The sockets that are bound and do nothing else, as far as they are wanted.
+async fn bound_rows(args: &ListArgs, query: &RowQuery) -> anyhow::Result<Vec<RowView>> {
+    let mut rows = bound::rows(query.netns, query.holders).await?;
+    rows.retain(|row| {
+        let subject = Subject {
+            bound: true,
+            ..Subject::from(row)
+        };
+        let matches = query
+            .filter
+            .as_ref()
+            .is_none_or(|filter| filter.matches(&subject));
+        matches && wants_family(args, row.connection.family)
+    });
+    Ok(rows)
 }
 
 /// Makes lines of rows.
@@ -116,6 +149,7 @@ fn unreadable(processes: usize) -> String {
 /// Listeners or others: a filter that is about states decides, as with `ss`, unless a flag does.
 fn which(args: &ListArgs, filter: Option<&Filter>) -> netstat::Which {
     match (args.all, args.listening) {
+        (false, false) if args.bound => netstat::Which::Bound,
         (true, _) => netstat::Which::All,
         (false, true) => netstat::Which::Listeners,
         (false, false) if filter.is_some_and(Filter::names_states) => netstat::Which::All,
@@ -135,6 +169,7 @@ fn tell_contradiction(args: &ListArgs, filter: &Filter, which: netstat::Which, n
         .collect();
     let mut flags = Vec::new();
     flags.extend((which == netstat::Which::Listeners).then_some("-l"));
+    flags.extend((which == netstat::Which::Bound).then_some("-B"));
     flags.extend((args.ipv4 && !args.ipv6).then_some("-4"));
     flags.extend((args.ipv6 && !args.ipv4).then_some("-6"));
     flags.extend(args.netns.as_ref().map(|_| "--netns"));

@@ -1,5 +1,6 @@
 //! What the user calls: one file for each command.
 
+mod bound;
 mod daemon;
 mod doctor;
 mod filtering;

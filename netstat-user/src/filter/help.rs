@@ -22,6 +22,7 @@ Filter: tests as `ss` and tcpdump take them, with `and` (or nothing) between the
   netns NAME            its network namespace: a name of `ip netns`, or an inode number
   inet, inet6           its address family
   cookie N, mptcp       the one with this cookie; subflows of MPTCP connections
+  bound                 for `list`: bound, and neither listening nor connecting
 
   Several values go with commas: port 22,8080. What `list`, `show` and `ss` print can be
   written as it is: ends with ports, `A → B`, PID/NAME, states in any spelling.

@@ -19,10 +19,11 @@ pub(super) enum Keyword {
     Inet(Family),
     Cookie,
     Mptcp,
+    Bound,
 }
 
 /// The keywords, by what each is called; of those with the same meaning the usual one comes first.
-const ALL: [(&str, Keyword); 23] = [
+const ALL: [(&str, Keyword); 24] = [
     ("state", Keyword::State),
     ("exclude", Keyword::Exclude),
     ("src", Keyword::End(Side::Local)),
@@ -46,6 +47,7 @@ const ALL: [(&str, Keyword); 23] = [
     ("ip6", Keyword::Inet(Family::Inet6)),
     ("cookie", Keyword::Cookie),
     ("mptcp", Keyword::Mptcp),
+    ("bound", Keyword::Bound),
 ];
 
 /// The keyword that `word` is, in upper or lower case.
@@ -56,7 +58,10 @@ pub(super) fn keyword(word: &str) -> Option<Keyword> {
 
 /// Whether a value follows `word`, so that `word:VALUE` is both. The families do not: `inet:` belongs to an address.
 pub(super) fn takes_value(word: &str) -> bool {
-    !matches!(keyword(word), None | Some(Keyword::Inet(_) | Keyword::Mptcp))
+    !matches!(
+        keyword(word),
+        None | Some(Keyword::Inet(_) | Keyword::Mptcp | Keyword::Bound)
+    )
 }
 
 /// All that a test can begin with, or be.

@@ -206,6 +206,7 @@ impl Filter {
             owners: owners.as_ref(),
             uid: row.uid(),
             cgroup: row.cgroup(),
+            bound: false,
         })
     }
 
@@ -226,6 +227,12 @@ impl Filter {
     pub fn names_holders(&self) -> bool {
         self.tests()
             .any(|test| matches!(test, Test::Pid(_) | Test::Comm(_) | Test::CommLike(_)))
+    }
+
+    /// Whether it is about sockets that are bound, and neither listen nor connect.
+    #[must_use]
+    pub fn names_bound(&self) -> bool {
+        self.tests().any(|test| matches!(test, Test::Bound))
     }
 
     /// Whether it is about network namespaces.

@@ -20,7 +20,7 @@ use crate::connection::Family;
 pub(super) const KNOWN: &str = "\
 a test is the name of a state, an address or `:PORT`, or begins with one of state, exclude,
 src, dst, host, sport, dport, port, pid, comm, uid, user, netns, cgroup, inet, inet6, cookie,
-mptcp";
+mptcp, bound";
 
 /// Reads one test, and writes its steps down.
 pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>) -> Result<(), Problem> {
@@ -45,6 +45,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>
         }
         Keyword::Mptcp => {
             ops.push(Op::Test(Test::Mptcp));
+            Ok(())
+        }
+        Keyword::Bound => {
+            ops.push(Op::Test(Test::Bound));
             Ok(())
         }
         _ => {

@@ -35,6 +35,8 @@ pub enum Test {
     Mptcp,
     /// Belongs to the control group with this number.
     Cgroup(u64),
+    /// Is bound, and neither listens nor connects.
+    Bound,
 }
 
 /// Which end of a connection.
@@ -88,6 +90,7 @@ impl Test {
             Self::Family(family) => connection.family == family,
             Self::Cookie(cookie) => connection.cookie == cookie,
             Self::Mptcp => connection.mptcp,
+            Self::Bound => subject.bound,
             Self::Cgroup(cgroup) => subject.cgroup == Some(cgroup),
         }
     }
@@ -108,6 +111,8 @@ pub struct Subject<'a> {
     pub uid: Option<u32>,
     /// Its control group.
     pub cgroup: Option<u64>,
+    /// It is bound, and neither listens nor connects.
+    pub bound: bool,
 }
 
 impl Subject<'_> {
@@ -126,6 +131,7 @@ impl<'a> From<&'a RowView> for Subject<'a> {
             owners: Some(&row.owners),
             uid: row.uid,
             cgroup: row.cgroup,
+            bound: false,
         }
     }
 }
@@ -140,6 +146,7 @@ impl<'a> From<&'a Transition> for Subject<'a> {
             owners: None,
             uid: transition.uid,
             cgroup: transition.cgroup,
+            bound: false,
         }
     }
 }

@@ -7,6 +7,7 @@ mod abort;
 mod accept;
 mod alone;
 mod before;
+mod bound;
 mod clients;
 mod clock;
 mod close;
@@ -93,6 +94,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("accept", accept::TESTS),
     ("alone", alone::TESTS),
     ("before", before::TESTS),
+    ("bound", bound::TESTS),
     ("clients", clients::TESTS),
     ("clock", clock::TESTS),
     ("close", close::TESTS),

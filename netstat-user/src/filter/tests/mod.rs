@@ -83,6 +83,7 @@ impl Socket {
             owners: None,
             uid: self.uid,
             cgroup: Some(77),
+            bound: false,
         }
     }
 }

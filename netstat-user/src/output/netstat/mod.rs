@@ -41,6 +41,8 @@ pub enum Which {
     Listeners,
     /// All but listeners.
     Others,
+    /// Those that are bound, and neither listen nor connect.
+    Bound,
 }
 
 impl Which {
@@ -51,6 +53,7 @@ impl Which {
             Self::All => true,
             Self::Listeners => state == TcpState::Listen,
             Self::Others => state != TcpState::Listen,
+            Self::Bound => state == TcpState::Close,
         }
     }
 
@@ -59,6 +62,7 @@ impl Which {
             Self::All => "servers and established",
             Self::Listeners => "only servers",
             Self::Others => "w/o servers",
+            Self::Bound => "only bound",
         }
     }
 }

@@ -1,0 +1,128 @@
+//! `list -B`: sockets that are bound, and neither listen nor connect.
+
+use std::{fs, net::SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use netstat_tests::{
+    Daemon, Namespace, binary,
+    daemon::directory,
+    snapshot::{self, Listed},
+    sockets::{LOOPBACK, Pair, cookie, socket_for},
+};
+use socket2::Socket;
+
+crate::tests![bound_sockets_are_listed];
+
+/// A socket that is bound to `address`, and nothing else.
+fn bind(namespace: &Namespace, address: &str) -> Result<(Socket, u16)> {
+    let address: SocketAddr = address.parse()?;
+    let socket = socket_for(namespace, address)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().context("no address")?;
+    Ok((socket, bound.port()))
+}
+
+/// Whether this kernel tells of them (`tcp_diag_dump`: `TCPF_BOUND_INACTIVE`).
+fn kernel_tells() -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.trim().split(['.', '-']).map(str::parse::<u32>);
+    let version = (
+        numbers.next().context("no major number")??,
+        numbers.next().context("no minor number")??,
+    );
+    Ok(version >= (6, 8))
+}
+
+fn sorted(rows: &[Listed]) -> Vec<u64> {
+    let mut cookies: Vec<u64> = rows.iter().map(|row| row.cookie).collect();
+    cookies.sort_unstable();
+    cookies
+}
+
+fn bound_sockets_are_listed() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pair = Pair::new(&namespace, LOOPBACK)?;
+    let sockets = [
+        bind(&namespace, "127.0.0.1:0")?,
+        bind(&namespace, "[::1]:0")?,
+        bind(&namespace, "[::]:0")?,
+    ];
+    let mut bound: Vec<u64> = sockets
+        .iter()
+        .map(|(socket, _)| cookie(socket))
+        .collect::<Result<_>>()?;
+    bound.sort_unstable();
+    let (first, port) = &sockets[0];
+    let again = bind(&namespace, &format!("127.0.0.1:{port}"));
+    ensure!(again.is_err(), "the port is taken");
+    let daemon = Daemon::start()?;
+    let absent = directory()?.path().join("absent.sock");
+    for socket in [daemon.socket(), &absent] {
+        if !kernel_tells()? {
+            let output = binary::run(socket, "list -B")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.code() == Some(1) && said.contains("from Linux 6.8 on"),
+                "{}: {said}",
+                output.status
+            );
+            continue;
+        }
+        let listed = snapshot::list_matching(&namespace, socket, "-B")?;
+        ensure!(sorted(&listed) == bound, "{listed:#?}");
+        for row in &listed {
+            row.descriptor_is_right()?;
+            ensure!(
+                row.state == "CLOSE"
+                    && row.remote_port.is_none()
+                    && row.uid == Some(0)
+                    && row.pid == Some(std::process::id()),
+                "{row:#?}"
+            );
+        }
+        let others = sorted(&snapshot::list_matching(&namespace, socket, "-a")?);
+        ensure!(others.len() == 3 && !others.contains(&bound[0]), "-a: {others:?}");
+        let near = cookie(first)?;
+        let (listener, server) = (cookie(&pair.listener)?, cookie(&pair.server)?);
+        let both = |some: &[u64]| {
+            let mut all = [&bound[..], some].concat();
+            all.sort_unstable();
+            all
+        };
+        for (arguments, expected) in [
+            ("-aB".to_owned(), both(&others)),
+            ("-lB".to_owned(), both(&[listener])),
+            (format!("-B :{port}"), vec![near]),
+            (format!("bound 127.0.0.1:{port}"), vec![near]),
+            ("bound".to_owned(), bound.clone()),
+            (format!("-a bound or cookie {server}"), both(&[server])),
+            ("-a not bound".to_owned(), others.clone()),
+            (format!("-B4 pid {}", std::process::id()), vec![near]),
+            ("-B state established".to_owned(), vec![]),
+        ] {
+            let listed = snapshot::list_matching(&namespace, socket, &arguments)?;
+            ensure!(sorted(&listed) == expected, "list {arguments}: {listed:#?}");
+        }
+        let elsewhere = Namespace::new()?;
+        let arguments = format!("-B --netns {}", namespace.name());
+        let listed = snapshot::list_matching(&elsewhere, socket, &arguments)?;
+        ensure!(sorted(&listed) == bound, "of another namespace: {listed:#?}");
+        let text = binary::run_in(&namespace, socket, "list -nBp")?;
+        let line = text
+            .lines()
+            .find(|line| line.contains(&format!("127.0.0.1:{port} ")));
+        let line = line.with_context(|| format!("no line: {text}"))?;
+        ensure!(
+            line.contains(" 0.0.0.0:* ")
+                && line.contains(" CLOSE ")
+                && line.contains(&format!("{}/", std::process::id())),
+            "{line}"
+        );
+        // An `ss` that knows the flag is new.
+        if let Ok(printed) = namespace.run("ss", "-tnHeB") {
+            let theirs = printed.lines().filter(|line| line.contains("sk:")).count();
+            ensure!(theirs == bound.len(), "{printed}");
+        }
+    }
+    Ok(())
+}
