@@ -320,6 +320,10 @@ kernel_fields! {
     task_flags = "task_struct", "flags", required;
     /// The process's first thread; pointer to `task_struct`.
     task_group_leader = "task_struct", "group_leader", required;
+    /// The thread's table of descriptors; pointer to `files_struct`, NULL once it exits.
+    task_files = "task_struct", "files", required;
+    /// The thread's id in the root PID namespace; int.
+    task_pid = "task_struct", "pid", required;
     /// The task's namespaces; pointer to `nsproxy`, NULL once it exits.
     task_nsproxy = "task_struct", "nsproxy", required;
     /// The network namespace among them; pointer to `net`.

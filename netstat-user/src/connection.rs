@@ -257,6 +257,9 @@ pub struct Owner {
     pub pid: u32,
     /// When the process was started: the id alone may be given to another once it is gone.
     pub start: Ktime,
+    /// The thread, in the root PID namespace, in whose descriptor table [`fd`](Self::fd) is, if that is not the table of the
+    /// process's first thread: `/proc/PID/task/TID/fd` shows it then, and `/proc/PID/fd` does not.
+    pub tid: Option<NonZeroU32>,
     /// The lowest of its descriptors for the socket, when a scan has found it.
     pub fd: Option<u32>,
     /// How many more descriptors for the socket a scan has found that it has.

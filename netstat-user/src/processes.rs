@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    num::NonZeroU32,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     sync::OnceLock,
 };
@@ -44,6 +45,15 @@ pub fn names() -> Vec<String> {
         .collect()
 }
 
+/// The folder in `/proc` of a process, or of one of its threads.
+#[must_use]
+pub fn folder(pid: u32, tid: Option<NonZeroU32>) -> String {
+    match tid {
+        None => format!("/proc/{pid}"),
+        Some(tid) => format!("/proc/{pid}/task/{tid}"),
+    }
+}
+
 /// A process that is there, or was when it was opened: what is read of it later is never another's, even if its id
 /// has been given to one.
 #[derive(Debug)]
@@ -79,6 +89,7 @@ impl Process {
     /// When the process has ended, may not be looked at, or executes none, as kernel threads do.
     pub fn exe(&self) -> io::Result<Vec<u8>> {
         self.link("exe")
+            .or_else(|error| self.living_thread(&error).map_or(Err(error), |(_, exe)| exe))
     }
 
     /// `/proc/PID/cgroup`, each line safe to print.
@@ -87,7 +98,22 @@ impl Process {
     ///
     /// When the process has ended.
     pub fn cgroups(&self) -> io::Result<String> {
-        Ok(printable_lines(&self.read("cgroup")?))
+        // Of a thread that has exited the first version shows the root of each hierarchy (`proc_cgroup_show`).
+        let exited = self.link("exe").err();
+        let living = exited.and_then(|error| self.living_thread(&error));
+        let place = living.map_or_else(|| "cgroup".to_owned(), |(thread, _)| format!("{thread}/cgroup"));
+        let text = self.read(&place)?;
+        Ok(printable_lines(&text))
+    }
+
+    /// A thread that has a memory, where the first one has exited, as `error` says of what that executes; and what it executes.
+    fn living_thread(&self, error: &io::Error) -> Option<(String, io::Result<Vec<u8>>)> {
+        if error.kind() != io::ErrorKind::NotFound {
+            return None;
+        }
+        let threads = self.names("task").ok()?.into_iter();
+        let mut links = threads.map(|id| (format!("task/{id}"), self.link(&format!("task/{id}/exe"))));
+        links.find(|(_, exe)| exe.is_ok())
     }
 
     /// The names in one of its folders, such as `task`, in no order.

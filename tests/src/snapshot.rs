@@ -56,6 +56,7 @@ pub struct Listed {
 #[expect(missing_docs, reason = "as of `Listed`")]
 pub struct Owner {
     pub pid: u32,
+    pub tid: Option<u32>,
     pub fd: Option<u32>,
     pub fds: Option<u32>,
     pub comm: String,

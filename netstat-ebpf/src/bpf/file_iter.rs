@@ -9,6 +9,7 @@ use aya_ebpf::helpers::generated::{
 use netstat_ebpf::wire::{COMM_LEN, NamespaceHeld, SocketHeld, held, kind};
 
 use crate::{
+    file_table,
     kernel::{at, load, load_optional},
     seq::IterContext,
     socket::IPPROTO_MPTCP,
@@ -27,10 +28,13 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
     }
     // SAFETY: `file` and `task` are trusted and not NULL; helpers' results are checked.
     unsafe {
+        let Some(tid) = file_table::thread(ctx, task) else {
+            return 0;
+        };
         let socket = bpf_sock_from_file(file.cast()).cast::<c_void>().cast_const();
         if socket.is_null() {
             if is_namespace(file) {
-                tell_namespace(ctx, task, fd, 0);
+                tell_namespace(ctx, task, tid, fd, 0);
             }
             return 0;
         }
@@ -40,7 +44,7 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         }
         let netns = load::<u32>(load(sk, at!(skc_net)), at!(net_inum));
         if netns != namespace_of(task) {
-            tell_namespace(ctx, task, fd, netns);
+            tell_namespace(ctx, task, tid, fd, netns);
         }
         if !is_tcp_or_mptcp(sk) {
             return 0;
@@ -58,6 +62,8 @@ extern "C" fn iter_task_file(ctx: *const u64) -> i32 {
         };
         (*out).cookie = bpf_get_socket_cookie(sk);
         (*out).pid = load::<u32>(task, at!(task_tgid));
+        (*out).tid = tid;
+        (*out).padding = 0;
         (*out).start = load(process, at!(task_start));
         (*out).comm = load::<[u8; COMM_LEN]>(process, at!(task_comm));
         ctx.write(record.assume_init_ref());
@@ -78,12 +84,13 @@ unsafe fn namespace_of(task: *const c_void) -> u32 {
 }
 
 #[inline(always)]
-unsafe fn tell_namespace(ctx: IterContext, task: *const c_void, fd: u32, netns: u32) {
+unsafe fn tell_namespace(ctx: IterContext, task: *const c_void, tid: u32, fd: u32, netns: u32) {
     ctx.write(&NamespaceHeld {
         kind: kind::NAMESPACE_HELD,
         fd,
         // SAFETY: `task` is trusted.
         pid: unsafe { load(task, at!(task_tgid)) },
+        tid,
         netns,
     });
 }

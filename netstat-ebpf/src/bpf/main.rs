@@ -15,6 +15,7 @@
 mod end;
 mod figures_iter;
 mod file_iter;
+mod file_table;
 mod interrupted;
 mod kernel;
 mod look;

@@ -32,6 +32,13 @@ impl IterContext {
         unsafe { *self.0.add(n + 1) }
     }
 
+    /// The number of this session: each that opens the iterator has another one.
+    #[inline(always)]
+    pub fn session(self) -> u64 {
+        // SAFETY: `meta` is a trusted pointer.
+        unsafe { (*self.meta()).session_id }
+    }
+
     /// How many objects this session has come to before this one.
     #[inline(always)]
     pub fn number(self) -> u64 {

@@ -365,6 +365,8 @@ pub struct NamespaceHeld {
     pub fd: u32,
     /// The process.
     pub pid: u32,
+    /// As [`SocketHeld::tid`].
+    pub tid: u32,
     /// The socket's network namespace, by inode number; zero of a file of nsfs.
     pub netns: u32,
 }
@@ -385,6 +387,11 @@ pub struct SocketHeld {
     pub pid: u32,
     /// See [`held`].
     pub flags: u32,
+    /// The thread in whose descriptor table it was found, in the root PID namespace; zero of the process's first thread, whose
+    /// table most threads share.
+    pub tid: u32,
+    /// Zero.
+    pub padding: u32,
     /// When the process was started: with its id, what no other process has.
     pub start: u64,
     /// The process's name, which is its first thread's, NUL-padded.

@@ -206,6 +206,7 @@ fn owner(pid: u64, source: OwnerSource, seen: u64) -> Owner {
     Owner {
         pid: u32::try_from(pid).unwrap_or(0),
         start: Ktime(pid),
+        tid: None,
         fd: (source == OwnerSource::Scan).then_some(9),
         more_fds: 0,
         comm: Comm(*b"client\0\0\0\0\0\0\0\0\0\0"),

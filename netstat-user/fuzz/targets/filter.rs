@@ -73,6 +73,7 @@ fn check(filter: &Filter) {
             let owner = Owner {
                 pid: 1,
                 start: Ktime(1),
+                tid: None,
                 fd: None,
                 more_fds: 0,
                 comm,

@@ -220,7 +220,7 @@ fn one(question: &Question, process: &Process, tasks: &Tasks, freezers: &Freezer
     Activity {
         hindrances: hindrances.into_iter().flatten().collect(),
         accepts: listener.is_some() && tasks.accepts(process, fd),
-        epoll: listener.and_then(|inode| polled::watches(process, inode)),
+        epoll: listener.and_then(|inode| polled::watches(process, question.owner.tid, inode)),
         function: tasks.function().map(str::to_owned),
     }
 }

@@ -1,5 +1,7 @@
 //! Which sockets the epoll instances of a process watch.
 
+use std::num::NonZeroU32;
+
 use super::Epoll;
 use crate::processes::Process;
 
@@ -9,15 +11,17 @@ const MOST: usize = 65_536;
 /// `EPOLLET`, `include/uapi/linux/eventpoll.h`.
 const EDGE_TRIGGERED: u32 = 1 << 31;
 
-/// How an epoll instance of `process` watches the socket with this inode, if one does and may be read.
-pub(super) fn watches(process: &Process, inode: u64) -> Option<Epoll> {
-    let descriptors = process.names("fd").ok()?;
+/// How an epoll instance of `process` watches the socket with this inode, if one does and may be read: one in the descriptor
+/// table of thread `tid`, where that is not the main thread's.
+pub(super) fn watches(process: &Process, tid: Option<NonZeroU32>, inode: u64) -> Option<Epoll> {
+    let place = tid.map_or_else(String::new, |tid| format!("task/{tid}/"));
+    let descriptors = process.names(&format!("{place}fd")).ok()?;
     let mut instances = descriptors.iter().take(MOST).filter(|fd| {
-        let target = process.link(&format!("fd/{fd}"));
+        let target = process.link(&format!("{place}fd/{fd}"));
         target.is_ok_and(|target| target == b"anon_inode:[eventpoll]")
     });
     instances.find_map(|fd| {
-        let text = process.read(&format!("fdinfo/{fd}")).ok()?;
+        let text = process.read(&format!("{place}fdinfo/{fd}")).ok()?;
         watched(&text, inode)
     })
 }

@@ -71,6 +71,7 @@ fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result
     let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
         pid: change.pid,
         start: Ktime(change.start),
+        tid: None,
         fd: None,
         more_fds: 0,
         comm: Comm(change.comm),

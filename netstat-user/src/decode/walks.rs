@@ -1,5 +1,7 @@
 //! The records of the walks over sockets and over open files.
 
+use std::num::NonZeroU32;
+
 use netstat_ebpf::wire::{self, kind};
 
 use super::{DecodeError, connection, fence, figures, known_cgroup, known_form, read, record_kind};
@@ -92,6 +94,7 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
             let owner = Owner {
                 pid: held.pid,
                 start: Ktime(held.start),
+                tid: NonZeroU32::new(held.tid),
                 fd: Some(held.fd),
                 more_fds: 0,
                 comm: Comm(held.comm),
@@ -107,6 +110,7 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
             let record = match held.netns {
                 0 => FileRecord::Namespace(Descriptor {
                     pid: held.pid,
+                    tid: NonZeroU32::new(held.tid),
                     fd: held.fd,
                 }),
                 netns => FileRecord::Elsewhere(Netns(netns)),

@@ -1,11 +1,12 @@
 //! Which processes have to act for a finding to go away, and which of them can be expected to.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU32};
 
 use super::Kind;
 use crate::{
     activity::{Activity, Epoll, Hindrance, Question},
     connection::{Owner, OwnerSource},
+    processes,
 };
 
 /// A process that a finding depends on.
@@ -144,15 +145,16 @@ impl Suspect {
 
     /// Where `/proc` shows its descriptors and its stack.
     pub(super) fn folder(&self) -> String {
-        let pid = self.owner.pid;
-        match self.thread() {
-            Some(thread) => format!("/proc/{pid}/task/{thread}"),
-            None => format!("/proc/{pid}"),
-        }
+        processes::folder(self.owner.pid, self.thread().and_then(NonZeroU32::new))
     }
 
-    /// The thread to look at, where the main thread is gone.
+    /// The thread to look at, where the main thread does not have the socket, or is gone.
     fn thread(&self) -> Option<u32> {
+        let with_socket = self.owner.tid.map(NonZeroU32::get);
+        with_socket.or_else(|| self.living_thread())
+    }
+
+    fn living_thread(&self) -> Option<u32> {
         self.hindrances().find_map(|hindrance| match hindrance {
             Hindrance::LeaderExited { thread, .. } => Some(*thread),
             _ => None,

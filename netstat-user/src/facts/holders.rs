@@ -41,8 +41,10 @@ impl From<HolderScan> for HolderIndex {
     /// Puts the descriptors of a scan in order.
     fn from(mut scan: HolderScan) -> Self {
         scan.holders.sort_unstable_by_key(|holder| {
-            let Owner { start, pid, fd, .. } = holder.owner;
-            (holder.cookie, start, pid, fd)
+            let Owner {
+                start, pid, tid, fd, ..
+            } = holder.owner;
+            (holder.cookie, start, pid, tid, fd)
         });
         let mut found = FxHashMap::default();
         found.reserve(scan.holders.len());

@@ -4,6 +4,8 @@ mod figure_set;
 mod figures;
 mod holders;
 
+use std::num::NonZeroU32;
+
 pub use figure_set::FigureSet;
 pub use figures::{Attempts, Figures, Limits, Listening, Path, Received, Sent, Timer, TimerKind};
 pub use holders::{Holder, HolderIndex, HolderScan};
@@ -276,6 +278,8 @@ pub struct Fence {
 pub struct Descriptor {
     /// The process, in the root PID namespace.
     pub pid: u32,
+    /// As [`Owner::tid`](crate::connection::Owner::tid).
+    pub tid: Option<NonZeroU32>,
     /// The number.
     pub fd: u32,
 }

@@ -13,7 +13,11 @@ use std::{
 };
 
 use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
-use crate::{connection::Netns, facts::Descriptor, processes::all_visible};
+use crate::{
+    connection::Netns,
+    facts::Descriptor,
+    processes::{self, all_visible},
+};
 
 /// How hard to look; what comes later is harder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +138,7 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
         }
         return findings;
     }
-    let processes = processes(&mut findings);
+    let processes = visible(&mut findings);
     for process in &processes {
         findings.add(process.join("ns/net"));
     }
@@ -175,8 +179,9 @@ fn everywhere(findings: &mut Findings, processes: &[PathBuf], held: Option<Held>
             .iter()
             .for_each(|process| descriptors(findings, process));
     };
-    for Descriptor { pid, fd } in held.namespaces {
-        descriptor(findings, PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
+    for Descriptor { pid, tid, fd } in held.namespaces {
+        let folder = processes::folder(pid, tid);
+        descriptor(findings, PathBuf::from(format!("{folder}/fd/{fd}")));
     }
     // They were there when their sockets were seen.
     let found = &findings.found;
@@ -233,9 +238,18 @@ fn other_mount_namespaces(processes: &[PathBuf]) -> Vec<PathBuf> {
     chosen.into_values().map(|(_, process)| process.clone()).collect()
 }
 
-/// The namespaces that a process has open.
+/// The namespaces that a process has open, in the table of its first thread that is still there.
 fn descriptors(findings: &mut Findings, process: &Path) {
-    for path in findings.entries(&process.join("fd")) {
+    let open = |task: &Path| -> Option<Vec<PathBuf>> {
+        let entries = fs::read_dir(task.join("fd")).ok()?;
+        Some(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+    };
+    let paths = open(process).or_else(|| {
+        let threads = findings.entries(&process.join("task"));
+        threads.iter().find_map(|thread| open(thread))
+    });
+    let paths = paths.unwrap_or_else(|| findings.entries(&process.join("fd")));
+    for path in paths {
         descriptor(findings, path);
     }
 }
@@ -260,7 +274,8 @@ fn is_here(file: &Path) -> bool {
     inode(file).is_some_and(|there| Some(there) == inode(Path::new("/proc/thread-self/net/tcp")))
 }
 
-fn processes(findings: &mut Findings) -> Vec<PathBuf> {
+/// The folders of all processes.
+fn visible(findings: &mut Findings) -> Vec<PathBuf> {
     let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
     let entries = findings.entries(Path::new("/proc")).into_iter();
     entries

@@ -367,6 +367,7 @@ mod tests {
             owner: Some(Owner {
                 pid: 7,
                 start: Ktime(0),
+                tid: None,
                 fd: None,
                 more_fds: 0,
                 comm: Comm(*b"a\x1b[2J\0\0\0\0\0\0\0\0\0\0\0"),

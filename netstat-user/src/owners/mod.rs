@@ -88,8 +88,11 @@ impl Owners {
             && first.is_current()
         {
             if first.seen <= owner.seen {
-                let Owner { fd, more_fds, .. } = *first;
+                let Owner {
+                    tid, fd, more_fds, ..
+                } = *first;
                 *first = Owner {
+                    tid,
                     fd,
                     more_fds,
                     ..owner
@@ -102,10 +105,15 @@ impl Owners {
         match known {
             Some(at) if owners[at].is_current() => {
                 let Owner {
-                    fd, more_fds, seen, ..
+                    tid,
+                    fd,
+                    more_fds,
+                    seen,
+                    ..
                 } = owners[at];
                 if seen <= owner.seen {
                     owners[at] = Owner {
+                        tid,
                         fd,
                         more_fds,
                         ..owner
@@ -199,6 +207,7 @@ impl Owners {
     /// The owners of a connection that nobody has accepted yet, out of those of its listener.
     pub(crate) fn inherited(&self) -> Self {
         let first = self.first.filter(Owner::is_current).map(|owner| Owner {
+            tid: None,
             fd: None,
             more_fds: 0,
             source: OwnerSource::Inherited,
@@ -252,7 +261,8 @@ fn confirmed(known: &Owner, found: &Owner) -> Owner {
     }
 }
 
-/// The processes among `found`, the oldest first, each with its lowest descriptor.
+/// The processes among `found`, the oldest first, each with its lowest descriptor, in its first thread's table if there is one
+/// in that.
 fn processes(found: &[Holder]) -> Vec<Owner> {
     let of_one = |a: &Holder, b: &Holder| a.owner.is_same_process(&b.owner);
     let one = |fds: &[Holder]| {

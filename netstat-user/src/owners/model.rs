@@ -20,6 +20,7 @@ fn process(number: u32) -> Owner {
     Owner {
         pid: number / 2,
         start: Ktime(u64::from(number)),
+        tid: None,
         fd: None,
         more_fds: 0,
         comm: Comm([0; 16]),

@@ -1,6 +1,6 @@
 //! [`Owners`] as a row keeps them: without room for what most sockets do not have.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use super::Owners;
 use crate::{
@@ -36,6 +36,7 @@ struct Rare {
     rest: Option<Box<[Owner]>>,
     more: u32,
     more_fds: u32,
+    tid: Option<NonZeroU32>,
 }
 
 /// A time, one nanosecond late, so that there is room for none.
@@ -63,7 +64,8 @@ impl Default for PackedOwners {
 impl From<Owners> for PackedOwners {
     fn from(owners: Owners) -> Self {
         let more_fds = owners.first.map_or(0, |first| first.more_fds);
-        let rare = owners.rest.is_some() || owners.more > 0 || more_fds > 0;
+        let tid = owners.first.and_then(|first| first.tid);
+        let rare = owners.rest.is_some() || owners.more > 0 || more_fds > 0 || tid.is_some();
         Self {
             first: owners.first.map_or(NOBODY, |first| Packed {
                 start: first.start,
@@ -81,6 +83,7 @@ impl From<Owners> for PackedOwners {
                     rest: owners.rest,
                     more: owners.more,
                     more_fds,
+                    tid,
                 })
             }),
         }
@@ -135,6 +138,7 @@ impl PackedOwners {
         Some(Owner {
             pid,
             start,
+            tid: self.rare.as_ref().and_then(|rare| rare.tid),
             fd: fd.checked_sub(1),
             more_fds: self.rare.as_ref().map_or(0, |rare| rare.more_fds),
             comm,
@@ -200,6 +204,7 @@ mod tests {
             |(time, fd, more_fds, name, source)| Owner {
                 pid: u32::from(name),
                 start: Ktime(time / 2),
+                tid: NonZeroU32::new(u32::from(name % 3)),
                 fd,
                 more_fds,
                 comm: Comm([name; 16]),

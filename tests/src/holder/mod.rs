@@ -4,6 +4,7 @@
 
 mod hindered;
 mod role;
+mod threads;
 
 use std::{
     net::SocketAddr,
@@ -120,6 +121,30 @@ impl Holder {
     /// As [`Holder::told`].
     pub fn fork(&mut self, count: usize) -> Result<Vec<u32>> {
         numbers(&self.told(&format!("fork {count}"))?)
+    }
+
+    /// Lets another thread take orders, one that has a descriptor table of its own; returns its id.
+    ///
+    /// # Errors
+    /// As [`Holder::told`].
+    pub fn take_apart(&mut self) -> Result<u32> {
+        Ok(self.told("apart")?.parse()?)
+    }
+
+    /// Lets another thread take orders, and ends the first one; returns the id of the other.
+    ///
+    /// # Errors
+    /// As [`Holder::told`].
+    pub fn leave_leader(&mut self) -> Result<u32> {
+        Ok(self.told("leaderless")?.parse()?)
+    }
+
+    /// Starts `count` threads that share the descriptors of the one that takes orders.
+    ///
+    /// # Errors
+    /// As [`Holder::told`].
+    pub fn start_threads(&mut self, count: usize) -> Result<()> {
+        self.told(&format!("threads {count}")).map(drop)
     }
 
     /// Ends, and waits for that.

@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::hindered;
+use super::{
+    hindered,
+    threads::{self, Handover},
+};
 use crate::passing;
 
 /// First argument of the test binary in this role.
@@ -40,21 +43,38 @@ pub fn act_if_asked() -> Option<ExitCode> {
 
 fn act(name: &str) -> Result<()> {
     std::fs::write("/proc/self/comm", name).context("cannot set the process's name")?;
-    let mut sockets = Sockets::default();
-    for order in io::stdin().lock().lines() {
-        let order = order?;
+    serve(Sockets::default())
+}
+
+fn serve(mut sockets: Sockets) -> Result<()> {
+    loop {
+        // Locked for one line at a time: another thread may take the next one.
+        let order = io::stdin().lock().lines().next();
+        let Some(order) = order.transpose()? else {
+            break;
+        };
         if order == "end" {
             break;
+        }
+        if let Some(handover) = Handover::ordered(&order) {
+            return handover.take(move |id| {
+                say(&id)?;
+                serve(sockets)
+            });
         }
         let answer = match sockets.obey(&order) {
             Ok(answer) => answer,
             Err(error) => format!("failed: {error:#}"),
         };
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{answer}")?;
-        stdout.flush()?;
+        say(&answer)?;
     }
     Ok(())
+}
+
+fn say(answer: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{answer}")?;
+    Ok(stdout.flush()?)
 }
 
 #[derive(Default)]
@@ -74,6 +94,7 @@ impl Sockets {
             "accept" => self.accept(),
             "pairs" => self.pairs(rest.parse()?),
             "dup" => self.dup(),
+            "threads" => threads::start(rest.parse()?),
             "fork" => fork(rest.parse()?),
             "fork-as" => fork_as(rest.parse()?),
             "reap" => {

@@ -88,6 +88,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("hooks", hooks::TESTS),
     ("holders", holders::TESTS),
     ("holders::mptcp", holders::mptcp::TESTS),
+    ("holders::threads", holders::threads::TESTS),
     ("reasons", reasons::TESTS),
     ("many", many::TESTS),
     ("abort", abort::TESTS),

@@ -72,6 +72,7 @@ fn owner(pid: u32) -> Owner {
     Owner {
         pid,
         start: Ktime(1),
+        tid: None,
         fd: Some(3),
         more_fds: 0,
         comm: Comm(*b"server\0\0\0\0\0\0\0\0\0\0"),

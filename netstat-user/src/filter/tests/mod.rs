@@ -95,6 +95,7 @@ fn owner(pid: u32, name: &str) -> Owner {
         pid,
         fd: None,
         comm: Comm(comm),
+        tid: None,
         start: Ktime(1),
         more_fds: 0,
         seen: Ktime(1),

@@ -96,6 +96,8 @@ impl Holder {
 #[derive(Serialize)]
 struct ListedOwner {
     pid: u32,
+    /// The thread whose descriptor table `fd` is in, unless that is the process's first one.
+    tid: Option<NonZeroU32>,
     fd: Option<u32>,
     /// How many descriptors it has for the socket.
     fds: Option<u32>,
@@ -108,6 +110,7 @@ impl ListedOwner {
     fn of(owner: &Owner, labels: &mut Labels) -> Self {
         Self {
             pid: owner.pid,
+            tid: owner.tid,
             fd: owner.fd,
             fds: owner.fd.map(|_| owner.more_fds.saturating_add(1)),
             comm: owner.comm.to_string(),

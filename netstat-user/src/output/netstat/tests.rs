@@ -131,6 +131,7 @@ fn a_program_is_cut_and_others_are_counted() {
         Owner {
             pid,
             start: Ktime(1),
+            tid: None,
             fd: None,
             more_fds: 0,
             comm: Comm(bytes),

@@ -16,6 +16,7 @@ fn holder(cookie: Cookie, pid: u32, time: Ktime) -> Holder {
         owner: Owner {
             pid,
             start: Ktime(u64::from(pid)),
+            tid: None,
             fd: Some(3),
             more_fds: 0,
             comm: Comm([0; 16]),

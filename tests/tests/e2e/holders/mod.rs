@@ -1,6 +1,7 @@
 //! All processes that hold a socket: shared, passed on, accepted or not, gone, and very many.
 
 pub(crate) mod mptcp;
+pub(crate) mod threads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,9 +22,16 @@ use netstat_tests::{
 
 /// Those that fill the host with processes and descriptors, which everybody else would have to search.
 pub(crate) mod crowds {
-    use super::{thousands_of_holders, twenty_thousand_sockets_of_fifty_processes};
+    use super::{
+        thousands_of_holders, threads::threads_do_not_multiply_the_scan,
+        twenty_thousand_sockets_of_fifty_processes,
+    };
 
-    crate::tests![twenty_thousand_sockets_of_fifty_processes, thousands_of_holders];
+    crate::tests![
+        twenty_thousand_sockets_of_fifty_processes,
+        thousands_of_holders,
+        threads_do_not_multiply_the_scan,
+    ];
 }
 
 crate::tests![

@@ -34,7 +34,7 @@ fn stuck(socket: &Path, arguments: &str) -> Result<(Vec<Value>, Value)> {
 }
 
 /// Waits for a finding of `kind` in `namespace`, and checks what every finding has.
-fn find(daemon: &Daemon, namespace: &Namespace, kind: &str, more: &str) -> Result<Value> {
+pub(crate) fn find(daemon: &Daemon, namespace: &Namespace, kind: &str, more: &str) -> Result<Value> {
     let arguments = format!("--netns {} {more}", namespace.inode());
     let mut others = Vec::new();
     let found = wait_for(&format!("{kind} to be found"), SOON, || {
