@@ -1,6 +1,6 @@
 //! Starting the tracer inside this process.
 
-use std::{fs::OpenOptions, future::Future, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{future::Future, path::Path, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -12,6 +12,7 @@ use crate::{
     cli::{RoundsArgs, TracerArgs},
     engine::{Engine, Handle, Recording, Setup, Thread},
     loader,
+    recording::NewFile,
 };
 
 /// A running engine.
@@ -30,8 +31,16 @@ impl Running {
 
     /// The same, and records what the tracer tells in the file at `path`, which is made anew.
     pub(super) fn recording(args: &TracerArgs, path: Option<&Path>, stop: Stop) -> anyhow::Result<Self> {
-        let recording = path.map(create).transpose()?;
+        let file = path.map(NewFile::create).transpose()?;
         let tracer = loader::attach(args.ring_size, &args.without_hooks)?;
+        // An older recording stays until there is something to record.
+        let recording = file.zip(path).map(|(file, path)| {
+            file.put_in_place().map(|file| Recording {
+                file,
+                path: path.to_owned(),
+            })
+        });
+        let recording = recording.transpose()?;
         let setup = Setup {
             ring_bytes: args.ring_size,
             history_bytes: args.history,
@@ -54,23 +63,6 @@ impl Running {
             Err(_) => Ok(()),
         }
     }
-}
-
-/// A file for a recording, which shows who talks to whom: for the user alone.
-fn create(path: &Path) -> anyhow::Result<Recording> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let file = options.open(path);
-    let file = file.with_context(|| {
-        format!(
-            "cannot record in {}; name a file in a folder that is there and that you may write to",
-            path.display()
-        )
-    })?;
-    Ok(Recording {
-        file,
-        path: path.to_owned(),
-    })
 }
 
 /// A wish to stop that everybody hears.

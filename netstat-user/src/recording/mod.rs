@@ -17,11 +17,13 @@
 //! piece that is whole.
 
 mod fact;
+mod new_file;
 mod player;
 mod reader;
 mod writer;
 
 pub use fact::Fact;
+pub use new_file::{NewFile, NoFile};
 pub use player::Player;
 pub use reader::{BadRecording, Part, Reader};
 use serde::{Deserialize, Serialize};

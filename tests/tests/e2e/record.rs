@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,6 +25,8 @@ crate::tests![
     what_was_cut_off_is_replayed_up_to_there,
     what_is_no_recording_is_refused,
     a_full_disk_ends_the_recording_alone,
+    an_older_file_is_replaced_for_its_owner_alone,
+    links_and_devices_are_refused,
 ];
 
 /// A client that closes first, and connections that are reset.
@@ -236,6 +239,52 @@ fn a_full_disk_ends_the_recording_alone() -> Result<()> {
         replayed.success && replayed.stderr.contains("was cut off"),
         "what fitted on the disk: {:?}",
         replayed.stderr
+    );
+    Ok(())
+}
+
+/// A recording shows who talks to whom: whoever could read what was there before must not read it.
+fn an_older_file_is_replaced_for_its_owner_alone() -> Result<()> {
+    let directory = directory()?;
+    let (file, other) = (directory.path().join("traffic"), directory.path().join("other"));
+    fs::write(&file, "older")?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    fs::hard_link(&file, &other)?;
+    let namespace = Namespace::new()?;
+    let printed = record(&file, &namespace)?;
+    let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "mode {mode:o}");
+    ensure!(fs::read(&other)? == b"older", "its other name was written to");
+    let replayed = replay(&file, &format!("--json --netns {}", namespace.inode()))?;
+    ensure!(replayed.success && !printed.is_empty(), "{}", replayed.stderr);
+    Ok(())
+}
+
+fn links_and_devices_are_refused() -> Result<()> {
+    let directory = directory()?;
+    let (target, link) = (directory.path().join("precious"), directory.path().join("link"));
+    fs::write(&target, "precious")?;
+    symlink(&target, &link)?;
+    let link = link.to_str().context("not UTF-8")?;
+    for (command, path, what) in [
+        ("watch", link, "symbolic link"),
+        ("daemon", link, "symbolic link"),
+        ("watch", "/dev/null", "device"),
+        ("watch", "/tmp", "folder"),
+    ] {
+        let socket = directory.path().join("absent.sock");
+        let output = binary::run(&socket, &format!("{command} --record {path}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && said.contains(what) && said.contains("name another file"),
+            "{command} --record {path}: {}: {said}",
+            output.status
+        );
+    }
+    ensure!(fs::read(&target)? == b"precious", "the link was followed");
+    ensure!(
+        fs::read_dir(directory.path())?.count() == 2,
+        "something is left over"
     );
     Ok(())
 }
