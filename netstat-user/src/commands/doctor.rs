@@ -106,9 +106,16 @@ fn btf() -> Finding {
 }
 
 /// Capabilities by their bits (`include/uapi/linux/capability.h`): those that tracing takes, and those that
-/// the sweeps of other network namespaces take besides.
+/// more takes besides, with what.
 const TO_TRACE: [(u32, &str); 2] = [(38, "CAP_PERFMON"), (39, "CAP_BPF")];
-const TO_ENTER: [(u32, &str); 2] = [(19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN")];
+const TO_SEE_MORE: [(u32, &str, &str); 2] = [
+    (21, "CAP_SYS_ADMIN", "to scan other network namespaces"),
+    (
+        19,
+        "CAP_SYS_PTRACE",
+        "to find those that only other users' processes lead to, as containers' do",
+    ),
+];
 
 fn privileges() -> Finding {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -116,17 +123,18 @@ fn privileges() -> Finding {
     let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
         return Finding::bad("privileges", "cannot read /proc/self/status; is /proc mounted?");
     };
-    let missing = |wanted: &[(u32, &'static str)]| {
-        let missing = wanted.iter().filter(|(bit, _)| mask & (1 << bit) == 0);
-        missing.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
-    };
-    match (missing(&TO_TRACE), missing(&TO_ENTER)) {
+    let lacks = |bit: u32| mask & (1 << bit) == 0;
+    let trace = TO_TRACE.iter().filter(|(bit, _)| lacks(*bit));
+    let trace = trace.map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+    let more = TO_SEE_MORE.iter().filter(|(bit, ..)| lacks(*bit));
+    let more = more.map(|(_, name, what)| format!("{name} is missing {what}"));
+    match (trace, more.collect::<Vec<_>>().join("; ")) {
         (none, nor) if none.is_empty() && nor.is_empty() => {
             Finding::good("privileges", "all capabilities that netstate uses")
         }
         (none, enter) if none.is_empty() => Finding::good(
             "privileges",
-            format!("enough for this network namespace; the sweeps of others need {enter}: run with sudo"),
+            format!("enough for this network namespace; {enter}: run with sudo"),
         ),
         (trace, _) => Finding::bad("privileges", format!("{trace} missing: run with sudo")),
     }
@@ -199,7 +207,7 @@ fn announced(tracer: &mut Tracer, port: u16) -> bool {
 
 fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) -> Finding {
     let mut count = 0;
-    let (mut failures, mut decoder) = (Vec::new(), Decoder::default());
+    let (mut failures, mut decoder, mut refused) = (Vec::new(), Decoder::default(), None);
     // Walking enters other namespaces: on a thread of its own, which ends with the walk.
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -212,6 +220,7 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
                 }
                 Outcome::SocketsDone(mut done) => {
                     std::mem::take(&mut decoder).judge(&mut done);
+                    refused = done.refused;
                     failures.extend(done.failed.into_iter().map(|failed| failed.1));
                 }
                 Outcome::HoldersDone(done) => match done.found {
@@ -225,11 +234,16 @@ fn walked(check: &'static str, iterator: &str, walker: &mut Walker, job: Job) ->
     let fatal = failures
         .iter()
         .find(|failure| !matches!(failure, SweepError::Enter { .. }));
-    match (fatal, failures.first()) {
-        (Some(failure), _) => Finding::bad(check, format!("{iterator}: {failure}")),
-        (None, Some(failure)) => Finding::good(check, format!("{iterator} finds {count}; {failure}")),
-        (None, None) => Finding::good(check, format!("{iterator} finds {count}")),
+    if let Some(failure) = fatal {
+        return Finding::bad(check, format!("{iterator}: {failure}"));
     }
+    let closed = failures.first().map(ToString::to_string);
+    let refused = refused.map(|refused| refused.to_string());
+    let notes = closed.into_iter().chain(refused).map(|note| format!("; {note}"));
+    Finding::good(
+        check,
+        format!("{iterator} finds {count}{}", notes.collect::<String>()),
+    )
 }
 
 async fn daemon(socket: &Path) -> Finding {

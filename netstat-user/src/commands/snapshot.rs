@@ -198,6 +198,10 @@ fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
             .map(|row| RowView::answering(query, row, &figures, now))
             .collect(),
         about: About {
+            refused: done
+                .as_ref()
+                .and_then(|done| done.refused)
+                .filter(|_| query.netns.is_none()),
             unswept: done.map_or(Ok(Vec::new()), |done| unswept(query.netns, done))?,
             unseen,
             settings: figures.settings().collect(),
@@ -295,6 +299,9 @@ fn unswept(wanted: Option<Netns>, done: SweepDone) -> anyhow::Result<Vec<Unswept
 pub(super) fn tell_missing(about: &About, names: &mut Names) {
     if let Some(note) = note(&about.unswept, names) {
         eprintln!("netstate: {note}");
+    }
+    if let Some(refused) = &about.refused {
+        eprintln!("netstate: {refused}");
     }
     if let Some(unseen) = &about.unseen {
         eprintln!("netstate: {unseen}");

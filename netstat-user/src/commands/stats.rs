@@ -58,6 +58,9 @@ fn text(stats: &Stats, names: &mut Names) -> String {
     for Unswept { netns, trouble } in stats.unswept.iter().take(MOST_NAMESPACES) {
         add("Not swept", format!("{}: {trouble}", called(*netns, names)));
     }
+    if let Some(refused) = &stats.refused {
+        add("Not scanned", refused.to_string());
+    }
     add(
         "Events",
         format!(

@@ -285,7 +285,7 @@ fn walk(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
 
 /// Whether the namespace was found, and not entered.
 fn was_found(error: &SweepError) -> bool {
-    matches!(error, SweepError::Absent { netns, others } if others.contains(netns))
+    matches!(error, SweepError::Absent { netns, others, .. } if others.contains(netns))
 }
 
 fn walk_once(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
@@ -304,6 +304,7 @@ fn walk_once(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     if let Some(error) = findings.error {
         kernel.closed.push(SweepError::Search(error).to_string());
     }
+    let mut refusals = findings.refused;
     let found = findings.found;
     // The own one first, which takes no privilege while the thread is still in it.
     let others = found.keys().copied().collect();
@@ -322,10 +323,20 @@ fn walk_once(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
             }
             continue;
         }
+        refusals.found_here();
         kernel.sockets.extend(diag::sockets(netns)?);
         kernel.looked.insert(netns);
     }
+    if wanted.is_none()
+        && let Some(refused) = refusals.summary()
+    {
+        kernel.closed.push(refused.to_string());
+    }
     let absent = wanted.filter(|netns| !kernel.looked.contains(netns));
-    kernel.absent = absent.map(|netns| SweepError::Absent { netns, others });
+    kernel.absent = absent.map(|netns| SweepError::Absent {
+        netns,
+        others,
+        refused: refusals.summary(),
+    });
     Ok(kernel)
 }

@@ -90,6 +90,7 @@ impl Counters {
             by_namespace: by_namespace(table),
             namespaces: table.namespaces().count(),
             unswept: places.unswept(),
+            refused: places.refused(None),
             events: self.events,
             events_per_second: self.events_per_second(),
             transitions: self.transitions,

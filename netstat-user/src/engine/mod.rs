@@ -389,6 +389,7 @@ impl Core {
             Request::Look(Question::Rows(query, answer)) if query.as_is => {
                 let about = About {
                     unswept: self.places.unswept_in(query.netns),
+                    refused: self.places.refused(query.netns),
                     ..About::default()
                 };
                 self.copies.add(Copying {

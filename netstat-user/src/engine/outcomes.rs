@@ -226,6 +226,7 @@ impl Core {
                     let figures = figures_for(query.figures);
                     let about = About {
                         unswept,
+                        refused: self.places.refused(query.netns),
                         unseen: query.holders.then(|| self.unseen()).flatten(),
                         settings: figures.settings().collect(),
                     };

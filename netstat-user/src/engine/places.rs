@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 
 use crate::{
     connection::{Netns, Owner},
+    namespaces::Refused,
     sweeper::SweepDone,
     table::Lost,
     view::{Stats, Trouble, Unswept},
@@ -48,6 +49,8 @@ pub(super) struct Places {
     hidden: HashMap<Netns, Hidden>,
     /// Those that are there although nothing leads into them, by the last search that went everywhere.
     unreachable: FxHashSet<Netns>,
+    /// Processes that the last search of all namespaces could not look into.
+    refused: Option<Refused>,
     /// Those that could not be walked, and why.
     closed: BTreeMap<Netns, String>,
     /// The user has been told that there are such.
@@ -112,6 +115,7 @@ impl Places {
     pub(super) fn swept(&mut self, done: &SweepDone, now: Instant) -> Option<String> {
         if done.everywhere && done.broken.is_none() {
             self.known.clear();
+            self.refused = done.refused;
             self.closed
                 .retain(|netns, _| done.failed.iter().any(|(failed, _)| failed == netns));
         }
@@ -151,6 +155,10 @@ impl Places {
                 self.known.insert(*netns);
             }
         }
+        if let Some(refused) = self.refused.filter(|_| !self.told) {
+            self.told = true;
+            news = Some(refused.to_string());
+        }
         news
     }
 
@@ -186,6 +194,11 @@ impl Places {
         self.hidden.retain(|netns, _| has_rows(*netns));
     }
 
+    /// Processes that could not be looked into, if they matter to `netns` or all.
+    pub(super) fn refused(&self, netns: Option<Netns>) -> Option<Refused> {
+        self.refused.filter(|_| netns.is_none())
+    }
+
     /// As [`unswept`](Self::unswept), for one namespace if it is given.
     pub(super) fn unswept_in(&self, netns: Option<Netns>) -> Vec<Unswept> {
         let mut unswept = self.unswept();
@@ -216,7 +229,8 @@ impl Places {
             .chain(hidden)
             .map(|netns| Unswept {
                 netns,
-                trouble: Trouble::Unreachable,
+                // Where processes may not be looked into, more than sockets may keep it.
+                trouble: self.refused.map_or(Trouble::Unreachable, Trouble::Refused),
             });
         let mut unswept: Vec<_> = closed.chain(unreachable).collect();
         unswept.sort_by_key(|unswept| unswept.netns);

@@ -2,6 +2,7 @@
 
 mod mounts;
 mod names;
+mod refused;
 mod search;
 
 use std::{
@@ -17,6 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::connection::Netns;
 pub(crate) use mounts::unescaped;
 pub use names::{Names, told};
+pub use refused::{Refusals, Refused};
 pub use search::{Aim, Effort, Findings, Held, search};
 
 /// Why a namespace that is there cannot be entered, although whoever asks may.

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Found, OWN, identify, is_namespace, mounts, parse_link};
+use super::{Found, OWN, Refusals, identify, is_namespace, mounts, parse_link};
 use crate::{
     connection::Netns,
     facts::Descriptor,
@@ -44,6 +44,8 @@ pub struct Findings {
     /// And every task's namespace could be told, so that what is not found is nowhere: or in a descriptor that is
     /// under way from one process to another, or of a process with more capabilities than this one.
     pub complete: bool,
+    /// Processes that may not be looked into, so that namespaces of theirs may be missing.
+    pub refused: Refusals,
     /// It broke off somewhere, for a reason that has nothing to do with namespaces.
     pub error: Option<io::Error>,
 }
@@ -56,9 +58,13 @@ impl Findings {
             }
             // A task with more capabilities than this one.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.complete &= path
-                    .parent()
-                    .is_some_and(|ns| is_here(&ns.with_file_name("net/tcp")));
+                let process = path.parent().and_then(Path::parent);
+                if !process.is_some_and(|process| is_here(&process.join("net/tcp"))) {
+                    self.complete = false;
+                    if let Some(process) = process {
+                        self.refused.add(process);
+                    }
+                }
             }
             Err(error) => self.failed(error),
         }

@@ -31,7 +31,7 @@ use crate::{
     connection::Netns,
     facts::Fence,
     loader::Iterators,
-    namespaces::{self, Aim, Effort, Found, Held},
+    namespaces::{self, Aim, Effort, Found, Held, Refusals},
     settings::Settings,
 };
 pub use job::{Figuring, Job, Scanning, Scope};
@@ -64,6 +64,8 @@ pub struct Walker {
     iterators: Arc<Iterators>,
     /// The namespace to return to: a thread keeps the one that it is in alive.
     home: Option<File>,
+    /// Processes that the last search could not look into.
+    refusals: Refusals,
     /// Where namespaces were when they were last looked for.
     known: Found,
     tick: Tick,
@@ -81,6 +83,7 @@ impl Walker {
             iterators: Arc::new(iterators),
             home: None,
             known: Found::new(),
+            refusals: Refusals::default(),
             tick: Tick::read(),
             scanned: None,
             told: false,
@@ -199,6 +202,7 @@ impl Walker {
             others,
             absent,
             unreachable,
+            refused: self.refusals.summary(),
             gone: plan.gone,
             start,
             end: Ktime::now(),
@@ -274,6 +278,7 @@ impl Walker {
         };
         let findings = namespaces::search(aim, &self.known);
         self.known = findings.found;
+        self.refusals = findings.refused;
         let way = |netns: &Netns| Some((*netns, self.known.get(netns)?.clone()));
         let ways = if scope.everywhere {
             self.known.clone().into_iter().collect()
@@ -344,6 +349,7 @@ impl Walker {
         mut report: impl FnMut(Vec<u8>, Fence, &mut Option<Settings>),
     ) -> Result<(), SweepError> {
         self.enter(netns, way)?;
+        self.refusals.found_here();
         if figures
             && let Some(error) = self.iterators.without_figures()
             && !std::mem::replace(&mut self.told, true)

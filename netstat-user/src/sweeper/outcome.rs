@@ -10,7 +10,7 @@ use crate::{
     decode::DecodeError,
     facts::{Fence, HolderIndex, Looked},
     loader::LoadError,
-    namespaces,
+    namespaces::{self, Refused},
 };
 
 /// What came of it.
@@ -44,6 +44,8 @@ pub struct SweepDone {
     pub gone: Vec<Netns>,
     /// After a search that went everywhere, the namespaces that are there although nothing leads into them.
     pub unreachable: Option<Vec<Netns>>,
+    /// Processes that the search for namespaces could not look into, if it came by all processes.
+    pub refused: Option<Refused>,
     /// All that are known, if something that was wanted is not among them.
     pub others: Vec<Netns>,
     /// When it began.
@@ -90,12 +92,19 @@ pub enum SweepError {
         netns: Netns,
     },
     /// Nothing leads into the namespace: it is gone, or nothing keeps it but sockets that nobody holds.
-    #[error("there is no network namespace {}, or none that can be found; {}", netns.0, namespaces::told(others))]
+    #[error(
+        "there is no network namespace {}, or none that can be found; {}{}",
+        netns.0,
+        namespaces::told(others),
+        refused.map_or_else(String::new, |refused| format!("; {refused}"))
+    )]
     Absent {
         /// The namespace.
         netns: Netns,
         /// Those that there are.
         others: Vec<Netns>,
+        /// Where it may be.
+        refused: Option<Refused>,
     },
     /// The search for namespaces broke off.
     #[error("cannot look for network namespaces: {0}; is /proc mounted, and are descriptors left?")]
@@ -127,6 +136,7 @@ impl SweepDone {
         self.absent.contains(&netns).then(|| SweepError::Absent {
             netns,
             others: self.others.clone(),
+            refused: self.refused,
         })
     }
 

@@ -160,6 +160,7 @@ mod tests {
             found: [1, 2, 3].map(Netns).into(),
             absent: Vec::new(),
             unreachable: None,
+            refused: None,
             gone: Vec::new(),
             others: Vec::new(),
             start: Ktime(1),

@@ -10,7 +10,7 @@ use crate::{
     connection::{Connection, Netns},
     facts::{FigureSet, Figures, Form, Queues},
     filter::Filter,
-    namespaces::UNREACHABLE,
+    namespaces::{Refused, UNREACHABLE},
     owners::Owners,
     settings::Settings,
     table::Row,
@@ -200,6 +200,8 @@ pub struct Snapshot {
 pub struct About {
     /// Namespaces of which the rows may be wrong or missing.
     pub unswept: Vec<Unswept>,
+    /// Processes whose namespaces may be missing.
+    pub refused: Option<Refused>,
     /// Why owners may be missing.
     pub unseen: Option<Unseen>,
     /// What the namespaces are set to, if figures were asked for.
@@ -243,6 +245,8 @@ pub enum Trouble {
     Closed(String),
     /// Nothing leads into it: only sockets keep it, or a mount that another one covers. Its rows are as the events told.
     Unreachable,
+    /// Processes that may be in it cannot be looked into. Its rows are as the events told.
+    Refused(Refused),
 }
 
 impl fmt::Display for Trouble {
@@ -250,6 +254,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Closed(why) => f.write_str(why),
             Self::Unreachable => write!(f, "{UNREACHABLE}; its rows are as the events told"),
+            Self::Refused(refused) => write!(f, "{refused}; its rows are as the events told"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Unswept;
-use crate::{connection::Netns, sources::HookState, tcp::TcpState};
+use crate::{connection::Netns, namespaces::Refused, sources::HookState, tcp::TcpState};
 
 /// How many rows a namespace has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Stats {
     pub namespaces: usize,
     /// Namespaces that cannot be looked into, at most [`Stats::MOST_NAMESPACES`].
     pub unswept: Vec<Unswept>,
+    /// Processes that could not be looked into, so that their namespaces are missing.
+    pub refused: Option<Refused>,
     /// Events read.
     pub events: u64,
     /// Events a second over the last ten seconds.

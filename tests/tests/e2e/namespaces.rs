@@ -8,6 +8,7 @@ use std::{
         fd::OwnedFd,
         unix::{fs::MetadataExt, net::UnixStream},
     },
+    path::Path,
     time::Duration,
 };
 
@@ -31,6 +32,7 @@ crate::tests![
     no_file_names_it,
     names_are_shown,
     what_cannot_be_entered_is_told,
+    processes_that_may_not_be_looked_into_are_told,
 ];
 
 /// More than two of the scans of all namespaces.
@@ -350,5 +352,66 @@ fn what_cannot_be_entered_is_told() -> Result<()> {
         one.status
     );
     drop(pair);
+    Ok(())
+}
+
+/// Without `CAP_SYS_PTRACE` nothing leads into the namespace of a process with more capabilities, as a container's: whatever is
+/// asked for all namespaces says so, and says what is missing.
+fn processes_that_may_not_be_looked_into_are_told() -> Result<()> {
+    const WITHOUT: [&str; 2] = ["--bounding-set", "-sys_ptrace"];
+    let named = Namespace::new()?;
+    let _pair = Pair::new(&named, LOOPBACK)?;
+    let (peer, _) = Peer::listen_apart("e2e-contained", LOOPBACK)?;
+    let inode = fs::metadata(format!("/proc/{}/ns/net", peer.pid()))?.ino();
+    let directory = directory()?;
+    let absent = directory.path().join("absent.sock");
+    let daemon = Daemon::start_through(&[&["setpriv"], &WITHOUT[..]].concat())?;
+    let run = |socket: &Path, arguments: &str| {
+        let mut command = binary::netstate(socket)?;
+        command.args(arguments.split_whitespace());
+        let output = binary::through("setpriv", &WITHOUT, &command).output()?;
+        anyhow::Ok((
+            output.status.success(),
+            String::from_utf8(output.stdout)?,
+            String::from_utf8(output.stderr)?,
+        ))
+    };
+    for socket in [daemon.socket(), &absent] {
+        let (listed, rows, said) = run(socket, "list -an --json --netns all")?;
+        ensure!(
+            listed && !rows.contains(&format!("\"netns\":{inode},")),
+            "it was not to be looked into: {said}{rows}"
+        );
+        let named = format!("\"netns\":{},", named.inode());
+        ensure!(rows.contains(&named), "a mount leads there: {rows}");
+        ensure!(
+            said.contains("CAP_SYS_PTRACE is missing") && said.contains("namespace(s) missing"),
+            "list --netns all by {} does not say what is missing: {said}",
+            socket.display()
+        );
+        let (found, _, said) = run(socket, &format!("list -an --netns {inode}"))?;
+        ensure!(
+            !found && said.contains("CAP_SYS_PTRACE is missing"),
+            "asked for what nothing leads to: {said}"
+        );
+    }
+    let stats = daemon.stats()?;
+    ensure!(
+        stats["refused_processes"].as_u64() >= Some(1) && stats["refused_namespaces"].as_u64() >= Some(1),
+        "stats --json: {stats}"
+    );
+    let (_, doctor, _) = run(&absent, "doctor")?;
+    for check in ["privileges", "sockets"] {
+        let line = doctor
+            .lines()
+            .find(|line| line.split_whitespace().nth(1) == Some(check));
+        ensure!(
+            line.is_some_and(|line| line.contains("CAP_SYS_PTRACE is missing")),
+            "doctor does not say it: {doctor}"
+        );
+    }
+    let whole = Daemon::start()?;
+    let rows = snapshot::list_of(&inode.to_string(), whole.socket())?;
+    ensure!(rows.len() == 1, "with all capabilities: {rows:#?}");
     Ok(())
 }

@@ -338,6 +338,7 @@ impl Core {
             self.counters.looks += 1;
             looking.answer.end(About {
                 unswept: self.places.unswept_in(looking.query.netns),
+                refused: self.places.refused(looking.query.netns),
                 ..About::default()
             });
         } else {

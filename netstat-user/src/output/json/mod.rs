@@ -103,6 +103,8 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "namespaces": stats.namespaces,
             "by_namespace": by_namespace,
             "unscanned": unscanned,
+            "refused_processes": stats.refused.map_or(0, |refused| refused.processes),
+            "refused_namespaces": stats.refused.map_or(0, |refused| refused.namespaces),
             "events": stats.events,
             "events_per_second": stats.events_per_second,
             "transitions": stats.transitions,
