@@ -203,6 +203,28 @@ mod tests {
         assert_eq!(told, [1, 2, 3, 9]);
     }
 
+    /// An earlier scan saw them a moment ago, and their timers have ended them since: no event tells of that.
+    #[test]
+    fn what_this_scan_did_not_find_and_no_event_ends_is_not_told() {
+        let mut table = Table::default();
+        let (reply, mut parts) = mpsc::unbounded_channel();
+        let mut answer = RowAnswer::new(QUERY.brief, reply);
+        let of = |number, state, form| samples::seen(number, Ktime(11), state, form);
+        let earlier = vec![
+            of(1, TcpState::SynRecv, Form::Request),
+            of(2, TcpState::TimeWait, Form::Minisock),
+            of(3, TcpState::FinWait2, Form::Minisock),
+            // Its end would be announced.
+            of(4, TcpState::Established, Form::Full),
+        ];
+        let nobody = &mut RowAnswer::new(QUERY.brief, mpsc::unbounded_channel().0);
+        sweep_of(&mut table, 10, [earlier, vec![]], nobody);
+        table.end_sweep(&[], Ktime(10), Ktime(12), &mut Vec::new());
+        sweep(&mut table, 20, [&[5], &[]], &mut answer);
+        complete(&mut table, answer);
+        assert_eq!(told(&mut parts), [5, 4]);
+    }
+
     /// It keeps its cookie, and so does the minisock that it leaves behind.
     #[test]
     fn a_socket_that_is_used_again_meanwhile_is_told_once_and_so_is_its_minisock() {

@@ -12,7 +12,7 @@ use super::{
     sweeps::Walk,
     transition::{Source, Transition},
 };
-use crate::{clock::Ktime, connection::Netns, facts::Form, reason::Cause, tcp::TcpState};
+use crate::{clock::Ktime, connection::Netns, facts::Form, reason::Cause, sources::Coverage, tcp::TcpState};
 
 /// No full sock that nobody holds lasts longer without a change: its FIN is sent eight times at most, unless
 /// `tcp_orphan_retries` says more, with at most two minutes in between (`tcp_orphan_retries()`, `TCP_RTO_MAX`).
@@ -50,6 +50,7 @@ pub struct Unshown(Vec<Place>);
 pub(super) struct Judging {
     start: Ktime,
     end: Ktime,
+    coverage: Coverage,
     walks: FxHashMap<Netns, Walk>,
     /// The namespaces that were looked for without success, and whether something keeps each of them.
     absent: FxHashMap<Netns, bool>,
@@ -116,6 +117,7 @@ impl Table {
         self.judging = Some(Judging {
             start,
             end,
+            coverage: self.coverage(),
             walks: std::mem::take(&mut self.walks),
             stage: if absent.is_empty() {
                 Stage::Unshown(0)
@@ -215,7 +217,8 @@ impl Judging {
     /// Whether a row that no scan has shown is missed.
     fn verdict(&self, row: &Row) -> Option<Missed> {
         let missed = self.whether_shown(row)?;
-        let late = row.last_fact.plus(SETTLING) < missed.start || is_doubted(row, missed.start);
+        let late =
+            row.last_fact.plus(SETTLING) < missed.start || is_doubted(row, missed.start, self.coverage);
         late.then_some(missed)
     }
 
@@ -248,11 +251,19 @@ fn is_spent(row: &Row, now: Ktime) -> bool {
         && row.last_fact.plus(ORPHAN) <= now
 }
 
-/// Whether a row that a sweep did not find is hidden from answers already, though it is too young to be judged: a minisock
-/// that was only assumed. The kernel makes it before it announces what it is assumed by (`tcp_time_wait`), so a sweep
-/// that began later sees it, if there was room for it (`tcp_max_tw_buckets`).
-fn is_doubted(row: &Row, start: Ktime) -> bool {
-    row.form == Form::Minisock && !row.confirmed() && row.last_fact < start
+/// Whether a row that a scan did not find is hidden from answers already, though it is too young to be judged. The scan
+/// began after the row's last fact, and the sock was in the hash by then, or never came there:
+///
+/// - a minisock that was only assumed: the kernel makes it before it announces what it is assumed by (`tcp_time_wait`), if
+///   there was room for it (`tcp_max_tw_buckets`);
+/// - a request sock or a minisock whose end is not announced, and that has been seen: its timer has ended it.
+fn is_doubted(row: &Row, start: Ktime, coverage: Coverage) -> bool {
+    let ends_unannounced = match row.form {
+        Form::Full => false,
+        Form::Minisock => !row.confirmed() || !coverage.minisocks,
+        Form::Request => !coverage.requests,
+    };
+    ends_unannounced && row.last_fact < start
 }
 
 /// Whether a row that a sweep did not find was due to end: a minisock that was only assumed, or is old enough.
