@@ -66,6 +66,11 @@ pub enum ClientError {
     /// It went away.
     #[error("the daemon at {0} has stopped; start it again with `netstate daemon`")]
     Stopped(PathBuf),
+    /// It hung up in the middle of an answer.
+    #[error(
+        "the daemon at {0} hung up in the middle of its answer: it has stopped, or this command was too slow to read it; run the command again"
+    )]
+    BrokenOff(PathBuf),
     /// Another one has come in its place.
     #[error("the daemon at {0} has been started anew, and knows nothing of before; run this command again")]
     Replaced(PathBuf),
@@ -183,8 +188,15 @@ impl Client {
         sink: &mut impl RowSink,
     ) -> Result<(WallClock, About), ClientError> {
         self.ask(&Question::Rows(query)).await?;
+        let mut begun = false;
         loop {
-            let frame = self.frame_in_time().await?;
+            let frame = match self.frame_in_time().await {
+                Err(ClientError::Stopped(path) | ClientError::Io { path, .. }) if begun => {
+                    return Err(ClientError::BrokenOff(path));
+                }
+                frame => frame?,
+            };
+            begun = true;
             match view::unpack(&frame, |row| sink.take(row)) {
                 Ok(true) => continue,
                 Ok(false) => {}

@@ -29,6 +29,7 @@ pub mod sockets;
 pub mod stats;
 mod talker;
 pub mod traffic;
+pub mod unaccepted;
 pub mod wait;
 pub mod watch;
 

@@ -42,3 +42,16 @@ pub fn end(child: &mut Child, what: &str) {
         let _ = child.wait();
     }
 }
+
+/// Resident memory of a process, in bytes.
+///
+/// # Errors
+/// When it has ended.
+pub fn memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes: u64 = line
+        .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
+        .context("no VmRSS")?;
+    Ok(kilobytes * 1024)
+}

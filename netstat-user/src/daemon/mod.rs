@@ -27,7 +27,7 @@ pub use socket::{Claim, ListenError, Listener};
 const MOST_CLIENTS: usize = 256;
 /// Clients that watch, which they may do for ever: there is always room for one that asks.
 const MOST_WATCHERS: usize = 192;
-/// Answers with rows under way at once: each is a copy of a part of the table.
+/// Answers made at once, for clients that take them promptly. Those of slow clients go on besides, each at its client's pace.
 const MOST_SNAPSHOTS: usize = 16;
 /// Clients that are being told that there is no room.
 const MOST_REFUSALS: usize = 64;

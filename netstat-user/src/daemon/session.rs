@@ -1,9 +1,13 @@
 //! One client.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
-use bytes::BytesMut;
-use tokio::{net::UnixStream, time::timeout};
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    net::UnixStream,
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{Handle, MOST_WATCHERS, Places, Silence};
 use crate::{
@@ -17,6 +21,12 @@ use crate::{
 
 /// A client that has not asked anything for this long is gone, or never was one.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that takes longer for a frame is slow. Its answer goes on, but others need not wait until it is over.
+const PROMPT: Duration = Duration::from_millis(50);
+/// A slow client has this long for each frame,
+const FRAME: Duration = Duration::from_secs(30);
+/// and this long for the whole answer: what the engine keeps for it takes memory.
+const WHOLE_ANSWER: Duration = Duration::from_mins(1);
 
 /// Why a client was dropped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,8 @@ pub(super) enum SessionError {
     Io(#[from] io::Error),
     #[error("it was silent for {} s", PATIENCE.as_secs())]
     Silent,
+    #[error("it has not read its answer for {} s, or not the whole of it in {} s", FRAME.as_secs(), WHOLE_ANSWER.as_secs())]
+    Slow,
     #[error(transparent)]
     Engine(#[from] EngineGone),
 }
@@ -49,18 +61,16 @@ pub(super) async fn serve(
     while let Some(frame) = next(&mut frames, silent).await? {
         match protocol::decode(&frame)? {
             Question::Rows(query) => {
-                // Nobody ever closes it.
-                let _place = places.snapshots.acquire().await;
-                rows(&mut frames, &handle, query).await?;
+                let pace = Pace::of_the_next(&places.snapshots).await;
+                rows(&mut frames, pace, &handle, query).await?;
             }
             Question::Stats => {
                 let stats = handle.stats().await?;
                 in_time(answer(&mut frames, &Answer::Stats(Box::new(stats)))).await?;
             }
             Question::Histories(query) => {
-                // Nobody ever closes it.
-                let _place = places.snapshots.acquire().await;
-                histories(&mut frames, &handle, query).await?;
+                let pace = Pace::of_the_next(&places.snapshots).await;
+                histories(&mut frames, pace, &handle, query).await?;
             }
             Question::Watch(query) => {
                 let Ok(_place) = places.watchers.try_acquire() else {
@@ -109,29 +119,76 @@ async fn next(frames: &mut Frames, silent: &Silence) -> Result<Option<BytesMut>,
     }
 }
 
-async fn rows(frames: &mut Frames, handle: &Handle, query: RowQuery) -> Result<(), SessionError> {
+async fn rows(
+    frames: &mut Frames,
+    mut pace: Pace<'_>,
+    handle: &Handle,
+    query: RowQuery,
+) -> Result<(), SessionError> {
     let mut parts = handle.parts(query).await?;
     loop {
-        match parts.next().await? {
+        let answer = match parts.next().await? {
             Ok(RowPart::Rows(rows)) => {
-                in_time(async { Ok(frames.send(rows.into_frame()).await?) }).await?;
+                pace.send(frames, rows.into_frame()).await?;
+                continue;
             }
-            Ok(RowPart::Again) => in_time(answer(frames, &Answer::Again)).await?,
-            Ok(RowPart::End(about)) => {
-                return in_time(answer(frames, &Answer::End(handle.clock(), about))).await;
+            Ok(RowPart::Again) => {
+                pace.send(frames, protocol::encode(&Answer::Again)?).await?;
+                continue;
             }
-            Err(why) => return in_time(answer(frames, &Answer::Failed(why))).await,
-        }
+            Ok(RowPart::End(about)) => Answer::End(handle.clock(), about),
+            Err(why) => Answer::Failed(why),
+        };
+        return pace.send(frames, protocol::encode(&answer)?).await;
     }
 }
 
-async fn histories(frames: &mut Frames, handle: &Handle, query: HistoryQuery) -> Result<(), SessionError> {
+async fn histories(
+    frames: &mut Frames,
+    mut pace: Pace<'_>,
+    handle: &Handle,
+    query: HistoryQuery,
+) -> Result<(), SessionError> {
     let most = query.most.min(HistoryQuery::MOST);
     let found = match handle.histories(HistoryQuery { most, ..query }).await? {
         Ok(histories) => Answer::Histories(handle.clock(), Ktime::now(), histories),
         Err(why) => Answer::Failed(why),
     };
-    in_time(answer(frames, &found)).await
+    pace.send(frames, protocol::encode(&found)?).await
+}
+
+/// The pace at which a client takes its answer.
+struct Pace<'a> {
+    /// Its place among the few whose answers are made at once; `None` once it has turned out to be slow.
+    place: Option<SemaphorePermit<'a>>,
+    /// When it must have taken all of it.
+    end: Option<Instant>,
+}
+
+impl<'a> Pace<'a> {
+    /// Waits for a place among `places`.
+    async fn of_the_next(places: &'a Semaphore) -> Self {
+        Self {
+            // Nobody ever closes it.
+            place: places.acquire().await.ok(),
+            end: None,
+        }
+    }
+
+    /// Sends a frame of the answer. A client that does not take it at once gives up its place, and is dropped if it does not
+    /// take it in time.
+    async fn send(&mut self, frames: &mut Frames, frame: Bytes) -> Result<(), SessionError> {
+        let end = *self.end.get_or_insert_with(|| Instant::now() + WHOLE_ANSWER);
+        let mut sending = pin!(frames.send(frame));
+        let sent = if let Ok(sent) = timeout(PROMPT, &mut sending).await {
+            sent
+        } else {
+            self.place = None;
+            let end = end.min(Instant::now() + FRAME);
+            timeout_at(end, sending).await.map_err(|_| SessionError::Slow)?
+        };
+        Ok(sent?)
+    }
 }
 
 /// A client that has asked for something takes it, or is dropped: what waits for it takes memory.

@@ -1,15 +1,18 @@
 //! An answer of rows on its way to whoever asked: handed over as many at a time as fill a frame.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
+use super::room::Room;
 use crate::{
     clock::Ktime,
     facts::{FigureSet, Queues},
-    table::Row,
+    table::{Place, Row},
     view::{About, PackedRows, RowPart, RowQuery, RowView},
 };
 
-/// Where the parts of an answer go, which has no more of them than the table has rows.
+/// Where the parts of an answer go. How many wait there is bounded by [`Room`].
 pub(super) type Parts = mpsc::UnboundedSender<Result<RowPart, String>>;
 
 /// The rows that answer a question. Most are told while the sweep for it goes on, each when the sweep has shown it, and
@@ -22,16 +25,47 @@ pub(super) struct RowAnswer {
     rows: PackedRows,
     /// Some have been handed over.
     begun: bool,
+    room: Arc<Room>,
+    /// Rows that a scan has shown when there was no room.
+    deferred: Vec<Place>,
 }
 
 impl RowAnswer {
     /// To a question that is content with rows in `brief`, or not.
-    pub(super) fn new(brief: bool, parts: Parts) -> Self {
+    pub(super) fn new(brief: bool, parts: Parts, room: Arc<Room>) -> Self {
         Self {
             parts: Some(parts),
             rows: PackedRows::new(brief),
             begun: false,
+            room,
+            deferred: Vec::new(),
         }
+    }
+
+    /// Whether it can go on now. The engine is woken when it can again.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.is_idle() || self.room.is_there()
+    }
+
+    /// Tells of a row that the scan for this answer has just shown, or, if the reader is too slow for that, keeps its place for
+    /// later.
+    pub(super) fn tell_shown(
+        &mut self,
+        query: &RowQuery,
+        (place, row): (Place, &Row),
+        figures: &FigureSet,
+        now: Ktime,
+    ) {
+        if self.deferred.is_empty() && self.room.has_some() {
+            self.tell(query, row, figures, now);
+        } else if query.wants(row) {
+            self.deferred.push(place);
+        }
+    }
+
+    /// The rows that were kept for later.
+    pub(super) fn take_deferred(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.deferred)
     }
 
     /// Whether nobody waits for it any more.
@@ -52,6 +86,7 @@ impl RowAnswer {
     /// What it was told from has come to nothing, and something else will tell the same rows again.
     pub(super) fn begin_again(&mut self) {
         drop(self.rows.take());
+        self.deferred = Vec::new();
         if let Some(parts) = self.parts.as_ref().filter(|_| std::mem::take(&mut self.begun)) {
             let _ = parts.send(Ok(RowPart::Again));
         }
@@ -77,8 +112,10 @@ impl RowAnswer {
     fn hand_over(&mut self) {
         if let Some(parts) = &self.parts {
             self.begun = true;
+            let rows = self.rows.take();
+            self.room.fill(rows.bytes());
             // Whoever asked may have gone since.
-            let _ = parts.send(Ok(RowPart::Rows(self.rows.take())));
+            let _ = parts.send(Ok(RowPart::Rows(rows)));
         }
     }
 
@@ -127,6 +164,11 @@ mod tests {
         brief: false,
     };
 
+    /// An answer that there is always room for.
+    fn answer_to(parts: Parts) -> RowAnswer {
+        RowAnswer::new(QUERY.brief, parts, Room::of(usize::MAX))
+    }
+
     fn seen(number: u16, time: u64) -> Sighting {
         samples::seen(number, Ktime(time), TcpState::Established, Form::Full)
     }
@@ -147,8 +189,8 @@ mod tests {
                 end: (number == 1).then_some(Ktime(time + 2)),
                 sightings,
             };
-            table.show_part(&part, &mut Vec::new(), |row| {
-                answer.tell(&QUERY, row, &FigureSet::default(), Ktime(time + 2));
+            table.show_part(&part, &mut Vec::new(), |shown| {
+                answer.tell_shown(&QUERY, shown, &FigureSet::default(), Ktime(time + 2));
             });
         }
     }
@@ -167,33 +209,90 @@ mod tests {
         told
     }
 
-    /// The sweep is over: the rest of the answer out of the table.
-    fn complete(table: &mut Table, answer: RowAnswer) {
+    /// The scan is over: the rest of the answer comes out of the table.
+    fn rest(table: &mut Table, mut answer: RowAnswer) -> Copies {
         let unshown = table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let vacated = Vacated::from_now_on(table, Ktime(1001));
+        let deferred = answer.take_deferred().into();
         let mut copies = Copies::default();
         copies.add(Copying {
             query: QUERY,
-            figures: std::sync::Arc::default(),
+            figures: Arc::default(),
             about: About::default(),
             answer,
-            rest: Rest::These(std::sync::Arc::new(unshown), vacated),
+            rest: Rest::These(Arc::new(unshown), deferred, vacated),
         });
+        copies
+    }
+
+    fn complete(table: &mut Table, answer: RowAnswer) {
+        let mut copies = rest(table, answer);
         while copies.pending() {
             copies.advance(table, Ktime(1002));
         }
+    }
+
+    /// A scan shows many times what there is room for, and then the answer is completed. Nothing is told twice or left out, and
+    /// what waits is bounded all the while.
+    #[test]
+    fn an_answer_goes_at_the_pace_of_its_reader() {
+        const MANY: u16 = 60_000;
+        const MOST: usize = 300_000;
+        let mut table = Table::default();
+        let room = Room::of(MOST);
+        let (reply, mut parts) = mpsc::unbounded_channel();
+        let mut answer = RowAnswer::new(QUERY.brief, reply, Arc::clone(&room));
+        let sockets: Vec<u16> = (1..=MANY).collect();
+        let nobody = &mut answer_to(mpsc::unbounded_channel().0);
+        sweep(&mut table, 10, [&[], &[MANY + 1]], nobody);
+        sweep(&mut table, 20, [&sockets, &[]], &mut answer);
+        let mut copies = rest(&mut table, answer);
+        let mut told = Vec::new();
+        let mut pauses = 0;
+        loop {
+            while copies.pending() {
+                copies.advance(&table, Ktime(1002));
+            }
+            let Ok(part) = parts.try_recv() else { break };
+            pauses += 1;
+            let waiting = parts.len() + 1;
+            assert!(waiting <= 4, "{waiting} frames wait");
+            if let RowPart::Rows(rows) = part.unwrap() {
+                room.empty(rows.bytes());
+                unpack(&rows.into_frame(), |row| told.push(row.connection.cookie.0)).unwrap();
+            }
+        }
+        told.sort_unstable();
+        let all: Vec<u64> = (1..=u64::from(MANY) + 1).collect();
+        assert_eq!(told, all);
+        assert!(pauses > 4, "it was told at once");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_any_more_is_dropped() {
+        let mut table = Table::default();
+        let room = Room::of(1);
+        let (reply, parts) = mpsc::unbounded_channel();
+        let answer = RowAnswer::new(QUERY.brief, reply, Arc::clone(&room));
+        let mut copies = rest(&mut table, answer);
+        room.fill(1);
+        assert!(!copies.pending());
+        drop(parts);
+        assert!(copies.pending());
+        copies.advance(&table, Ktime(1002));
+        assert!(!copies.pending());
     }
 
     #[test]
     fn each_row_is_told_once_whether_the_sweep_has_shown_it_or_not() {
         let mut table = Table::default();
         let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(QUERY.brief, reply);
+        let mut answer = answer_to(reply);
         sweep(
             &mut table,
             10,
             [&[1, 2, 9], &[]],
-            &mut RowAnswer::new(QUERY.brief, mpsc::unbounded_channel().0),
+            &mut answer_to(mpsc::unbounded_channel().0),
         );
         // A socket that the kernel shows twice, and one that it passes over.
         sweep(&mut table, 20, [&[1, 3], &[1, 2]], &mut answer);
@@ -208,7 +307,7 @@ mod tests {
     fn what_this_scan_did_not_find_and_no_event_ends_is_not_told() {
         let mut table = Table::default();
         let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(QUERY.brief, reply);
+        let mut answer = answer_to(reply);
         let of = |number, state, form| samples::seen(number, Ktime(11), state, form);
         let earlier = vec![
             of(1, TcpState::SynRecv, Form::Request),
@@ -217,7 +316,7 @@ mod tests {
             // Its end would be announced.
             of(4, TcpState::Established, Form::Full),
         ];
-        let nobody = &mut RowAnswer::new(QUERY.brief, mpsc::unbounded_channel().0);
+        let nobody = &mut answer_to(mpsc::unbounded_channel().0);
         sweep_of(&mut table, 10, [earlier, vec![]], nobody);
         table.end_sweep(&[], Ktime(10), Ktime(12), &mut Vec::new());
         sweep(&mut table, 20, [&[5], &[]], &mut answer);
@@ -230,7 +329,7 @@ mod tests {
     fn a_socket_that_is_used_again_meanwhile_is_told_once_and_so_is_its_minisock() {
         let mut table = Table::default();
         let (reply, mut parts) = mpsc::unbounded_channel();
-        let mut answer = RowAnswer::new(QUERY.brief, reply);
+        let mut answer = answer_to(reply);
         let minisock = Sighting {
             state: TcpState::TimeWait,
             form: Form::Minisock,
@@ -250,7 +349,7 @@ mod tests {
         for count in [2, MANY] {
             let mut table = Table::default();
             let (reply, mut parts) = mpsc::unbounded_channel();
-            let mut answer = RowAnswer::new(QUERY.brief, reply);
+            let mut answer = answer_to(reply);
             let sockets: Vec<u16> = (1..=count).collect();
             sweep(&mut table, 10, [&sockets, &[]], &mut answer);
             assert_eq!(parts.is_empty(), count < MANY, "{count}");

@@ -6,7 +6,7 @@ use super::{PART, answer::RowAnswer};
 use crate::{
     clock::Ktime,
     facts::FigureSet,
-    table::{Table, Unshown, Vacated},
+    table::{Place, Table, Unshown, Vacated},
     view::{About, RowQuery},
 };
 
@@ -25,9 +25,19 @@ pub(super) struct Copying {
 pub(super) enum Rest {
     /// All.
     All,
-    /// Those that the sweep has not shown; the others have been told meanwhile. Not those with ends that were another's when it
-    /// began, which the sweep may have shown.
-    These(Arc<Unshown>, Vacated),
+    /// Those that the scan has not shown, and those that it has when there was no room; the others have been told meanwhile.
+    /// Not those with ends that were another's when it began, which the scan may have shown.
+    These(Arc<Unshown>, Unshown, Vacated),
+}
+
+impl Rest {
+    /// The same, and the rows in these places.
+    pub(super) fn and(self, deferred: Vec<Place>) -> Self {
+        match self {
+            Self::All => Self::All,
+            Self::These(unshown, _, vacated) => Self::These(unshown, deferred.into(), vacated),
+        }
+    }
 }
 
 /// The answers under way, and how far each has come.
@@ -35,23 +45,25 @@ pub(super) enum Rest {
 pub(super) struct Copies(Vec<(Copying, usize)>);
 
 impl Copies {
-    /// Whether there are any.
+    /// Whether any can go on: one whose reader is slow waits for that.
     pub(super) fn pending(&self) -> bool {
-        !self.0.is_empty()
+        self.0.iter().any(|(copy, _)| copy.answer.can_go_on())
     }
 
     pub(super) fn add(&mut self, copy: Copying) {
         self.0.push((copy, 0));
     }
 
-    /// Copies one part for each, and hands it over.
+    /// Copies one part for each that can go on, and hands it over.
     pub(super) fn advance(&mut self, table: &Table, now: Ktime) {
         for (mut copy, at) in std::mem::take(&mut self.0) {
             if copy.answer.is_idle() {
                 continue;
             }
-            if copy.advance(table, at, now) {
-                self.0.push((copy, at + PART));
+            if !copy.answer.can_go_on() {
+                self.0.push((copy, at));
+            } else if let Some(next) = copy.advance(table, at, now) {
+                self.0.push((copy, next));
             } else {
                 copy.answer.end(copy.about);
             }
@@ -60,20 +72,32 @@ impl Copies {
 }
 
 impl Copying {
-    /// Tells of the part that begins at `at`. Returns whether there was one.
-    fn advance(&mut self, table: &Table, at: usize, now: Ktime) -> bool {
-        match &mut self.rest {
-            Rest::All => table.part(at, PART).map(|part| {
-                part.for_each(|row| {
-                    self.answer.tell(&self.query, row, &self.figures, now);
-                });
+    /// Tells of the part that begins at `at`. Returns where the next one begins; `None` if there was none.
+    fn advance(&mut self, table: &Table, at: usize, now: Ktime) -> Option<usize> {
+        let Self {
+            query,
+            figures,
+            answer,
+            rest,
+            ..
+        } = self;
+        match rest {
+            Rest::All => table.part(at, PART)?.for_each(|row| {
+                answer.tell(query, row, figures, now);
             }),
-            Rest::These(unshown, vacated) => table.unshown_part(unshown, at, PART).map(|part| {
-                part.filter(|row| !vacated.has(row, table)).for_each(|row| {
-                    self.answer.tell(&self.query, row, &self.figures, now);
-                });
-            }),
+            Rest::These(unshown, deferred, vacated) => {
+                let Some(part) = table.unshown_part(unshown, at, PART) else {
+                    let deferred = std::mem::take(deferred);
+                    if deferred.is_empty() {
+                        return None;
+                    }
+                    *unshown = Arc::new(deferred);
+                    return Some(0);
+                };
+                let known = part.filter(|row| !vacated.has(row, table));
+                known.for_each(|row| answer.tell(query, row, figures, now));
+            }
         }
-        .is_some()
+        Some(at + PART)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     answer::RowAnswer,
     precedence::{Precedence, Waiting},
     questions::Question,
+    room::{Room, Rooms},
     stream::{Readers, Subscription},
 };
 use crate::{
@@ -25,6 +26,8 @@ pub(super) enum Request {
     Look(Question),
     /// The counts.
     Stats(oneshot::Sender<Stats>),
+    /// An answer has room again, or nobody waits for it any more.
+    GoOn,
 }
 
 /// The engine has stopped.
@@ -32,11 +35,12 @@ pub(super) enum Request {
 #[error("the tracer has stopped")]
 pub struct EngineGone;
 
-/// The parts of an answer.
+/// The parts of an answer. The engine makes more of them as they are taken.
 #[derive(Debug)]
 pub struct RowParts {
     parts: mpsc::UnboundedReceiver<Result<RowPart, String>>,
     _waiting: Waiting,
+    room: Arc<Room>,
 }
 
 impl RowParts {
@@ -47,7 +51,18 @@ impl RowParts {
     ///
     /// [`EngineGone`].
     pub async fn next(&mut self) -> Result<Result<RowPart, String>, EngineGone> {
-        self.parts.recv().await.ok_or(EngineGone)
+        let part = self.parts.recv().await.ok_or(EngineGone)?;
+        if let Ok(RowPart::Rows(rows)) = &part {
+            self.room.empty(rows.bytes());
+        }
+        Ok(part)
+    }
+}
+
+impl Drop for RowParts {
+    fn drop(&mut self) {
+        self.parts.close();
+        self.room.leave();
     }
 }
 
@@ -58,6 +73,7 @@ pub struct Handle {
     stream: Readers,
     clock: Arc<SteadyClock>,
     precedence: Arc<Precedence>,
+    rooms: Rooms,
 }
 
 impl Handle {
@@ -67,6 +83,7 @@ impl Handle {
             stream,
             clock: Arc::new(SteadyClock::new()),
             precedence,
+            rooms: Rooms::default(),
         }
     }
 
@@ -110,12 +127,14 @@ impl Handle {
     /// [`EngineGone`].
     pub async fn parts(&self, query: RowQuery) -> Result<RowParts, EngineGone> {
         let (reply, parts) = mpsc::unbounded_channel();
-        let answer = RowAnswer::new(query.brief, reply);
+        let room = self.rooms.one(self.asking.downgrade());
+        let answer = RowAnswer::new(query.brief, reply, Arc::clone(&room));
         let request = Request::Look(Question::Rows(query, answer));
         let waiting = self.precedence.wait();
         self.asking.send(request).await.map_err(|_| EngineGone)?;
         Ok(RowParts {
             parts,
+            room,
             _waiting: waiting,
         })
     }

@@ -17,6 +17,7 @@ mod places;
 mod precedence;
 mod questions;
 mod recorder;
+mod room;
 #[cfg(test)]
 mod samples;
 mod scans;
@@ -407,6 +408,8 @@ impl Core {
                 self.searches.add(query, Arc::default(), reply);
             }
             Request::Look(question) => self.sweeps.want(question),
+            // The answer that there is room for is looked at in the next turn.
+            Request::GoOn => {}
             Request::Ready(reply) => self.sweeps.when_seeded(reply),
             Request::Stats(reply) => {
                 self.check_losses();

@@ -13,6 +13,7 @@ use crate::{
     clock::Ktime,
     facts::FigureSet,
     sweeper::{Job, Outcome, Scanning, SweepDone},
+    table::Unshown,
     view::{About, Trouble, Unswept},
 };
 
@@ -76,9 +77,9 @@ impl Core {
         let now = Ktime::now();
         let (questions, figures) = (&mut running.questions, &running.figures);
         let mut waiting: Vec<_> = questions.iter_mut().filter_map(Question::told_at_once).collect();
-        self.table.show_part(&part, &mut self.fresh, |row| {
+        self.table.show_part(&part, &mut self.fresh, |shown| {
             for (query, answer) in &mut waiting {
-                answer.tell(query, row, figures, now);
+                answer.tell_shown(query, shown, figures, now);
             }
         });
         running.decoder.take_back(part);
@@ -161,7 +162,7 @@ impl Core {
                 let _ = reply.send(());
             }
         }
-        let rest = Rest::These(unshown.unwrap_or_default(), vacated);
+        let rest = Rest::These(unshown.unwrap_or_default(), Unshown::default(), vacated);
         self.answer(questions, &figures, &rest, &done);
     }
 
@@ -202,7 +203,7 @@ impl Core {
         };
         for mut question in questions {
             let rest = match question.told_at_once() {
-                Some(_) => unshown.clone(),
+                Some((_, answer)) => unshown.clone().and(answer.take_deferred()),
                 None => Rest::All,
             };
             let netns = question.netns();

@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::{HolderIndex, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, Row, SweepPart, Table, Transition, Unshown},
+    table::{Lost, Place, Row, SweepPart, Table, Transition, Unshown},
     view::Loss,
 };
 
@@ -74,7 +74,12 @@ impl Told {
         self.table.begin_sweep();
     }
 
-    pub(super) fn show_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>, show: impl FnMut(&Row)) {
+    pub(super) fn show_part(
+        &mut self,
+        part: &SweepPart,
+        out: &mut Vec<Transition>,
+        show: impl FnMut((Place, &Row)),
+    ) {
         if self.recorder.is_some() {
             for seen in &part.sightings {
                 self.record(|| Fact::Seen(*seen));

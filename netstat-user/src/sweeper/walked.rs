@@ -99,7 +99,7 @@ impl Walked {
             match record {
                 SweepRecord::Seen(seen) => sightings.push(seen),
                 SweepRecord::Figures(seen, found) => {
-                    figures.insert(&seen, found);
+                    figures.insert(&seen, &found);
                     sightings.push(seen);
                 }
                 // The walk ends a part there.

@@ -58,6 +58,20 @@ pub(super) struct Judging {
     unshown: Vec<Place>,
 }
 
+impl From<Vec<Place>> for Unshown {
+    fn from(places: Vec<Place>) -> Self {
+        Self(places)
+    }
+}
+
+impl Unshown {
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What is gone over next, from which place on.
 #[derive(Debug, Clone, Copy)]
 enum Stage {

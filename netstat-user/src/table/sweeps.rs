@@ -71,8 +71,13 @@ impl Table {
         self.show_part(part, out, |_| ());
     }
 
-    /// The same; each row that the part shows is given to `show`, once in a sweep.
-    pub fn show_part(&mut self, part: &SweepPart, out: &mut Vec<Transition>, show: impl FnMut(&Row)) {
+    /// The same; each row that the part shows is given to `show` with its place, once in a scan.
+    pub fn show_part(
+        &mut self,
+        part: &SweepPart,
+        out: &mut Vec<Transition>,
+        show: impl FnMut((Place, &Row)),
+    ) {
         if part.first {
             self.begin_walk();
         }
@@ -92,13 +97,15 @@ impl Table {
         sightings: &[Sighting],
         netns: Netns,
         out: &mut Vec<Transition>,
-        mut show: impl FnMut(&Row),
+        mut show: impl FnMut((Place, &Row)),
     ) {
         for some in sightings.chunks(AHEAD) {
             self.look_ahead(some.iter().map(|seen| seen.connection.cookie));
             for seen in some {
                 let shown = self.sight(seen, netns, out);
-                shown.and_then(|place| self.store.at(place)).map(&mut show);
+                shown
+                    .and_then(|place| Some((place, self.store.at(place)?)))
+                    .map(&mut show);
             }
         }
     }

@@ -75,6 +75,12 @@ impl PackedRows {
         self.count == 0
     }
 
+    /// How many bytes they are.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether they fill a frame.
     #[must_use]
     pub fn is_full(&self) -> bool {

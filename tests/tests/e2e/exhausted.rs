@@ -30,16 +30,6 @@ crate::tests![
     readers_by_the_hundred,
 ];
 
-/// Resident memory of a process, in bytes.
-fn memory(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: u64 = line
-        .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
-        .context("no VmRSS")?;
-    Ok(kilobytes * 1024)
-}
-
 fn descriptors(pid: u32) -> Result<u64> {
     Ok(u64::try_from(fs::read_dir(format!("/proc/{pid}/fd"))?.count())?)
 }
@@ -148,7 +138,7 @@ fn clients_by_the_thousand() -> Result<()> {
     let daemon = Daemon::start()?;
     let watch = daemon.watch_in(&namespace)?;
     let _pair = Pair::new(&namespace, LOOPBACK)?;
-    let before = memory(daemon.pid())?;
+    let before = process::memory(daemon.pid())?;
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let mut client = UnixStream::connect(daemon.socket())?;
@@ -172,7 +162,7 @@ fn clients_by_the_thousand() -> Result<()> {
     }
     let rows = daemon.agrees(&namespace)?;
     ensure!(rows.len() == 3, "{rows:?}");
-    let (held, used) = (descriptors(daemon.pid())?, memory(daemon.pid())?);
+    let (held, used) = (descriptors(daemon.pid())?, process::memory(daemon.pid())?);
     println!("{held} descriptors; {before} bytes before, {used} with {CLIENTS} clients");
     ensure!(held < 400, "{held} descriptors with {CLIENTS} clients");
     ensure!(used < MEMORY, "{used} bytes with {CLIENTS} clients");
@@ -221,7 +211,7 @@ fn readers_by_the_hundred() -> Result<()> {
     come_and_go(&namespace, 1000)?;
     let _pair = Pair::new(&namespace, LOOPBACK)?;
     daemon.agrees(&namespace)?;
-    let used = memory(daemon.pid())?;
+    let used = process::memory(daemon.pid())?;
     println!("{used} bytes with readers that do not read");
     ensure!(used < MEMORY, "{used} bytes with readers that do not read");
     let output = binary::run(daemon.socket(), "watch")?;

@@ -41,6 +41,7 @@ mod reasons;
 mod record;
 mod schema;
 mod show;
+mod slow;
 mod socket_file;
 mod stopping;
 mod stuck;
@@ -119,6 +120,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("record", record::TESTS),
     ("schema", schema::TESTS),
     ("show", show::TESTS),
+    ("slow", slow::TESTS),
     ("socket_file", socket_file::TESTS),
     ("stopping", stopping::TESTS),
     ("terminal", terminal::TESTS),

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read,
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::Shutdown,
     thread,
     time::{Duration, Instant},
 };
@@ -13,12 +13,10 @@ use netstat_tests::{
     mixture::Mixture,
     snapshot,
     sockets::{LOOPBACK, accept, listen, socket_for, wait_for_fin},
-    wait::{SOON, patient},
+    unaccepted::{Unaccepted, allow_open_files},
+    wait::SOON,
 };
-use rustix::{
-    net::connect_unspec,
-    process::{Resource, getrlimit, setrlimit},
-};
+use rustix::net::connect_unspec;
 
 crate::tests![
     all_rows_are_right_two_seconds_after_the_last_change,
@@ -86,22 +84,11 @@ fn a_large_table_is_listed() -> Result<()> {
     const MESSAGE: usize = 4_096;
     /// Each has two ends.
     const CONNECTIONS: usize = MESSAGE / 2 + 50;
-    allow_open_files(CONNECTIONS)?;
     let namespace = Namespace::new()?;
     let daemon = Daemon::start()?;
-    let backlog = i32::try_from(CONNECTIONS)?;
-    let listener = socket_for(&namespace, LOOPBACK.parse()?)?;
-    listener.bind(&LOOPBACK.parse::<SocketAddr>()?.into())?;
-    listener.listen(backlog)?;
-    let target = listener.local_addr()?.as_socket().context("not an IP socket")?;
-    // Nobody accepts them: so they stay as they are, however long it takes, and only half of them is held here.
-    let clients: Vec<_> = namespace.enter(|| {
-        let connect = |_| TcpStream::connect_timeout(&target, patient(SOON));
-        (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()
-    })?;
+    let _connections = Unaccepted::new(&namespace, CONNECTIONS)?;
     let rows = snapshot::agreement(&namespace, daemon.socket(), SOON)?;
     ensure!(rows.len() > MESSAGE, "only {} rows", rows.len());
-    drop(clients);
     Ok(())
 }
 
@@ -155,16 +142,5 @@ fn used_again_while_they_are_listed() -> Result<()> {
         );
     }
     daemon.agrees(&namespace)?;
-    Ok(())
-}
-
-/// Lets this process have so many files open, and those of the other tests besides.
-fn allow_open_files(count: usize) -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = u64::try_from(count)? + 1_024;
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        setrlimit(Resource::Nofile, limit).context("cannot have as many files open as the test takes")?;
-    }
     Ok(())
 }

@@ -92,7 +92,8 @@ impl Looks {
 
     /// Whether a search can go on.
     pub(super) fn pending(&self) -> bool {
-        self.questions.iter().any(Looking::searches)
+        let can_go_on = |looking: &Looking| looking.searches() || looking.answer.is_idle();
+        self.questions.iter().any(can_go_on)
     }
 
     /// Whether `query` is of a kind that can be answered so.
@@ -132,7 +133,7 @@ pub(super) fn must_ask_listeners(query: &RowQuery, coverage: Coverage) -> bool {
 
 impl Looking {
     fn searches(&self) -> bool {
-        self.at.is_some() && self.asked.len() < AHEAD
+        self.at.is_some() && self.asked.len() < AHEAD && self.answer.can_go_on()
     }
 
     /// Searches the next part of the table for what to look at.

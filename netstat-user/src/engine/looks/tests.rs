@@ -3,7 +3,10 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     connection::Endpoint,
-    engine::samples::{self, NETNS, connection},
+    engine::{
+        room::Room,
+        samples::{self, NETNS, connection},
+    },
     facts::{Sight, Sighting, SocketGone, StateEvent},
     table::NamespaceSweep,
     view::{RowPart, unpack},
@@ -87,7 +90,13 @@ impl Question {
         };
         let (reply, parts) = mpsc::unbounded_channel();
         let mut looks = Looks::default();
-        looks.add(1, query, RowAnswer::new(true, reply), table, ASKED);
+        looks.add(
+            1,
+            query,
+            RowAnswer::new(true, reply, Room::of(usize::MAX)),
+            table,
+            ASKED,
+        );
         Self {
             looking: looks.questions.pop().unwrap(),
             parts,
