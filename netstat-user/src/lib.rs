@@ -24,6 +24,7 @@ pub mod output;
 pub mod owners;
 pub mod processes;
 pub mod protocol;
+pub mod reach;
 pub mod reason;
 pub mod recording;
 pub mod scan_schedule;

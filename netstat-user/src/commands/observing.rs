@@ -1,10 +1,14 @@
-//! Reads what the processes are doing that something stuck depends on.
+//! Reads what a judgement of two looks depends on besides: what processes are doing, and where packets go.
+
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     activity::{self, Activity, Question},
-    diagnosis::Suspects,
+    connection::Netns,
+    diagnosis::{Findings, Looks, Suspects, crossings},
+    reach::{self, Reaches},
 };
 
 /// Processes that are read, at most: each takes some file operations.
@@ -36,6 +40,24 @@ pub(super) async fn observe(all: Vec<&mut Suspects>) -> anyhow::Result<()> {
         suspects.learn(activities);
     }
     Ok(())
+}
+
+/// Where packets go on which the judgement of `looks` depends.
+pub(super) async fn reaches(looks: &Looks<'_>) -> anyhow::Result<Reaches> {
+    follow(crossings(looks)).await
+}
+
+/// Takes back what is said of peers in other namespaces that packets do not go to.
+pub(super) async fn confirm_peers(findings: &mut Findings) -> anyhow::Result<()> {
+    findings.confirm_peers(&follow(findings.crossings()).await?);
+    Ok(())
+}
+
+async fn follow(crossings: Vec<(Netns, IpAddr)>) -> anyhow::Result<Reaches> {
+    if crossings.is_empty() {
+        return Ok(Reaches::default());
+    }
+    Ok(tokio::task::spawn_blocking(move || reach::follow(&crossings)).await?)
 }
 
 /// What makes two questions one.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     filtering,
-    observing::observe,
+    observing::{confirm_peers, observe, reaches},
     printing, selection,
     snapshot::{Source, tell_missing, tell_unnamed},
     tracing::Stop,
@@ -22,6 +22,7 @@ use crate::{
     filter::Filter,
     namespaces::Names,
     output::{self, stuck::Printer},
+    reach::Reaches,
     view::{About, RowQuery},
 };
 
@@ -109,14 +110,21 @@ async fn examine(
         let last = Instant::now();
         sleep(pause).await;
         let (clock, now, about) = look(source, query, &mut reading).await?;
-        let findings = diagnose(&Looks {
+        let looks = Looks {
             before: &before,
             now: &now,
             between: last.elapsed(),
             reading: &reading,
             older,
             filter,
+            reaches: &Reaches::default(),
+        };
+        let reaches = reaches(&looks).await?;
+        let mut findings = diagnose(&Looks {
+            reaches: &reaches,
+            ..looks
         });
+        confirm_peers(&mut findings).await?;
         pause = older
             .unwrap_or(LONGER)
             .min(LONGER)

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     filtering,
-    observing::observe,
+    observing::{observe, reaches},
     printing, selection,
     snapshot::{Asked, Source, tell_missing, tell_unnamed},
     tracing::{Running, Stop},
@@ -23,6 +23,7 @@ use crate::{
     filter::Filter,
     namespaces::Names,
     output::{self, vigil::Printer},
+    reach::Reaches,
     view::{HistoryQuery, RowQuery},
 };
 
@@ -119,13 +120,19 @@ impl Watch {
             let at = Instant::now();
             reading.look(&now);
             if let Some((before, then)) = &before {
-                let changes = vigil.look(&Looks {
+                let looks = Looks {
                     before,
                     now: &now,
                     between: at - *then,
                     reading: &reading,
                     older: self.args.older,
                     filter: self.filter.as_ref(),
+                    reaches: &Reaches::default(),
+                };
+                let reaches = reaches(&looks).await?;
+                let changes = vigil.look(&Looks {
+                    reaches: &reaches,
+                    ..looks
                 });
                 let (stuck, over) = tokio::select! {
                     told = self.follow(&mut source, changes) => told?,

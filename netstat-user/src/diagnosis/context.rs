@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Kind, Looks, addresses,
+    elsewhere::{self, Evidence, Resent},
     finding::Service,
     ports,
     rules::{Case, Symptom, is_full},
@@ -15,6 +16,7 @@ use crate::{
     clock::Ktime,
     connection::{Cookie, Endpoint, Netns, OwnerSource},
     facts::{Figures, Form},
+    reach::Reach,
     tcp::TcpState::{CloseWait, Established, Listen, SynRecv, SynSent},
     view::RowView,
 };
@@ -25,14 +27,16 @@ pub(super) struct Context<'a> {
     before: FxHashMap<Cookie, &'a Figures>,
     /// Listeners, by cookie.
     listeners: FxHashMap<Cookie, &'a RowView>,
-    /// Ports that are listened on, and by which of those with a full accept queue.
-    ports: FxHashMap<(Netns, u16), Option<&'a RowView>>,
+    /// Ports that are listened on, and the listeners of those with a full accept queue.
+    ports: FxHashMap<(Netns, u16), Vec<&'a RowView>>,
+    /// How many SYNs were sent again between the looks, by where to and where from.
+    resent: FxHashMap<(IpAddr, u16), FxHashMap<Netns, u32>>,
     /// How many connections to a port each process holds, or has held last, by the address that they came to.
     accepted: FxHashMap<(Netns, u16), FxHashMap<Accepted, usize>>,
     /// How long the oldest connection has waited to be accepted, by port.
     waiting: FxHashMap<(Netns, u16), Duration>,
-    /// The one namespace that has an address, of addresses that name a place; `None` where several have it.
-    homes: FxHashMap<IpAddr, Option<Netns>>,
+    /// The namespaces that have an address, of addresses that may mean the same in several.
+    homes: FxHashMap<IpAddr, Vec<Netns>>,
     /// Half-open connections, by their other end and this one, whose listener's accept queue is full.
     kept_out: FxHashMap<(Endpoint, Endpoint), (Netns, &'a RowView)>,
 }
@@ -48,6 +52,7 @@ impl<'a> Context<'a> {
             before: FxHashMap::default(),
             listeners: FxHashMap::default(),
             ports: FxHashMap::default(),
+            resent: FxHashMap::default(),
             accepted: FxHashMap::default(),
             waiting: FxHashMap::default(),
             homes: FxHashMap::default(),
@@ -67,10 +72,11 @@ impl<'a> Context<'a> {
             context.learn(row);
         }
         for row in &looks.now.rows {
-            if row.state == SynRecv {
-                context.learn_half_open(row);
-            } else if !matches!(row.state, Listen | SynSent) {
-                context.learn_accepted(row);
+            match row.state {
+                SynRecv => context.learn_half_open(row),
+                SynSent => context.learn_resent(row),
+                Listen => {}
+                _ => context.learn_accepted(row),
             }
         }
         context
@@ -110,13 +116,15 @@ impl<'a> Context<'a> {
         let place = (row.connection.netns, port);
         let address = row.connection.local.addr(row.connection.family).to_canonical();
         if !address.is_unspecified() && !address.is_loopback() {
-            let home = self.homes.entry(address).or_insert(Some(place.0));
-            *home = home.filter(|home| *home == place.0);
+            let homes = self.homes.entry(address).or_default();
+            if !homes.contains(&place.0) {
+                homes.push(place.0);
+            }
         }
         if row.state == Listen {
             self.listeners.insert(row.connection.cookie, row);
             let full = self.ports.entry(place).or_default();
-            *full = full.or_else(|| has_no_room(row).then_some(row));
+            full.extend(has_no_room(row).then_some(row));
         } else if matches!(row.state, Established | CloseWait)
             && figures.inode.is_none()
             && !row.connection.mptcp
@@ -167,6 +175,7 @@ impl<'a> Context<'a> {
                 .and_then(|cookie| self.before.get(&cookie))
                 .copied(),
             full: self.full_listener(row).and_then(|row| row.figures.as_deref()),
+            possible: self.possible_listener(row),
             kept_out: self.kept_out_by(row).and_then(|row| row.figures.as_deref()),
             unread_since: self.looks.reading.unread_since(row.connection.cookie),
             waiting: waiting.copied(),
@@ -177,14 +186,103 @@ impl<'a> Context<'a> {
 
     /// The listener of this host that `row` begins to connect to, if its accept queue is full.
     fn full_listener(&self, row: &RowView) -> Option<&'a RowView> {
+        let mut full = self.full_listeners(row);
+        let certain = full.find(|(_, evidence)| *evidence == Evidence::Certain);
+        certain.map(|(listener, _)| listener)
+    }
+
+    /// One of another namespace, with a full accept queue, of which it is not known whether `row` is to it.
+    fn possible_listener(&self, row: &RowView) -> Option<&'a RowView> {
+        let mut full = self.full_listeners(row);
+        let possible = full.find(|(_, evidence)| *evidence == Evidence::Open);
+        possible.map(|(listener, _)| listener)
+    }
+
+    /// The listeners with a full accept queue that `row` may begin to connect to.
+    fn full_listeners(&self, row: &RowView) -> impl Iterator<Item = (&'a RowView, Evidence)> {
         let connection = &row.connection;
+        let (own, port) = (connection.netns, connection.remote.port());
+        let port = port.filter(|_| row.state == SynSent);
         let remote = connection.remote.addr(connection.family).to_canonical();
-        let netns = if is_private(remote) {
-            connection.netns
-        } else {
-            (*self.homes.get(&remote)?)?
+        let homes = self.homes.get(&remote).map_or(&[][..], Vec::as_slice);
+        // An address that the namespace has is never sent elsewhere.
+        let here = is_private(remote) || homes.contains(&own);
+        let places = if here { std::slice::from_ref(&own) } else { homes };
+        let places: Vec<_> = places
+            .iter()
+            .filter_map(|netns| self.ports.get(&(*netns, port?)))
+            .flatten()
+            .copied()
+            .filter(|listener| takes(listener, remote))
+            .map(|listener| {
+                let evidence = if here {
+                    Evidence::Certain
+                } else {
+                    let reach = self.looks.reaches.get(&(own, remote)).copied();
+                    self.evidence(row, listener, (remote, reach))
+                };
+                (listener, evidence)
+            })
+            .collect();
+        places.into_iter()
+    }
+
+    fn evidence(
+        &self,
+        row: &RowView,
+        listener: &RowView,
+        (remote, reach): (IpAddr, Option<Reach>),
+    ) -> Evidence {
+        let port = row.connection.remote.port().unwrap_or(0);
+        let resent = self.resent.get(&(remote, port));
+        let there = resent.and_then(|resent| resent.get(&listener.connection.netns));
+        let resent = Resent {
+            own: self.resent_by(row),
+            there: there.copied().unwrap_or(0),
+            all: resent.map_or(0, |resent| resent.values().sum()),
         };
-        *self.ports.get(&(netns, connection.remote.port()?))?
+        let drops = |figures: &Figures| figures.listening?.drops;
+        let dropped = elsewhere::risen(listener, self.before_of(listener), drops);
+        elsewhere::evidence(listener.connection.netns, reach, resent, dropped)
+    }
+
+    /// How often a SYN was sent again between the looks.
+    fn resent_by(&self, row: &RowView) -> u32 {
+        let retransmits = |figures: &Figures| figures.attempts.retransmits;
+        elsewhere::risen(row, self.before_of(row), retransmits).unwrap_or(0)
+    }
+
+    fn learn_resent(&mut self, row: &RowView) {
+        let connection = &row.connection;
+        let resent = self.resent_by(row);
+        if let Some(port) = connection.remote.port().filter(|_| resent > 0) {
+            let remote = connection.remote.addr(connection.family).to_canonical();
+            let of_port = self.resent.entry((remote, port)).or_default();
+            let sum = of_port.entry(connection.netns).or_default();
+            *sum = sum.saturating_add(resent);
+        }
+    }
+
+    fn before_of(&self, row: &RowView) -> Option<&'a Figures> {
+        self.before.get(&row.connection.cookie).copied()
+    }
+
+    /// The addresses that packets are sent to from other namespaces, where it matters whether they get there.
+    pub(super) fn crossings(&self) -> impl Iterator<Item = (Netns, IpAddr)> {
+        let rows = self
+            .looks
+            .now
+            .rows
+            .iter()
+            .filter(|row| elsewhere::is_unanswered(row));
+        let open = rows.filter(|row| {
+            let mut full = self.full_listeners(row);
+            full.any(|(listener, _)| listener.connection.netns != row.connection.netns)
+        });
+        open.map(|row| {
+            let remote = row.connection.remote.addr(row.connection.family);
+            (row.connection.netns, remote.to_canonical())
+        })
     }
 
     /// The listener of this host whose full accept queue has no room for `row`, which its own end takes for established.
@@ -192,7 +290,11 @@ impl<'a> Context<'a> {
         let connection = &row.connection;
         let (netns, listener) = self.kept_out.get(&(connection.local, connection.remote))?;
         let remote = connection.remote.addr(connection.family).to_canonical();
-        (*netns == connection.netns || !is_private(remote)).then_some(*listener)
+        let here = *netns == connection.netns;
+        // A half-open connection with the same ends is evidence by itself, unless packets are seen to go elsewhere.
+        let reach = self.looks.reaches.get(&(connection.netns, remote));
+        let led_there = reach.is_none_or(|reach| *reach == Reach::Namespace(*netns));
+        (here || !is_private(remote) && led_there).then_some(*listener)
     }
 
     /// The processes that a symptom of `row` depends on, other than those at the other end of its connection.
@@ -252,6 +354,13 @@ impl<'a> Context<'a> {
             _ => Service::Here(local),
         }
     }
+}
+
+/// Whether a listener takes connections to this address.
+fn takes(listener: &RowView, address: IpAddr) -> bool {
+    let connection = &listener.connection;
+    let own = connection.local.addr(connection.family).to_canonical();
+    own.is_unspecified() || own == address
 }
 
 /// Whether a listener's accept queue is full.

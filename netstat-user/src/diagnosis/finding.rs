@@ -8,17 +8,22 @@ use super::{
     Kind, Looks, Severity,
     advice::advice,
     context::{Context, is_private},
+    elsewhere,
     rules::Symptom,
     suspects::{self, Suspect, Suspects},
 };
 use crate::{
     connection::{Cookie, Endpoint, Netns, Owner},
+    facts::Figures,
+    reach::{Reach, Reaches},
     tcp::TcpState,
     view::RowView,
 };
 
 /// A connection that came to be stuck within this is a recent one.
 const RECENT: Duration = Duration::from_mins(1);
+/// Bytes that an end may seem to have received too few, since both ends are not read at the same moment.
+const SLACK: u64 = 64 * 1024;
 /// Sockets of a finding that are named one by one.
 const NAMED: usize = 5;
 
@@ -69,6 +74,8 @@ pub struct Finding {
     pub example: RowView,
     /// Who holds the example's other end, if that is on this host.
     pub peer: Option<Owner>,
+    /// The other namespace that the peer was found in, if it is in another one.
+    pub peer_netns: Option<Netns>,
     /// The processes that it depends on.
     pub suspects: Suspects,
     /// Some of them.
@@ -82,11 +89,41 @@ impl Finding {
         cause(self.group.kind, &self.suspects)
     }
 
+    fn crossing(&self) -> Option<(Netns, IpAddr)> {
+        self.peer_netns?;
+        let connection = &self.example.connection;
+        let remote = connection.remote.addr(connection.family);
+        Some((connection.netns, remote.to_canonical()))
+    }
+
     /// What to do. `enter` goes in front of commands that are to be run in the sockets' network namespace: nothing if they
     /// are there already, or such as `ip netns exec blue `.
     #[must_use]
     pub fn advice(&self, enter: &str) -> String {
         advice(self, enter)
+    }
+}
+
+impl Findings {
+    /// The addresses of peers in other namespaces that packets are sent to, and from where.
+    #[must_use]
+    pub fn crossings(&self) -> Vec<(Netns, IpAddr)> {
+        let found: FxHashSet<_> = self.found.iter().filter_map(Finding::crossing).collect();
+        found.into_iter().collect()
+    }
+
+    /// Takes back peers in other namespaces that packets do not go to.
+    pub fn confirm_peers(&mut self, reaches: &Reaches) {
+        for finding in &mut self.found {
+            let reach = finding.crossing().and_then(|crossing| reaches.get(&crossing));
+            let there = finding.peer_netns.map(Reach::Namespace);
+            if reach.is_some_and(|reach| Some(*reach) != there) {
+                (finding.peer, finding.peer_netns) = (None, None);
+                if suspects::is_about_peer(finding.group.kind) {
+                    finding.suspects = Suspects::default();
+                }
+            }
+        }
     }
 }
 
@@ -112,6 +149,16 @@ pub(super) fn cause(kind: Kind, suspects: &Suspects) -> String {
     let mut texts: Vec<_> = texts.collect();
     texts.push(kind.cause().to_owned());
     texts.join("; ")
+}
+
+/// The addresses that packets are sent to from other namespaces, where the judgement depends on whether they get there.
+#[must_use]
+pub fn crossings(looks: &Looks<'_>) -> Vec<(Netns, IpAddr)> {
+    if !looks.now.rows.iter().any(elsewhere::is_unanswered) {
+        return Vec::new();
+    }
+    let found: FxHashSet<_> = Context::new(looks).crossings().collect();
+    found.into_iter().collect()
 }
 
 /// Judges all sockets of the second look, by both.
@@ -161,6 +208,7 @@ pub fn diagnose(looks: &Looks<'_>) -> Findings {
 /// the same there.
 fn name_peers(rows: &[RowView], found: &mut [Finding]) {
     let mut wanted: FxHashMap<(Endpoint, Endpoint), Vec<usize>> = FxHashMap::default();
+    let (mut here, mut elsewhere) = (FxHashSet::default(), FxHashSet::default());
     for (place, finding) in found.iter().enumerate() {
         let connection = &finding.example.connection;
         if connection.tuple().is_some() {
@@ -176,12 +224,34 @@ fn name_peers(rows: &[RowView], found: &mut [Finding]) {
             let Some(finding) = found.get_mut(*place) else {
                 continue;
             };
-            let same = connection.netns == finding.example.connection.netns;
-            if same || finding.peer.is_none() && !is_private(address) {
-                finding.peer = row.owners.first().copied();
+            if connection.netns == finding.example.connection.netns {
+                (finding.peer, finding.peer_netns) = (row.owners.first().copied(), None);
+                here.insert(*place);
+            } else if !here.contains(place) && !is_private(address) && may_be_ends(&finding.example, row) {
+                // Connections with the same ends in several other namespaces: it may be any of them.
+                let first = elsewhere.insert(*place);
+                finding.peer = row.owners.first().copied().filter(|_| first);
+                finding.peer_netns = finding.peer.map(|_| connection.netns);
             }
         }
     }
+}
+
+/// Whether both can be the ends of one connection: neither has had more acknowledged than the other has received.
+fn may_be_ends(one: &RowView, other: &RowView) -> bool {
+    let (Some(one), Some(other)) = (one.figures.as_deref(), other.figures.as_deref()) else {
+        return true;
+    };
+    let fits = |sent: &Figures, received: &Figures| {
+        // SYN and FIN count as one each at one end only, and the figures are not of the same moment.
+        let slack = SLACK + u64::from(sent.sent.unacked.unwrap_or(0)) + u64::from(received.queues.recv);
+        let acked = sent.sent.bytes_acked.unwrap_or(0);
+        received
+            .received
+            .bytes
+            .is_none_or(|bytes| acked <= bytes.saturating_add(slack))
+    };
+    fits(one, other) && fits(other, one)
 }
 
 struct Gathered {
@@ -201,6 +271,7 @@ impl Gathered {
             evidence: symptom.evidence.clone(),
             example: row.clone(),
             peer: None,
+            peer_netns: None,
             suspects: Suspects::default(),
             cookies: Vec::new(),
         };

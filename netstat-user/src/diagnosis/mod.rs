@@ -9,6 +9,7 @@
 mod addresses;
 mod advice;
 mod context;
+mod elsewhere;
 mod finding;
 mod kind;
 mod ports;
@@ -20,7 +21,7 @@ mod vigil;
 #[cfg(test)]
 mod tests;
 
-pub use finding::{Finding, Findings, Group, Service, diagnose};
+pub use finding::{Finding, Findings, Group, Service, crossings, diagnose};
 pub use kind::{Kind, Severity};
 pub use reading::Reading;
 pub use rules::{Case, Symptom};
@@ -35,6 +36,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     connection::Netns,
     filter::Filter,
+    reach::Reaches,
     settings::Settings,
     view::{RowView, Snapshot},
 };
@@ -59,6 +61,8 @@ pub struct Looks<'a> {
     pub between: Duration,
     /// What has been read until the second one, which has taken note of both and of those before.
     pub reading: &'a Reading,
+    /// Where packets go that are sent to other namespaces, as far as it is known: see [`crossings`].
+    pub reaches: &'a Reaches,
     /// Only what has been stuck for so long; `None` for what fits each state.
     pub older: Option<Duration>,
     /// Only what this matches; the others are still looked at for what they have to do with it.

@@ -83,6 +83,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("stuck::silent", stuck::silent::TESTS),
     ("stuck::opening", stuck::opening::TESTS),
     ("stuck::blame", stuck::blame::TESTS),
+    ("stuck::elsewhere", stuck::elsewhere::TESTS),
     ("stuck::data", stuck::data::TESTS),
     ("stuck::closing", stuck::closing::TESTS),
     ("stuck::ports", stuck::ports::TESTS),

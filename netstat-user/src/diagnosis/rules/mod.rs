@@ -41,6 +41,8 @@ pub struct Case<'a> {
     pub listener_before: Option<&'a Figures>,
     /// For a connection that begins: the listener on this host that it is to, if its accept queue is full.
     pub full: Option<&'a Figures>,
+    /// For a connection that begins: a listener of another namespace with a full accept queue, to which it may be.
+    pub possible: Option<&'a RowView>,
     /// For a connection that this end takes for established: the listener on this host whose full accept queue has no
     /// room for it.
     pub kept_out: Option<&'a Figures>,

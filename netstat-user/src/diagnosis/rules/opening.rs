@@ -32,6 +32,12 @@ impl Case<'_> {
         evidence.extend(self.soft_error());
         evidence.extend(self.next_timer("again"));
         evidence.extend(self.gives_up_syn());
+        evidence.extend(self.possible.map(|listener| {
+            format!(
+                "a listener with a full accept queue has this address and port in netns {}, but whether the SYNs get there is not known",
+                listener.connection.netns.0
+            )
+        }));
         Some(Symptom::new(
             Kind::SynUnanswered,
             by_retransmissions(sent_again),

@@ -11,6 +11,7 @@ use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Owner, OwnerSource},
     facts::{Attempts, Figures, Form, Limits, Listening, Path, Queues, Received, Sent, Timer, TimerKind},
     owners::Owners,
+    reach::Reach,
     tcp::TcpState::{self, CloseWait, Established, Listen},
 };
 
@@ -106,6 +107,16 @@ fn found(rows: &[RowView], older: Option<Duration>) -> Vec<Finding> {
 }
 
 fn judged(before: &Look, now: &Look, between: Duration, older: Option<Duration>) -> Findings {
+    judged_with(&Reaches::default(), before, now, between, older)
+}
+
+fn judged_with(
+    reaches: &Reaches,
+    before: &Look,
+    now: &Look,
+    between: Duration,
+    older: Option<Duration>,
+) -> Findings {
     let mut reading = Reading::default();
     reading.look(before);
     reading.look(now);
@@ -114,6 +125,7 @@ fn judged(before: &Look, now: &Look, between: Duration, older: Option<Duration>)
         now,
         between,
         reading: &reading,
+        reaches,
         older,
         filter: None,
     })

@@ -204,6 +204,63 @@ fn an_end_that_is_kept_out_is_held_by_the_accept_queue() {
     elsewhere.state = TcpState::SynSent;
     elsewhere.connection.netns = Netns(2);
     elsewhere.connection.local = Endpoint::new("10.0.0.9".parse().unwrap(), 9);
-    let found = kinds(&[listener, waiting, elsewhere], None);
-    assert!(found.contains(&Kind::HeldByAcceptQueue), "{found:?}");
+    let crossing = (Netns(2), "10.0.0.1".parse().unwrap());
+    let kinds_if = |reach: Option<Reach>| {
+        let look = look_at(&[listener.clone(), waiting.clone(), elsewhere.clone()]);
+        let reaches = reach.map(|reach| (crossing, reach)).into_iter().collect();
+        let found = judged_with(&reaches, &look, &look, SECOND / 2, None).found;
+        found
+            .into_iter()
+            .filter(|finding| finding.group.state == TcpState::SynSent)
+            .map(|finding| (finding.group.kind, finding.evidence.join("; ")))
+            .collect::<Vec<_>>()
+    };
+    let kind = |found: &[(Kind, String)]| found[0].0;
+    assert_eq!(
+        kind(&kinds_if(Some(Reach::Namespace(NETNS)))),
+        Kind::HeldByAcceptQueue
+    );
+    let open = kinds_if(None);
+    assert_eq!(kind(&open), Kind::SynUnanswered);
+    assert!(open[0].1.contains("not known"), "{open:?}");
+    for other in [Reach::Elsewhere, Reach::Namespace(Netns(3))] {
+        let found = kinds_if(Some(other));
+        assert_eq!(kind(&found), Kind::SynUnanswered);
+        assert!(!found[0].1.contains("accept queue"), "{found:?}");
+    }
+}
+
+/// Where packets go is not known: a listener that drops what is sent again is the one.
+#[test]
+fn drops_that_rise_with_retransmissions_are_evidence() {
+    let look = |sent_again, drops| {
+        let listener = changed(row(80, Listen, HOUR), |figures| {
+            figures.queues.recv = 2;
+            figures.queues.backlog = 1;
+            figures.listening = Some(Listening {
+                requests: None,
+                drops: Some(drops),
+            });
+        });
+        let mut client = changed(row(6, TcpState::SynSent, SECOND * 10), |figures| {
+            figures.attempts.retransmits = Some(sent_again);
+        });
+        let local = client.connection.local;
+        client.connection.netns = Netns(2);
+        client.connection.local = Endpoint::new("10.0.0.9".parse().unwrap(), 9);
+        client.connection.remote = local;
+        look_at(&[listener, client])
+    };
+    let kind = |before: (u32, u32), now: (u32, u32)| {
+        let found = judged(&look(before.0, before.1), &look(now.0, now.1), SECOND / 2, None).found;
+        let client = found.iter().find(|one| one.group.state == TcpState::SynSent);
+        client.unwrap().group.kind
+    };
+    assert_eq!(kind((3, 7), (4, 8)), Kind::HeldByAcceptQueue);
+    assert_eq!(kind((3, 7), (4, 7)), Kind::SynUnanswered, "it has not come there");
+    assert_eq!(
+        kind((3, 7), (3, 9)),
+        Kind::SynUnanswered,
+        "that was somebody else"
+    );
 }

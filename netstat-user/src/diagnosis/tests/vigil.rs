@@ -24,6 +24,7 @@ fn look(vigil: &mut Vigil, rows: &[RowView]) -> Changes {
         reading: &Reading::default(),
         older: None,
         filter: None,
+        reaches: &Reaches::default(),
     })
 }
 

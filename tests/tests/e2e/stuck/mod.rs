@@ -5,6 +5,7 @@ pub(crate) mod asking;
 pub(crate) mod blame;
 pub(crate) mod closing;
 pub(crate) mod data;
+pub(crate) mod elsewhere;
 pub(crate) mod opening;
 pub(crate) mod ports;
 pub(crate) mod silent;
