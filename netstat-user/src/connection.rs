@@ -282,7 +282,10 @@ impl Owner {
     /// Whether it is known to hold the socket: it acted on it, or a scan has found it.
     #[must_use]
     pub const fn is_current(&self) -> bool {
-        matches!(self.source, OwnerSource::Event | OwnerSource::Scan)
+        matches!(
+            self.source,
+            OwnerSource::Event | OwnerSource::Scan | OwnerSource::IoUring
+        )
     }
 }
 
@@ -298,6 +301,9 @@ pub enum OwnerSource {
     Inherited,
     /// It has held the socket, and does so no longer.
     Last,
+    /// An `io_uring` of the process has registered the socket, and no process has a descriptor of it.
+    #[serde(rename = "io_uring")]
+    IoUring,
 }
 
 #[cfg(test)]

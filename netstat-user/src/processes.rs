@@ -8,9 +8,13 @@ use std::{
     sync::OnceLock,
 };
 
+use netstat_ebpf::wire::COMM_LEN;
 use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
 
-use crate::{clock::Ktime, connection::Printable};
+use crate::{
+    clock::Ktime,
+    connection::{Comm, Printable},
+};
 
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): the inode number of the root PID namespace.
 const ROOT_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -80,6 +84,44 @@ impl Process {
         } else {
             Err(io::ErrorKind::NotFound.into())
         }
+    }
+
+    /// Opens the process that has this id now.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_any(pid: u32) -> io::Result<Self> {
+        Ok(Self {
+            folder: File::open(format!("/proc/{pid}"))?.into(),
+        })
+    }
+
+    /// When it was started, to a hundredth of a second.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn start(&self) -> io::Result<Ktime> {
+        let ticks = start_ticks(&self.read("stat")?).ok_or(io::ErrorKind::InvalidData)?;
+        let own = i128::from(ticks) * NANOSECONDS_PER_TICK;
+        let start = own - Ktime(0).in_own_time_namespace();
+        u64::try_from(start).map(Ktime).map_err(io::Error::other)
+    }
+
+    /// What it is called.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn comm(&self) -> io::Result<Comm> {
+        let text = self.read("comm")?;
+        let text = text.strip_suffix(b"\n").unwrap_or(&text);
+        let mut name = Comm([0; COMM_LEN]);
+        for (to, from) in name.0.iter_mut().zip(text) {
+            *to = *from;
+        }
+        Ok(name)
     }
 
     /// The path of the file that it executes, as it was called when it was opened.

@@ -14,6 +14,7 @@ use crate::{
     clock::WallClock,
     connection::{Family, Netns},
     filter::{Filter, Subject},
+    keepers,
     labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
@@ -56,8 +57,11 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
             wanted,
             places,
             names,
+            programs: args.programs,
+            open: Vec::new(),
         };
         let (_, about) = source.each_row(&query, &mut lines).await?;
+        lines.complete();
         tell_missing(&about, &mut lines.names);
         let written = lines.table.write(&mut out, which, places);
         return output::written(written.and_then(|()| out.flush()));
@@ -70,6 +74,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     tell_missing(&snapshot.about, &mut names);
     let mut rows = snapshot.rows;
     rows.retain(&wanted);
+    if query.holders {
+        keepers::complete(&mut rows);
+    }
     if bound {
         rows.extend(bound_rows(args, &query).await?);
     }
@@ -118,17 +125,35 @@ struct Lines<W> {
     wanted: W,
     places: bool,
     names: Names,
+    programs: bool,
+    /// Sockets that no process has a descriptor of: what has them is looked for at the end.
+    open: Vec<RowView>,
+}
+
+impl<W: Fn(&RowView) -> bool> Lines<W> {
+    fn complete(&mut self) {
+        keepers::complete(&mut self.open);
+        for row in std::mem::take(&mut self.open) {
+            self.table.add(&row, self.places.then_some(&mut self.names));
+        }
+    }
 }
 
 impl<W: Fn(&RowView) -> bool> RowSink for Lines<W> {
     fn take(&mut self, row: RowView) {
-        if (self.wanted)(&row) {
+        if !(self.wanted)(&row) {
+            return;
+        }
+        if self.programs && keepers::is_open(&row) {
+            self.open.push(row);
+        } else {
             self.table.add(&row, self.places.then_some(&mut self.names));
         }
     }
 
     fn begin_again(&mut self) {
         self.table.clear();
+        self.open.clear();
     }
 }
 

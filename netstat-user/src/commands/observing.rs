@@ -8,7 +8,9 @@ use crate::{
     activity::{self, Activity, Question},
     connection::Netns,
     diagnosis::{Findings, Looks, Suspects, crossings},
+    keepers,
     reach::{self, Reaches},
+    view::Snapshot,
 };
 
 /// Processes that are read, at most: each takes some file operations.
@@ -58,6 +60,18 @@ async fn follow(crossings: Vec<(Netns, IpAddr)>) -> anyhow::Result<Reaches> {
         return Ok(Reaches::default());
     }
     Ok(tokio::task::spawn_blocking(move || reach::follow(&crossings)).await?)
+}
+
+/// The same with what has sockets that no process has a descriptor of.
+pub(super) async fn completed(mut snapshot: Snapshot) -> anyhow::Result<Snapshot> {
+    if !keepers::are_wanted(&snapshot.rows) {
+        return Ok(snapshot);
+    }
+    let complete = move || {
+        keepers::complete(&mut snapshot.rows);
+        snapshot
+    };
+    Ok(tokio::task::spawn_blocking(complete).await?)
 }
 
 /// What makes two questions one.

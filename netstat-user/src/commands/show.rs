@@ -6,6 +6,7 @@ use super::{filtering, selection, snapshot::tell_unnamed};
 use crate::{
     cli::ShowArgs,
     client::Client,
+    keepers,
     labels::Labels,
     namespaces::Names,
     output::{self, color::Palette, history::Histories as Printer, json},
@@ -26,7 +27,14 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
         most: args.most,
     };
     let mut client = Client::connect(socket).await?;
-    let (clock, now, histories) = client.histories(query).await?;
+    let (clock, now, mut histories) = client.histories(query).await?;
+    for history in histories
+        .found
+        .iter_mut()
+        .filter(|history| history.ending.is_none())
+    {
+        keepers::complete(std::slice::from_mut(&mut history.row));
+    }
     let mut out = output::stdout();
     if args.output.json {
         let (mut names, mut labels) = (Names::read(), Labels::new());

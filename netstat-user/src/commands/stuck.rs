@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     filtering,
-    observing::{confirm_peers, observe, reaches},
+    observing::{completed, confirm_peers, observe, reaches},
     printing, selection,
     snapshot::{Source, tell_missing, tell_unnamed},
     tracing::Stop,
@@ -146,7 +146,7 @@ async fn look(
 ) -> anyhow::Result<(WallClock, Look, About)> {
     let (clock, snapshot) = source.rows(query).await?;
     let about = snapshot.about.clone();
-    let look = Look::from(snapshot);
+    let look = Look::from(completed(snapshot).await?);
     reading.look(&look);
     Ok((clock, look, about))
 }

@@ -21,6 +21,7 @@ use crate::{
     clock::WallClock,
     diagnosis::{Changes, Look, Looks, Outcome, Reading, Stuck, Vigil, outcome},
     filter::Filter,
+    keepers,
     namespaces::Names,
     output::{self, vigil::Printer},
     reach::Reaches,
@@ -175,6 +176,9 @@ impl Watch {
             left,
         } = changes;
         observe(stuck.iter_mut().map(|stuck| &mut stuck.suspects).collect()).await?;
+        for stuck in &mut stuck {
+            keepers::complete(std::slice::from_mut(&mut stuck.row));
+        }
         let mut over: Vec<_> = recovered
             .into_iter()
             .map(|(stuck, since)| (stuck, Outcome::Progress(since)))

@@ -6,13 +6,21 @@ use std::{
 };
 
 use super::{Finding, Kind, Suspect, finding::Service};
-use crate::{activity::Hindrance, connection::Owner, tcp::TcpState};
+use crate::{
+    activity::Hindrance,
+    connection::{Owner, OwnerSource},
+    owners::Kept,
+    tcp::TcpState,
+};
 
 /// Suspects that are named one by one in an advice.
 const NAMED: usize = 4;
 
 /// The next step, for whoever has been woken up. `enter` goes in front of commands that look at the network.
 pub(super) fn advice(finding: &Finding, enter: &str) -> String {
+    if let Some(step) = finding.suspects.kept().and_then(Kept::way_out) {
+        return step;
+    }
     let mut steps: Vec<String> = Vec::new();
     for (suspect, hindrance) in finding.suspects.hindrances() {
         steps.push(hindrance.way_out(&suspect.name(), suspect.owner.pid));
@@ -33,7 +41,13 @@ fn usual(finding: &Finding, enter: &str) -> String {
     let owner = finding.example.owners.first();
     let who = Who(owner);
     let fd = owner.and_then(|owner| owner.fd);
-    let fd = fd.map_or_else(|| "the socket".to_owned(), |fd| format!("fd {fd}"));
+    let in_ring = owner.is_some_and(|owner| owner.source == OwnerSource::IoUring);
+    let other = if in_ring {
+        "the socket in its io_uring"
+    } else {
+        "the socket"
+    };
+    let fd = fd.map_or_else(|| other.to_owned(), |fd| format!("fd {fd}"));
     match finding.group.kind {
         Kind::HeldByAcceptQueue if finding.group.state != TcpState::SynRecv => {
             let who = match able(finding).as_slice() {
@@ -150,6 +164,12 @@ fn not_closed(finding: &Finding, fd: &str) -> String {
         return format!("the process has to close {fd} once read returns 0: mend that");
     };
     let (who, folder) = (first.name(), first.folder());
+    if others.is_empty() && first.owner.source == OwnerSource::IoUring {
+        return format!(
+            "{who} has to close {fd} (IORING_OP_CLOSE with the index, or IORING_REGISTER_FILES_UPDATE) once read returns 0: mend that; until then, restarting it closes all; `grep -A 99 UserFiles /proc/{}/fdinfo/*` shows how many it holds",
+            first.owner.pid
+        );
+    }
     if others.is_empty() {
         return format!(
             "{who} has to close {fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l {folder}/fd` shows how many it holds"

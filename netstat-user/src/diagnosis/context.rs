@@ -302,7 +302,7 @@ impl<'a> Context<'a> {
         if suspects::is_about_holder(kind) {
             let holders = suspects::holding(row.owners.iter());
             let listed = holders.map(|owner| Suspect::new(*owner, 0)).collect();
-            return Suspects::new(listed, row.owners.unlisted(), None);
+            return Suspects::new(listed, row.owners.unlisted(), None).with_kept(row.owners.kept());
         }
         let listener = suspects::is_about_listener(kind).then(|| self.listener_of(row));
         let Some(listener) = listener.flatten() else {
@@ -313,7 +313,8 @@ impl<'a> Context<'a> {
             let accepted = self.accepted_by(listener, (owner.pid, owner.start));
             Suspect::new(*owner, accepted)
         });
-        Suspects::new(listed.collect(), listener.owners.unlisted(), listener.inode)
+        let suspects = Suspects::new(listed.collect(), listener.owners.unlisted(), listener.inode);
+        suspects.with_kept(listener.owners.kept())
     }
 
     /// The listener that a connection waits for, or that `row` is.

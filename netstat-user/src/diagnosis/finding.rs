@@ -148,6 +148,7 @@ pub(super) fn cause(kind: Kind, suspects: &Suspects) -> String {
     let texts = hindrances.map(|(suspect, hindrance)| format!("{} {hindrance}", suspect.name()));
     let mut texts: Vec<_> = texts.collect();
     texts.push(kind.cause().to_owned());
+    texts.extend(suspects.kept().map(ToString::to_string));
     texts.join("; ")
 }
 

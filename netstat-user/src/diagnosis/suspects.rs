@@ -6,6 +6,7 @@ use super::Kind;
 use crate::{
     activity::{Activity, Epoll, Hindrance, Question},
     connection::{Owner, OwnerSource},
+    owners::Kept,
     processes,
 };
 
@@ -29,6 +30,8 @@ pub struct Suspects {
     unlisted: u32,
     /// The inode of the listener, if it is about one.
     listener: Option<u64>,
+    /// What has the socket, where no process has a descriptor of it.
+    kept: Option<Kept>,
 }
 
 impl Suspects {
@@ -37,7 +40,21 @@ impl Suspects {
             listed,
             unlisted,
             listener,
+            kept: None,
         }
+    }
+
+    pub(super) fn with_kept(self, kept: Option<&Kept>) -> Self {
+        Self {
+            kept: kept.cloned(),
+            ..self
+        }
+    }
+
+    /// What has the socket, where no process has a descriptor of it.
+    #[must_use]
+    pub const fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
     }
 
     /// All of them, those first that can be expected to act.

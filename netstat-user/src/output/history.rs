@@ -155,6 +155,9 @@ impl Histories {
         if let Some(uid) = row.uid {
             let _ = write!(about, ", uid {uid}");
         }
+        if let Some(kept) = row.owners.kept() {
+            let _ = write!(about, ", {kept}");
+        }
         let _ = write!(about, ", netns {}", self.names.label(connection.netns));
         writeln!(out, "  {faint}{about}{reset}")
     }

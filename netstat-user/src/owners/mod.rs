@@ -5,8 +5,10 @@
 //! - Who was known to hold the socket, and by a newer fact does not, is listed on as its last owner.
 //! - A connection that nobody has accepted is whoever's that holds the listener.
 
+mod kept;
 mod packed;
 
+pub use kept::Kept;
 pub(crate) use packed::PackedOwners;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,9 @@ pub struct Owners {
     /// Since when it is known that nobody holds it.
     #[serde(skip)]
     released: Option<Ktime>,
+    /// What holds the socket, where no process has a descriptor of it and somebody has found out.
+    #[serde(skip)]
+    kept: Option<Box<Kept>>,
 }
 
 impl Owners {
@@ -173,7 +178,7 @@ impl Owners {
         let mut found = processes(found);
         found.retain(|found| self.released < Some(found.seen));
         let stays = |known: &Owner| match known.source {
-            OwnerSource::Event | OwnerSource::Scan => known.seen >= start || !complete,
+            OwnerSource::Event | OwnerSource::Scan | OwnerSource::IoUring => known.seen >= start || !complete,
             OwnerSource::Inherited => found.is_empty(),
             OwnerSource::Last => false,
         };

@@ -114,6 +114,7 @@ impl PackedOwners {
             more: self.rare.as_ref().map_or(0, |rare| rare.more),
             scanned: self.scanned.map(Ktime::from),
             released: self.released.map(Ktime::from),
+            kept: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! The test binary starts itself again as the holder: no other program is needed.
 
 mod hindered;
+mod kept;
 mod role;
 mod threads;
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
-    hindered,
+    hindered, kept,
     threads::{self, Handover},
 };
 use crate::passing;
@@ -112,6 +112,8 @@ impl Sockets {
             "fork-vfork" => hindered::fork_vfork(),
             "exit-leader" => hindered::exit_leader(),
             "trace" => hindered::trace(rest.parse()?),
+            "ring" => self.ring(),
+            "flight" => self.flight(),
             "rename" => done(std::fs::write("/proc/self/comm", rest)),
             "exec" => self.exec(rest),
             "pass" => self.pass(rest),
@@ -165,6 +167,22 @@ impl Sockets {
         let fd = copy.as_raw_fd();
         self.others.push(copy);
         Ok(fd.to_string())
+    }
+
+    /// Gives the newest socket to an `io_uring`, and closes its own descriptor.
+    fn ring(&mut self) -> Result<String> {
+        let socket = self.others.pop().context("no socket")?;
+        self.others.push(kept::ring(&socket)?);
+        Ok("done".to_owned())
+    }
+
+    /// Sends the newest socket to itself, does not receive it, and closes its own descriptor.
+    fn flight(&mut self) -> Result<String> {
+        let socket = self.others.pop().context("no socket")?;
+        let (from, to) = UnixStream::pair()?;
+        passing::pass(&from, &socket)?;
+        self.others.extend([OwnedFd::from(from), OwnedFd::from(to)]);
+        Ok("done".to_owned())
     }
 
     /// Becomes another program, which inherits the newest socket.

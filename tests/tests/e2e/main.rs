@@ -84,6 +84,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("stuck::opening", stuck::opening::TESTS),
     ("stuck::blame", stuck::blame::TESTS),
     ("stuck::elsewhere", stuck::elsewhere::TESTS),
+    ("stuck::kept", stuck::kept::TESTS),
     ("stuck::data", stuck::data::TESTS),
     ("stuck::closing", stuck::closing::TESTS),
     ("stuck::ports", stuck::ports::TESTS),

@@ -10,6 +10,7 @@ use crate::{
     connection::{Connection, Endpoint, Family, Owner, OwnerSource},
     labels::{Container, Labels},
     namespaces::Names,
+    owners::Kept,
     tcp::TcpState,
     view::RowView,
 };
@@ -136,6 +137,8 @@ pub(in crate::output) struct Socket {
     holder: Holder,
     owners: Vec<ListedOwner>,
     more_owners: u32,
+    /// What has the socket, where no process has a descriptor of it.
+    held_in: Option<&'static str>,
     exe: Option<String>,
     user: Option<String>,
     unit: Option<String>,
@@ -174,6 +177,7 @@ impl Socket {
                 .map(|owner| ListedOwner::of(owner, labels))
                 .collect(),
             more_owners: row.owners.unlisted(),
+            held_in: row.owners.kept().map(Kept::word),
             exe: first.and_then(|owner| labels.exe(owner).map(str::to_owned)),
             user: row.uid.and_then(|uid| labels.user(uid).map(str::to_owned)),
             unit: placement.unit,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Columns, Names, Text, protocol, user};
 use crate::{
-    connection::{Connection, Endpoint},
+    connection::{Connection, Endpoint, OwnerSource},
     facts::{Figures, TimerKind},
     view::RowView,
 };
@@ -67,6 +67,10 @@ fn program(out: &mut Text, row: &RowView) {
         out.push("-");
         return;
     };
+    if owner.source == OwnerSource::IoUring {
+        out.display(format_args!("{}/{}(io_uring)", owner.pid, owner.comm));
+        return;
+    }
     let others = match row.owners.others() {
         0 => String::new(),
         others => format!("+{others}"),

@@ -14,6 +14,7 @@ use crate::{
     diagnosis::{AsHolder, Finding, Findings, Service, Severity},
     labels::Labels,
     namespaces::Names,
+    owners::Kept,
 };
 
 /// Prints findings.
@@ -189,6 +190,9 @@ struct Holder<'a>(&'a Finding);
 impl fmt::Display for Holder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owners = &self.0.example.owners;
+        if owners.kept().is_some_and(|kept| *kept != Kept::Ring) {
+            return f.write_str("held by no process");
+        }
         let Some(owner) = owners.first() else {
             return f.write_str("held by -");
         };
@@ -196,6 +200,7 @@ impl fmt::Display for Holder<'_> {
             OwnerSource::Event | OwnerSource::Scan => "held by",
             OwnerSource::Inherited => "on a listener of",
             OwnerSource::Last => "last held by",
+            OwnerSource::IoUring => "in an io_uring of",
         };
         write!(f, "{held} {}/{}", owner.pid, owner.comm)?;
         match owner.fd {

@@ -6,6 +6,7 @@ pub(crate) mod blame;
 pub(crate) mod closing;
 pub(crate) mod data;
 pub(crate) mod elsewhere;
+pub(crate) mod kept;
 pub(crate) mod opening;
 pub(crate) mod ports;
 pub(crate) mod silent;
