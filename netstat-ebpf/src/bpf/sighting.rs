@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     helpers::{
         bpf_probe_read_kernel,
-        generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
+        generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
     },
     macros::map,
     maps::Array,
@@ -16,7 +16,7 @@ use netstat_ebpf::{
 };
 
 use crate::{
-    kernel::{at, load, load_bits, load_optional},
+    kernel::{at, load, load_bits, load_optional, probe},
     ring,
     seq::IterContext,
     socket::{TCP_SYN_RECV, TCP_TIME_WAIT, describe_common, describe_full, describe_tcp},
@@ -24,6 +24,7 @@ use crate::{
 
 pub const TCP_LISTEN: u8 = 10;
 const TCP_NEW_SYN_RECV: u8 = 12;
+const TCP_FIN_WAIT2: u8 = 5;
 
 /// Which structure the socket turned out to be.
 #[derive(Clone, Copy)]
@@ -75,7 +76,7 @@ pub unsafe fn see(sk: *const c_void, kind: u32, time: u64, out: *mut SocketSeen)
         (*out).recv_q = 0;
         (*out).send_q = 0;
         (*out).backlog = 0;
-        (*out).reserved2 = 0;
+        (*out).due_in = 0;
         match load::<u8>(sk, at!(skc_state)) {
             TCP_TIME_WAIT => see_minisock(sk, out),
             TCP_NEW_SYN_RECV => Some(see_request(sk, out)),
@@ -99,8 +100,25 @@ unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> Option<Sock> 
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::MINISOCK;
         (*out).state = substate;
+        if substate == TCP_FIN_WAIT2 {
+            (*out).due_in = due_in(sk);
+        }
     }
     Some(Sock::Mini)
+}
+
+/// One more than the jiffies until a minisock's timer is due (`inet_twsk_schedule`); 0 when that is not known.
+#[inline(always)]
+fn due_in(sk: *const c_void) -> u32 {
+    if at!(tw_timer) == ABSENT || at!(timer_expires) == ABSENT {
+        return 0;
+    }
+    let Some(due) = probe::<u64>(sk, at!(tw_timer) + at!(timer_expires)) else {
+        return 0;
+    };
+    // SAFETY: a helper without arguments.
+    let left = due.wrapping_sub(unsafe { bpf_jiffies64() }) as i32;
+    if left < 0 { 1 } else { left as u32 + 1 }
 }
 
 #[inline(always)]

@@ -287,8 +287,9 @@ pub struct SocketSeen {
     pub send_q: u32,
     /// For a listener, its limit on connections not yet accepted; else 0.
     pub backlog: u32,
-    /// Zero.
-    pub reserved2: u32,
+    /// Of a minisock in FIN_WAIT2, one more than the jiffies that are left until its timer ends it; else, or when that is
+    /// not known, 0.
+    pub due_in: u32,
 }
 
 /// The end of one sweep of `iter/tcp`, or of a part of it, written behind the last [`SocketSeen`].

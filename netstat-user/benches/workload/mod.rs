@@ -248,6 +248,7 @@ fn sighting(number: u64, time: u64) -> Sighting {
         cgroup: Some(77),
         inode: Some(number + 1_000_000),
         mptcp: None,
+        due: None,
         queues: Queues {
             recv: 0,
             send: 1448,

@@ -222,6 +222,7 @@ fn sighting(time: Ktime, connection: Connection, state: TcpState, form: Form) ->
         cgroup: None,
         inode: None,
         mptcp: None,
+        due: None,
         queues: Queues::default(),
     }
 }

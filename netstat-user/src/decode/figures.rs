@@ -307,7 +307,7 @@ mod tests {
                 recv_q: 1,
                 send_q: 2,
                 backlog: 0,
-                reserved2: 0,
+                due_in: 0,
             },
             jiffies: (1 << 32) + 100,
             monotonic: 0,

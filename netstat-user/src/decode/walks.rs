@@ -32,11 +32,11 @@ pub fn sweep_record(bytes: &[u8], tick: Tick) -> Result<(SweepRecord, &[u8]), De
     match record_kind(bytes)? {
         kind::SOCKET_SEEN => {
             let (seen, rest) = read(bytes)?;
-            Ok((SweepRecord::Seen(sighting(&seen)?), rest))
+            Ok((SweepRecord::Seen(sighting(&seen, tick)?), rest))
         }
         kind::SOCKET_FIGURES => {
             let (record, rest): (wire::SocketFigures, _) = read(bytes)?;
-            let seen = sighting(&record.seen)?;
+            let seen = sighting(&record.seen, tick)?;
             let figures = figures::figures(&record, &seen, tick);
             Ok((SweepRecord::Figures(seen, Box::new(figures)), rest))
         }
@@ -121,8 +121,9 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
     }
 }
 
-fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
+fn sighting(seen: &wire::SocketSeen, tick: Tick) -> Result<Sighting, DecodeError> {
     let form = known_form(seen.form)?;
+    let due = seen.due_in.checked_sub(1);
     Ok(Sighting {
         time: Ktime(seen.time),
         connection: connection(&seen.socket)?,
@@ -133,6 +134,7 @@ fn sighting(seen: &wire::SocketSeen) -> Result<Sighting, DecodeError> {
         cgroup: known_cgroup(&seen.socket),
         inode: (seen.inode != 0).then_some(seen.inode),
         mptcp: (seen.mptcp != 0).then_some(Cookie(seen.mptcp)),
+        due: due.map(|left| Ktime(seen.time).plus(tick.times(left.into()))),
         queues: Queues {
             recv: seen.recv_q,
             send: seen.send_q,

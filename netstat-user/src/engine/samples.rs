@@ -41,6 +41,7 @@ pub(super) fn seen(number: u16, time: Ktime, state: TcpState, form: Form) -> Sig
         cgroup: None,
         inode: None,
         mptcp: None,
+        due: None,
         queues: Queues::default(),
     }
 }

@@ -132,6 +132,7 @@ mod tests {
             cgroup: None,
             inode: None,
             mptcp: None,
+            due: None,
             queues: Queues::default(),
         }
     }

@@ -214,6 +214,8 @@ pub struct Sighting {
     pub inode: Option<u64>,
     /// Of a subflow, the MPTCP socket that processes hold, once anybody has asked for its cookie.
     pub mptcp: Option<Cookie>,
+    /// When its timer ends a minisock in FIN_WAIT2, to a jiffy and what had passed since `time`.
+    pub due: Option<Ktime>,
     /// Its queues.
     pub queues: Queues,
 }

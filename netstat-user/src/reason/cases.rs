@@ -327,6 +327,13 @@ fn orphans() {
         Some(timed_out(Timeout::FinWait2, 0))
     );
     assert_eq!(of_event(&leaves, us), None);
+    // `tcp_rcv_state_process`: data with the acknowledgement of the FIN
+    for (answered, reason) in [
+        (Some(true), Some(Reason::ResetByUs(Abort::DataAfterClose))),
+        (Some(false), None),
+    ] {
+        assert_eq!(of_event(&leaves, Known { answered, ..us }), reason);
+    }
 }
 
 #[test]

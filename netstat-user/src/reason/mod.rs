@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use of_event::{Known, may_be_ours, of_event};
+pub(crate) use of_event::{Known, may_be_ours, may_leave_fin_wait2, of_event};
 pub(crate) use of_minisock::{Cause, of_minisock};
 
 /// Why a connection ended.

@@ -54,6 +54,13 @@ pub(crate) fn may_be_ours(event: &StateEvent) -> bool {
     closed && event.error == Some(errno::ECONNRESET) && matches!(event.from, FinWait1 | FinWait2)
 }
 
+/// Whether `event` closes an orphan in FIN_WAIT2 as `tcp_time_wait` does when it has made a minisock, and as
+/// `tcp_rcv_state_process` does when data comes with the acknowledgement of the FIN.
+pub(crate) fn may_leave_fin_wait2(event: &StateEvent) -> bool {
+    let ended = event.from == FinWait2 && event.error.is_none();
+    ended && event.orphan && !event.peer_fin && !event.no_linger2
+}
+
 /// `tcp_need_reset`: the states in which an abort sends a RST.
 const fn needs_reset(state: TcpState) -> bool {
     matches!(state, Established | CloseWait | FinWait1 | FinWait2 | SynRecv)
@@ -158,6 +165,8 @@ fn orphan(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reaso
         ClosingState if standing.unacked == 0 => Some(no_time_wait(by)),
         FinWait2 if event.peer_fin => Some(no_time_wait(by)),
         FinWait2 if event.no_linger2 => Some(Reason::ResetByUs(Abort::Linger2)),
+        // `tcp_rcv_state_process` in FIN_WAIT1: the FIN was acknowledged by a segment with data.
+        FinWait2 if known.answered == Some(true) => Some(Reason::ResetByUs(Abort::DataAfterClose)),
         // `tcp_keepalive_timer`, which waits for the FIN while the sock is a full one.
         FinWait2 if known.reset_sent => Some(Reason::TimedOut {
             what: Timeout::FinWait2,

@@ -3,7 +3,8 @@
 //! One kind of end cannot be told by its event: a socket that its process has closed goes to CLOSE with `ECONNRESET` when
 //! the peer's RST comes, and likewise when data comes, which it answers with a RST of its own
 //! (`tcp_rcv_state_process`). That RST is announced right after the event, by the same CPU in the same run. So such an end
-//! waits for it, [`ANSWER`] long.
+//! waits for it, [`ANSWER`] long. So does an end in FIN_WAIT2 that has left no minisock, where hooks would tell of one: data
+//! came with the acknowledgement of the FIN, or there was no room for the minisock.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
     clock::Ktime,
     connection::Cookie,
     facts::{Form, Occurrence, SocketMark, StateEvent},
-    reason::{Cause, may_be_ours},
+    reason::{Cause, may_be_ours, may_leave_fin_wait2},
     tcp::TcpState::{Close, FinWait2},
 };
 
@@ -85,12 +86,13 @@ impl Table {
     pub(super) fn is_to_wait(&mut self, event: &StateEvent, out: &mut Vec<Transition>) -> bool {
         let cookie = event.connection.cookie;
         self.tell_waiting(cookie, out);
-        if event.to != Close || !may_be_ours(event) {
+        let cut_off = self.is_without_minisock(event);
+        if event.to != Close || !(cut_off || may_be_ours(event)) {
             return false;
         }
         // Without the mark of what came, that of the answer may not come either: they are attached in this order.
         let waits = self.store.change_of(cookie, |row| {
-            let waits = row.last_fact <= event.time && row.has_seen(Occurrence::ResetReceived);
+            let waits = row.last_fact <= event.time && (cut_off || row.has_seen(Occurrence::ResetReceived));
             if waits {
                 row.announce();
                 row.last_fact = event.time;
@@ -102,6 +104,13 @@ impl Table {
         }
         self.waiting.insert(cookie, *event);
         true
+    }
+
+    /// Whether hooks, which tell of each minisock before its full sock is closed, have told of none.
+    fn is_without_minisock(&self, event: &StateEvent) -> bool {
+        may_leave_fin_wait2(event)
+            && self.coverage().minisocks
+            && !self.newborn.contains_key(&event.connection.cookie)
     }
 
     fn tell_waiting(&mut self, cookie: Cookie, out: &mut Vec<Transition>) {

@@ -194,9 +194,14 @@ impl Table {
         let gone = self.store.change(place, |row| {
             row.missed = row.missed.saturating_add(1);
             let gone = row.missed > 1 || is_expected_to_end(row, start);
-            gone.then_some((row.last_fact, row.form))
+            gone.then_some((row.last_fact, row.form, row.is_due(end)))
         });
-        if let Some((last_fact, form)) = gone.flatten() {
+        if let Some((last_fact, form, due)) = gone.flatten() {
+            // Its time was over since it was seen last. A RST or data in that same second would look the same.
+            let cause = match cause {
+                Cause::Unknown if due => Cause::Expired,
+                cause => cause,
+            };
             self.unannounced += u64::from(form == Form::Full);
             let end = End {
                 time: end,

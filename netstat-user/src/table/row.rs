@@ -125,6 +125,8 @@ struct Rare {
     marks: Vec<Mark>,
     /// Of a subflow, the MPTCP socket that processes hold.
     mptcp: Option<Cookie>,
+    /// Of a minisock in FIN_WAIT2, when its timer ends it.
+    due: Option<Ktime>,
     /// How many steps have been forgotten.
     forgotten: u32,
 }
@@ -341,6 +343,9 @@ impl Row {
         if let Some(mptcp) = seen.mptcp {
             self.rare.get_or_insert_default().mptcp = Some(mptcp);
         }
+        if let Some(due) = seen.due {
+            self.rare.get_or_insert_default().due = Some(due);
+        }
         // A subflow has no file of its own.
         let nobodys = seen.inode.is_none() && !self.connection.mptcp && self.owners.is_held();
         if seen.form == Form::Minisock || nobodys {
@@ -351,6 +356,13 @@ impl Row {
         self.last_fact = seen.time;
         self.confirm(true);
         self.passed();
+    }
+
+    /// Whether it is a minisock in FIN_WAIT2 whose timer is due by `now`.
+    pub(super) fn is_due(&self, now: Ktime) -> bool {
+        let waits = self.form == Form::Minisock && self.state == TcpState::FinWait2;
+        let due = self.rare.as_ref().and_then(|rare| rare.due);
+        waits && due.is_some_and(|due| due <= now)
     }
 
     /// Notes that a sweep found the row.

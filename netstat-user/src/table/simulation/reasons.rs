@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use super::world::{Socket, World};
+use super::world::{Socket, World, sighting};
 use crate::{
     clock::Ktime,
     connection::Cookie,
-    facts::{Form, Occurrence},
-    reason::{Abort, Reason},
-    table::{ANSWER, Row},
+    facts::{Form, Occurrence, Sighting, Standing},
+    reason::{Abort, Reason, Timeout},
+    table::{ANSWER, NamespaceSweep, Row},
     tcp::TcpState::{Close, Established, FinWait1, FinWait2, SynSent},
 };
 
 /// A client in the state after so many steps, all of them read.
 fn client(choices: &[u8]) -> (World, Socket) {
-    let mut world = World::default();
+    client_in(World::default(), choices)
+}
+
+fn client_in(mut world: World, choices: &[u8]) -> (World, Socket) {
     world.connect();
     for &choice in choices {
         let socket = world.pick(0).unwrap();
@@ -129,6 +132,72 @@ fn a_minisock_that_was_only_assumed_was_not_there() {
         last_reason(&world),
         Some(Reason::ResetByUs(Abort::DataAfterClose))
     );
+}
+
+/// Where hooks tell of minisocks, there is no word of one; so the end waits for the RST, and has no reason without it.
+#[test]
+fn a_minisock_that_no_hook_tells_of_was_not_there() {
+    for answered in [true, false] {
+        let (mut world, socket) = client_in(World::hooked(), &[1, 1, 1]);
+        assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
+        world.end(socket, None, |event| {
+            event.orphan = true;
+            event.standing = Some(Standing::default());
+        });
+        let announced = Ktime(world.now);
+        world.read(usize::MAX);
+        assert!(world.table.is_waiting());
+        if answered {
+            let state = Close;
+            world.mark(Socket { state, ..socket }, Occurrence::ResetAnswered);
+            world.read(usize::MAX);
+        } else {
+            world
+                .table
+                .release(announced.plus(ANSWER), &mut world.transitions);
+        }
+        let reason = answered.then_some(Reason::ResetByUs(Abort::DataAfterClose));
+        assert_eq!(last_reason(&world), reason);
+        assert!(world.table.is_empty() && !world.table.is_waiting());
+    }
+}
+
+/// A sweep has seen when the timer of a minisock in FIN_WAIT2 is due.
+#[test]
+fn a_minisock_that_is_gone_when_it_is_due_has_expired() {
+    for late in [true, false] {
+        let (mut world, socket) = client(&[1, 1, 1, 0]);
+        let netns = sighting(&socket, Ktime(0)).connection.netns;
+        let seen = world.now + 1_000_000_000;
+        let due = Ktime(seen + 1_000_000_000);
+        for (now, sightings) in [
+            (
+                seen,
+                vec![Sighting {
+                    due: Some(due),
+                    ..sighting(&socket, Ktime(seen))
+                }],
+            ),
+            (if late { due.0 + 1 } else { due.0 - 1 }, vec![]),
+        ] {
+            world.table.begin_sweep();
+            let sweep = NamespaceSweep {
+                netns,
+                start: Ktime(now),
+                end: Ktime(now),
+                sightings,
+            };
+            world.table.apply_sweep(&sweep, &mut world.transitions);
+            world
+                .table
+                .end_sweep(&[], Ktime(now), Ktime(now), &mut world.transitions);
+        }
+        let expired = Reason::TimedOut {
+            what: Timeout::FinWait2,
+            tries: 0,
+        };
+        assert_eq!(last_reason(&world), late.then_some(expired));
+    }
 }
 
 #[test]

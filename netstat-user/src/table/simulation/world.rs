@@ -396,6 +396,7 @@ pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
         // A listener always has a file.
         inode: (socket.state == TcpState::Listen).then_some(1),
         mptcp: None,
+        due: None,
         queues: Queues::default(),
     }
 }
