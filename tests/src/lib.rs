@@ -24,6 +24,7 @@ pub mod peer;
 pub mod process;
 pub mod requirements;
 pub mod rows;
+pub mod saturation;
 pub mod snapshot;
 pub mod sockets;
 pub mod stats;

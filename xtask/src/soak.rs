@@ -12,6 +12,9 @@ pub(crate) struct Args {
     /// How long sockets come and go
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Threads that only compute meanwhile, so that no processor time is left to spare
+    #[arg(long, default_value_t = 0)]
+    neighbours: usize,
     /// The seed of an earlier run
     #[arg(long)]
     seed: Option<u64>,
@@ -39,6 +42,7 @@ pub(crate) fn main(workspace: &Workspace, args: Args) -> Result<ExitCode> {
     };
     command.arg("--netstate").arg(netstate);
     command.arg("--seconds").arg(args.seconds.to_string());
+    command.arg("--neighbours").arg(args.neighbours.to_string());
     if let Some(seed) = args.seed {
         command.arg("--seed").arg(seed.to_string());
     }

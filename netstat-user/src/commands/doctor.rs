@@ -14,6 +14,7 @@ use crate::{
     cli::DoctorArgs,
     client::{Client, ClientError},
     decode::RingRecord,
+    engine::{DEFAULT_NICE, try_nice},
     facts::FigureSet,
     loader::{self, Tracer, VMLINUX},
     output::{self, json},
@@ -50,7 +51,7 @@ impl Finding {
 
 /// Runs the command: 1 when something is missing.
 pub(super) async fn run(socket: &Path, args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut findings = vec![kernel(), btf(), privileges()];
+    let mut findings = vec![kernel(), btf(), privileges(), precedence()];
     findings.extend(tracer());
     findings.push(daemon(socket).await);
     let mut out = output::stdout();
@@ -137,6 +138,17 @@ fn privileges() -> Finding {
             format!("enough for this network namespace; {enter}: run with sudo"),
         ),
         (trace, _) => Finding::bad("privileges", format!("{trace} missing: run with sudo")),
+    }
+}
+
+/// Whether the thread that reads the ring can have its precedence.
+fn precedence() -> Finding {
+    match try_nice(DEFAULT_NICE) {
+        Ok(()) => Finding::good(
+            "precedence",
+            format!("the event ring can be read at nice {DEFAULT_NICE}"),
+        ),
+        Err(why) => Finding::good("precedence", why),
     }
 }
 

@@ -469,3 +469,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

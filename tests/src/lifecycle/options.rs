@@ -23,6 +23,9 @@ pub struct Options {
     /// Threads in each namespace
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
+    /// Threads that only compute beside them, so that no processor time is left to spare
+    #[arg(long, default_value_t = 0)]
+    pub neighbours: usize,
     /// Sockets held open at any time, of all threads together
     #[arg(long, default_value_t = 4000)]
     pub sockets: usize,

@@ -121,6 +121,13 @@ fn live(options: &Options, arenas: &[Arena], kernel: Kernel, sockets: usize) -> 
     let over = AtomicBool::new(false);
     let (over, seed) = (&over, options.seed);
     thread::scope(|scope| {
+        for _ in 0..options.neighbours {
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
         let vanishing = scope.spawn(move || come_and_go(Dice::new(seed, u64::MAX), visit, over));
         let mut workers = Vec::new();
         for number in 0..threads {

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use netstat_tests::{lifecycle::command::ROLE, wait::is_slow};
 
-crate::tests![a_known_seed, a_new_seed, by_sweeps_alone];
+crate::tests![a_known_seed, a_new_seed, by_sweeps_alone, with_a_busy_neighbour];
 
 /// So fast that the stream can be read beside the other tests: what it tells is judged as well.
 const RATE: &str = "1500";
@@ -26,6 +26,12 @@ fn a_new_seed() -> Result<()> {
 /// As on kernels that permit no hooks, whatever this one permits.
 fn by_sweeps_alone() -> Result<()> {
     generate(&["--without-hooks"])
+}
+
+/// Where no processor time is left to spare.
+fn with_a_busy_neighbour() -> Result<()> {
+    let processors = std::thread::available_parallelism()?.to_string();
+    generate(&["--neighbours", &processors])
 }
 
 /// Runs the generator as a process of its own, since it takes thousands of descriptors.

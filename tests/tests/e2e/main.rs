@@ -39,6 +39,7 @@ mod owners;
 mod pasting;
 mod reasons;
 mod record;
+mod saturated;
 mod schema;
 mod show;
 mod slow;
@@ -136,6 +137,7 @@ const GROUPS: &[(&str, &[Test])] = &[
 const ALONE: &[(&str, &[Test])] = &[
     ("lifecycle", lifecycle::TESTS),
     ("overrun", overrun::TESTS),
+    ("saturated", saturated::TESTS),
     ("crowds", holders::crowds::TESTS),
     ("unasked", holders::mptcp::unasked::TESTS),
 ];
