@@ -109,6 +109,12 @@ impl Endpoint {
         self.addr
     }
 
+    /// Whether the address means something on one link alone (`fe80::/10`).
+    #[must_use]
+    pub const fn is_link_local(&self) -> bool {
+        Ipv6Addr::from_octets(self.addr).is_unicast_link_local()
+    }
+
     /// The address as a socket of `family` has it.
     #[must_use]
     pub fn addr(&self, family: Family) -> IpAddr {

@@ -65,6 +65,8 @@ fn row(line: &str) -> Result<Row> {
 /// netstat shows what an `AF_INET6` socket has for an IPv4 address as that.
 fn end(text: &str, inet6: bool) -> Result<End> {
     let (addr, port) = text.rsplit_once(':').context("no port")?;
+    // The interface of a link-local address, which `End` does not have.
+    let addr = addr.split_once('%').map_or(addr, |(addr, _)| addr);
     let addr = match addr.parse()? {
         IpAddr::V4(addr) if inet6 => addr.to_ipv6_mapped().into(),
         addr => addr,

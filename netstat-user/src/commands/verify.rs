@@ -203,12 +203,7 @@ impl Verifier {
                 .find(|history| id(&history.row.connection) == socket);
             let history = history.map_or(&[][..], HistoryView::steps);
             output::written(print::difference(
-                &mut out,
-                difference,
-                lasted,
-                history,
-                clock,
-                self.json.then_some(&mut names),
+                &mut out, difference, lasted, history, clock, &mut names, self.json,
             ))?;
         }
         output::written(std::io::Write::flush(&mut out))

@@ -1,5 +1,6 @@
 //! The network namespaces of the host: which there are, what they are called, and how to get into them.
 
+mod devices;
 mod mounts;
 mod names;
 mod refused;

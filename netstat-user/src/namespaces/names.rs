@@ -1,13 +1,14 @@
-//! The names that `ip netns` gives.
+//! The names of namespaces, which `ip netns` gives, and of the interfaces in them.
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     path::Path,
     time::{Duration, Instant},
 };
 
-use super::mounts;
-use crate::connection::{Netns, Printable};
+use super::{devices::Devices, mounts};
+use crate::connection::{Connection, Endpoint, Netns, Printable};
 
 /// Where `ip netns` keeps its namespaces, under either name of `/run`.
 const FOLDERS: [&str; 2] = ["/run/netns", "/var/run/netns"];
@@ -25,6 +26,7 @@ pub struct Names {
     read: Instant,
     /// They are of another time or host, and stay.
     told: bool,
+    devices: Devices,
 }
 
 impl Names {
@@ -35,6 +37,7 @@ impl Names {
             known: read(),
             read: Instant::now(),
             told: false,
+            devices: Devices::default(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Names {
             known: names.into_iter().collect(),
             read: Instant::now(),
             told: true,
+            devices: Devices::default(),
         }
     }
 
@@ -68,7 +72,11 @@ impl Names {
             AGAIN
         };
         if !self.told && self.read.elapsed() > last {
-            *self = Self::read();
+            let devices = std::mem::take(&mut self.devices);
+            *self = Self {
+                devices,
+                ..Self::read()
+            };
         }
         self.known.get(&netns).map(String::as_str)
     }
@@ -79,6 +87,30 @@ impl Names {
             Some(name) => Printable(name.as_bytes()).to_string(),
             None => netns.0.to_string(),
         }
+    }
+
+    /// The name of the interface that has this number in a namespace; `None` when it is gone, when the namespace may not be
+    /// entered, and for names that were read elsewhere or before.
+    pub fn device(&mut self, netns: Netns, index: NonZeroU32) -> Option<&str> {
+        if self.told {
+            return None;
+        }
+        self.devices.name(netns, index.get())
+    }
+
+    /// The interfaces that are called `name`, each by its namespace and number there, as far as namespaces may be entered.
+    pub fn devices_named(&mut self, name: &str) -> Vec<(Netns, u32)> {
+        self.devices.named(name)
+    }
+
+    /// What tells a link-local address from the same one on another link (RFC 4007): the interface, by its name or else its
+    /// number. Other addresses have none.
+    pub fn zone(&mut self, connection: &Connection, end: Endpoint) -> Option<String> {
+        let index = connection.device.filter(|_| end.is_link_local())?;
+        Some(match self.device(connection.netns, index) {
+            Some(name) => Printable(name.as_bytes()).to_string(),
+            None => index.to_string(),
+        })
     }
 
     /// The namespace of this name.

@@ -141,8 +141,8 @@ impl Histories {
         writeln!(
             out,
             "{} → {}  {}",
-            End(connection, connection.local, "-"),
-            End(connection, connection.remote, "*"),
+            End::local(connection, &mut self.names),
+            End::remote(connection, &mut self.names),
             self.standing(history),
         )?;
         let mut about = format!("cookie {}", connection.cookie.0);

@@ -136,10 +136,12 @@ impl Lines {
         text.push(transition.to.name());
         text.fill(start, 11);
         text.push(reset);
-        for (end, no_port) in [(connection.local, "-"), (connection.remote, "*")] {
+        let names = &mut self.names;
+        let ends = [End::local(connection, names), End::remote(connection, names)];
+        for end in ends {
             text.push(" ");
             let start = text.len();
-            End(connection, end, no_port).write(text);
+            end.write(text);
             text.fill(start, 23);
         }
         text.push(" ");
@@ -280,38 +282,60 @@ fn lasted(text: &mut Text, transition: &Transition) {
     }
 }
 
-/// One end as `address:port`, IPv6 in brackets; a port that there is not as the given sign.
-pub(super) struct End<'a>(
-    pub(super) &'a Connection,
-    pub(super) Endpoint,
-    pub(super) &'static str,
-);
+/// One end as `address:port`, IPv6 in brackets; of a link-local address, the interface behind `%`.
+pub(super) struct End<'a> {
+    connection: &'a Connection,
+    end: Endpoint,
+    /// What stands for a port that there is not.
+    no_port: &'static str,
+    zone: Option<String>,
+}
 
-impl End<'_> {
-    fn write(&self, text: &mut Text) {
-        let Self(connection, end, no_port) = self;
-        match end.addr(connection.family).to_canonical() {
-            IpAddr::V6(v6) if connection.family == Family::Inet6 => text.display(format_args!("[{v6}]")),
-            addr => text.address(addr),
+impl<'a> End<'a> {
+    /// This host's end.
+    pub(super) fn local(connection: &'a Connection, names: &mut Names) -> Self {
+        Self::of(connection, connection.local, "-", names)
+    }
+
+    /// The other end.
+    pub(super) fn remote(connection: &'a Connection, names: &mut Names) -> Self {
+        Self::of(connection, connection.remote, "*", names)
+    }
+
+    fn of(connection: &'a Connection, end: Endpoint, no_port: &'static str, names: &mut Names) -> Self {
+        Self {
+            connection,
+            end,
+            no_port,
+            zone: names.zone(connection, end),
         }
-        text.push(":");
-        match end.port() {
-            Some(port) => text.number(u64::from(port)),
-            None => text.push(no_port),
+    }
+
+    fn write(&self, text: &mut Text) {
+        match self.end.addr(self.connection.family).to_canonical() {
+            IpAddr::V6(_) if self.connection.family == Family::Inet6 => text.display(format_args!("{self}")),
+            addr => {
+                text.address(addr);
+                text.push(":");
+                match self.end.port() {
+                    Some(port) => text.number(u64::from(port)),
+                    None => text.push(self.no_port),
+                }
+            }
         }
     }
 }
 
 impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(connection, end, no_port) = self;
-        match end.addr(connection.family).to_canonical() {
-            IpAddr::V6(v6) if connection.family == Family::Inet6 => write!(f, "[{v6}]:")?,
-            addr => write!(f, "{addr}:")?,
+        match (self.end.addr(self.connection.family).to_canonical(), &self.zone) {
+            (IpAddr::V6(v6), Some(zone)) => write!(f, "[{v6}%{zone}]:")?,
+            (IpAddr::V6(v6), None) if self.connection.family == Family::Inet6 => write!(f, "[{v6}]:")?,
+            (addr, _) => write!(f, "{addr}:")?,
         }
-        match end.port() {
+        match self.end.port() {
             Some(port) => write!(f, "{port}"),
-            None => f.write_str(no_port),
+            None => f.write_str(self.no_port),
         }
     }
 }

@@ -166,7 +166,7 @@ struct HistoryLine {
     source: Source,
 }
 
-/// Writes one difference, and the history that the table has of its socket; as JSON with the names of namespaces.
+/// Writes one difference, and the history that the table has of its socket.
 ///
 /// # Errors
 ///
@@ -177,14 +177,15 @@ pub fn difference(
     lasted: Duration,
     history: &[Step],
     clock: WallClock,
-    names: Option<&mut Names>,
+    names: &mut Names,
+    as_json: bool,
 ) -> io::Result<()> {
     let connection = difference.connection();
     let kind = Kind::of(difference);
     let state = |socket: Option<KernelSocket>| socket.map(|socket| socket.state.name());
-    let local = connection.map(|c| End(c, c.local, "-").to_string());
-    let remote = connection.map(|c| End(c, c.remote, "*").to_string());
-    if let Some(names) = names {
+    let local = connection.map(|c| End::local(c, names).to_string());
+    let remote = connection.map(|c| End::remote(c, names).to_string());
+    if as_json {
         let line = DifferenceLine {
             difference: kind,
             identity: connection.map(|c| Identity::of(c, names)),

@@ -223,8 +223,8 @@ impl Printer {
             "{} {color}{word:<9}{reset} {lasted:>8}  {state}{:<11}{reset} {:<23} {:<23} {}  {}{place}",
             time.strftime("%H:%M:%S%.6f"),
             row.state,
-            End(connection, connection.local, "-").to_string(),
-            End(connection, connection.remote, "*").to_string(),
+            End::local(connection, &mut self.names).to_string(),
+            End::remote(connection, &mut self.names).to_string(),
             owner(row),
             item.text(),
         )

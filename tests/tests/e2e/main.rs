@@ -51,6 +51,7 @@ mod time_wait;
 mod timers;
 mod verify;
 mod vigil;
+mod zones;
 
 use std::process::ExitCode;
 
@@ -130,6 +131,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("timers", timers::TESTS),
     ("verify", verify::TESTS),
     ("vigil", vigil::TESTS),
+    ("zones", zones::TESTS),
 ];
 
 /// Those that count what the whole host does, or load it so that others would have to wait for it: they run one by one,

@@ -32,6 +32,8 @@ pub(in crate::output) struct Identity {
 
 impl Identity {
     pub(in crate::output) fn of(connection: &Connection, names: &mut Names) -> Self {
+        let device = connection.device;
+        let device_name = device.and_then(|device| Some(names.device(connection.netns, device)?.to_owned()));
         Self {
             proto: "tcp",
             cookie: connection.cookie.0,
@@ -40,7 +42,7 @@ impl Identity {
             family: connection.family,
             ends: Ends::of(connection),
             device: connection.device.map(NonZeroU32::get),
-            device_name: None,
+            device_name,
             mptcp: connection.mptcp,
         }
     }
@@ -157,6 +159,7 @@ impl Socket {
         clock: WallClock,
     ) -> Self {
         let first = row.owners.first();
+        let figures = row.figures.as_deref();
         let placement = labels.placement(row.cgroup, first);
         Self {
             identity: Identity::of(&row.connection, names),
@@ -185,7 +188,7 @@ impl Socket {
             container: placement.container,
             pod: placement.pod,
             inode: row.inode,
-            tcp: row.figures.as_deref().map(Tcp::of),
+            tcp: figures.map(Tcp::of),
         }
     }
 }

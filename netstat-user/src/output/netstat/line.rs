@@ -6,6 +6,7 @@ use super::{Columns, Names, Text, protocol, user};
 use crate::{
     connection::{Connection, Endpoint, OwnerSource},
     facts::{Figures, TimerKind},
+    namespaces,
     view::RowView,
 };
 
@@ -17,7 +18,13 @@ const ADDRESS_LENGTH: usize = 22;
 const PROGRAM_LENGTH: usize = 19;
 
 /// Writes `row`, without the end of the line.
-pub(super) fn write(out: &mut Text, row: &RowView, columns: Columns, names: &Names) {
+pub(super) fn write(
+    out: &mut Text,
+    row: &RowView,
+    columns: Columns,
+    names: &Names,
+    mut devices: Option<&mut namespaces::Names>,
+) {
     let connection = &row.connection;
     out.push(protocol(connection.family));
     out.push("  ");
@@ -27,7 +34,8 @@ pub(super) fn write(out: &mut Text, row: &RowView, columns: Columns, names: &Nam
     for end in [connection.local, connection.remote] {
         out.push(" ");
         let start = out.len();
-        names.end(out, connection, end, columns.wide);
+        let zone = devices.as_mut().and_then(|devices| devices.zone(connection, end));
+        names.end(out, connection, end, zone.as_deref(), columns.wide);
         if names.in_words {
             out.fill(start, ADDRESS_WIDTH);
         } else {
@@ -139,9 +147,13 @@ impl Names {
 
     /// An end as `address:port`; an address too long for its column loses its end, the port at most all but
     /// four characters.
-    fn end(&self, out: &mut Text, connection: &Connection, end: Endpoint, wide: bool) {
+    fn end(&self, out: &mut Text, connection: &Connection, end: Endpoint, zone: Option<&str>, wide: bool) {
         let start = out.len();
         self.address(out, end.addr(connection.family));
+        if let Some(zone) = zone {
+            out.push("%");
+            out.push(zone);
+        }
         out.push(":");
         self.port(out, end.port());
         // The colon is not counted.

@@ -75,6 +75,8 @@ const AHEAD: usize = 16;
 pub struct Table {
     columns: Columns,
     names: Names,
+    /// The names of interfaces, which addresses in full have.
+    devices: Option<namespaces::Names>,
     text: Text,
     order: Order<Line>,
 }
@@ -105,6 +107,7 @@ impl Table {
         Self {
             columns,
             names,
+            devices: columns.wide.then(namespaces::Names::read),
             text: Text::default(),
             order: Order::new(),
         }
@@ -119,7 +122,13 @@ impl Table {
     /// Adds a row, with its namespace if there are `places` to call it by.
     pub fn add(&mut self, row: &RowView, places: Option<&mut namespaces::Names>) {
         let start = self.text.len();
-        line::write(&mut self.text, row, self.columns, &self.names);
+        line::write(
+            &mut self.text,
+            row,
+            self.columns,
+            &self.names,
+            self.devices.as_mut(),
+        );
         if let Some(places) = places {
             self.text.push(" ");
             self.text.display(places.label(row.connection.netns));

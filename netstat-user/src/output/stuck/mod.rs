@@ -98,8 +98,8 @@ impl Printer {
         )?;
         let example = format!(
             "{} → {}, cookie {}, netns {}",
-            End(connection, connection.local, "-"),
-            End(connection, connection.remote, "*"),
+            End::local(connection, &mut self.names),
+            End::remote(connection, &mut self.names),
             connection.cookie.0,
             self.names.label(connection.netns),
         );
