@@ -163,8 +163,11 @@ fn not_yet_accepted() -> Result<()> {
     let text = run_in(&namespace, daemon.socket(), "list -tnp")?;
     let waiting = text
         .lines()
-        .filter(|line| line.contains(&format!(" {target} ")) && line.contains(" -"));
-    ensure!(waiting.count() == 2, "netstat shows no program for them:\n{text}");
+        .filter(|line| line.contains(&format!(" {target} ")) && line.trim_end().ends_with('?'));
+    ensure!(
+        waiting.count() == 2,
+        "the listener's process is not shown, or not marked:\n{text}"
+    );
     let listening = rows.iter().find(|row| row.state == "LISTEN");
     ensure!(
         listening.is_some_and(|row| row.recv_q == Some(2)),

@@ -68,10 +68,10 @@ pub(super) fn write(
     }
 }
 
-/// The process that holds a socket, cut as netstat cuts it, and how many others do. Who held it last does not, nor
-/// does who holds the listener of a connection that nobody has accepted yet.
+/// The process that holds a socket, cut as netstat cuts it, and how many others do. With a question mark the one that held it
+/// last, or that holds the listener of a connection that nobody has accepted yet.
 fn program(out: &mut Text, row: &RowView) {
-    let Some(owner) = row.owners.first().filter(|owner| owner.is_current()) else {
+    let Some(owner) = row.owners.first() else {
         out.push("-");
         return;
     };
@@ -80,6 +80,7 @@ fn program(out: &mut Text, row: &RowView) {
         return;
     }
     let others = match row.owners.others() {
+        _ if !owner.is_current() => "?".to_owned(),
         0 => String::new(),
         others => format!("+{others}"),
     };
