@@ -78,8 +78,7 @@ impl Process {
         }
         let folder = File::open(format!("/proc/{pid}"))?.into();
         let process = Self { folder };
-        let ticks = start.in_own_time_namespace() / NANOSECONDS_PER_TICK;
-        if start_ticks(&process.read("stat")?).map(i128::from) == Some(ticks) {
+        if process.started_at(start) {
             Ok(process)
         } else {
             Err(io::ErrorKind::NotFound.into())
@@ -122,6 +121,48 @@ impl Process {
             *to = *from;
         }
         Ok(name)
+    }
+
+    /// The process that was started at `start` and has the socket with this inode number as this descriptor: it takes no id, which
+    /// processes of another PID namespace know it by differently.
+    ///
+    /// # Errors
+    ///
+    /// When there is none among those that may be looked at.
+    pub fn holding(start: Ktime, fd: u32, inode: u64) -> io::Result<Self> {
+        let socket = format!("socket:[{inode}]").into_bytes();
+        let name = format!("fd/{fd}");
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            // Others than processes have no such file.
+            let Some(folder) = path
+                .join("stat")
+                .is_file()
+                .then(|| File::open(&path).ok())
+                .flatten()
+            else {
+                continue;
+            };
+            let process = Self {
+                folder: folder.into(),
+            };
+            if process.started_at(start) && process.link(&name).is_ok_and(|link| link == socket) {
+                return Ok(process);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn started_at(&self, start: Ktime) -> bool {
+        let ticks = start.in_own_time_namespace() / NANOSECONDS_PER_TICK;
+        let stat = self.read("stat").ok();
+        stat.and_then(|stat| start_ticks(&stat)).map(i128::from) == Some(ticks)
+    }
+
+    /// Its id in the PID namespace that it is in itself: the last of `NSpid` in `/proc/PID/status` (`task_state`, 4.1).
+    #[must_use]
+    pub fn own_id(&self) -> Option<u32> {
+        own_id(&self.read("status").ok()?)
     }
 
     /// The path of the file that it executes, as it was called when it was opened.
@@ -210,6 +251,17 @@ fn printable_lines(text: &[u8]) -> String {
     lines.join("\n")
 }
 
+fn own_id(status: &[u8]) -> Option<u32> {
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let ids = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    std::str::from_utf8(ids)
+        .ok()?
+        .split_ascii_whitespace()
+        .last()?
+        .parse()
+        .ok()
+}
+
 /// `/proc/PID/stat` counts in `USER_HZ`, a hundredth of a second on everything but Alpha.
 const NANOSECONDS_PER_TICK: i128 = 10_000_000;
 
@@ -237,6 +289,15 @@ mod tests {
         assert_eq!(start_ticks(stat), Some(4711));
         for bad in [&b""[..], b")", b"1 (x) S 1", b"1 (x) \xff"] {
             assert_eq!(start_ticks(bad), None);
+        }
+    }
+
+    #[test]
+    fn the_innermost_id_is_the_last() {
+        assert_eq!(own_id(b"Name:\ta\nNSpid:\t4711\t12\t1\nNSsid:\t5\n"), Some(1));
+        assert_eq!(own_id(b"NSpid:\t4711\n"), Some(4711));
+        for bad in [&b""[..], b"NSpid:\n", b"Pid:\t1\n"] {
+            assert_eq!(own_id(bad), None);
         }
     }
 

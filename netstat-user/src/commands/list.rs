@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     bound, filtering, selection,
-    snapshot::{Source, tell_missing, tell_unnamed},
+    snapshot::{Source, tell_missing, tell_unnamed, tell_whose_ids},
 };
 use crate::{
     cli::{ListArgs, NetnsArg},
@@ -43,6 +43,9 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
         as_is: false,
         brief: !(args.json || args.extend || args.programs || args.timers),
     };
+    if args.programs || args.json {
+        tell_whose_ids();
+    }
     let mut source = Source::find(socket, args.alone).await?;
     source.find_namespaces(query.filter.as_ref(), netns).await?;
     let mut names = Names::read();

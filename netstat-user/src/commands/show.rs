@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{filtering, selection, snapshot::tell_unnamed};
+use super::{
+    filtering, selection,
+    snapshot::{tell_unnamed, tell_whose_ids},
+};
 use crate::{
     cli::ShowArgs,
     client::Client,
@@ -35,6 +38,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     {
         keepers::complete(std::slice::from_mut(&mut history.row));
     }
+    tell_whose_ids();
     let mut out = output::stdout();
     if args.output.json {
         let (mut names, mut labels) = (Names::read(), Labels::new());

@@ -308,6 +308,16 @@ pub(super) fn tell_missing(about: &About, names: &mut Names) {
     }
 }
 
+/// Tells a reader to whom processes have other ids that those that are shown are the host's.
+pub(super) fn tell_whose_ids() {
+    if !processes::all_visible() {
+        eprintln!(
+            "netstate: process ids are the host's, and not those of this PID namespace; in JSON, `ns_pid` is the id that a \
+             process has in its own"
+        );
+    }
+}
+
 /// Tells the reader what has no name because no name service told it in time.
 pub(super) fn tell_unnamed(unanswered: Option<String>) {
     if let Some(note) = unanswered {

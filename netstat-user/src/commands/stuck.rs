@@ -12,7 +12,7 @@ use super::{
     filtering,
     observing::{completed, confirm_peers, observe, reaches},
     printing, selection,
-    snapshot::{Source, tell_missing, tell_unnamed},
+    snapshot::{Source, tell_missing, tell_unnamed, tell_whose_ids},
     tracing::Stop,
 };
 use crate::{
@@ -40,6 +40,7 @@ pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitC
         query: RowQuery::for_diagnosis(selection::netns(&args.output.netns)?),
         args: args.clone(),
     };
+    tell_whose_ids();
     let (stop, socket) = (Stop::of_rounds(args.rounds)?, socket.to_owned());
     let heard = stop.clone();
     let found = printing::apart(stop, move || async move {

@@ -12,7 +12,7 @@ use super::{
     filtering,
     observing::{observe, reaches},
     printing, selection,
-    snapshot::{Asked, Source, tell_missing, tell_unnamed},
+    snapshot::{Asked, Source, tell_missing, tell_unnamed, tell_whose_ids},
     tracing::{Running, Stop},
 };
 use crate::{
@@ -42,6 +42,7 @@ const MOST: usize = 1024;
 pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let watch = Watch::new(args)?;
+    tell_whose_ids();
     if !args.alone {
         let Some(connected) = stop.or(Client::connect(socket)).await else {
             return Ok(());

@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::{
     filtering,
     printing::{self, Form, Source},
-    snapshot::Source as Snapshots,
+    snapshot::{Source as Snapshots, tell_whose_ids},
     tracing::{Running, Stop},
     vigil,
 };
@@ -20,6 +20,7 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
     }
     let stop = Stop::on_signals()?;
     let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
+    tell_whose_ids();
     if !args.alone && args.record.is_none() {
         let Some(connected) = stop.or(Client::connect(socket)).await else {
             return Ok(());

@@ -17,7 +17,7 @@ use crate::{
     clock::Ktime,
     connection::{Owner, Printable},
     output::names::{self, Users},
-    processes::Process,
+    processes::{Process, all_visible},
 };
 
 /// Processes that are remembered; when there are more, all are forgotten.
@@ -35,6 +35,7 @@ pub struct Labels {
 /// What `/proc` shows of a process.
 #[derive(Debug, Clone, Default)]
 struct Known {
+    ns_pid: Option<u32>,
     exe: Option<String>,
     placement: Placement,
 }
@@ -84,7 +85,22 @@ impl Labels {
         self.refused
     }
 
-    fn process(&mut self, owner: &Owner) -> &Known {
+    /// A process's id in the PID namespace that it is in itself, if it is still there and may be looked at. Where processes are known
+    /// by other ids than the owner's, in another PID namespace than the root's, it is found by its descriptor for the socket
+    /// with this inode number.
+    pub fn ns_pid(&mut self, owner: &Owner, inode: Option<u64>) -> Option<u32> {
+        let known = self.process(owner);
+        if known.ns_pid.is_none()
+            && !all_visible()
+            && let Some((fd, inode)) = owner.fd.zip(inode)
+            && let Ok(process) = Process::holding(owner.start, fd, inode)
+        {
+            *known = about(&process).0;
+        }
+        known.ns_pid
+    }
+
+    fn process(&mut self, owner: &Owner) -> &mut Known {
         let key = (owner.pid, owner.start);
         if self.processes.len() >= MOST && !self.processes.contains_key(&key) {
             self.processes.clear();
@@ -106,12 +122,15 @@ impl Default for Labels {
 
 /// What can be seen of a process, and whether something must not be.
 fn look(owner: &Owner) -> (Known, bool) {
-    let Ok(process) = Process::open(owner.pid, owner.start) else {
-        return (Known::default(), false);
-    };
+    let process = Process::open(owner.pid, owner.start);
+    process.map_or_else(|_| (Known::default(), false), |process| about(&process))
+}
+
+fn about(process: &Process) -> (Known, bool) {
     let exe = process.exe();
     let refused = matches!(&exe, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
     let known = Known {
+        ns_pid: process.own_id(),
         exe: exe.ok().map(|path| Printable(&path).to_string()),
         placement: process
             .cgroups()

@@ -37,6 +37,7 @@ mod output;
 mod overrun;
 mod owners;
 mod pasting;
+mod pids;
 mod reasons;
 mod record;
 mod saturated;
@@ -121,6 +122,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("output", output::TESTS),
     ("owners", owners::TESTS),
     ("pasting", pasting::TESTS),
+    ("pids", pids::TESTS),
     ("record", record::TESTS),
     ("schema", schema::TESTS),
     ("show", show::TESTS),

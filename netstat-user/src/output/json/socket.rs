@@ -101,6 +101,7 @@ struct ListedOwner {
     pid: u32,
     /// The thread whose descriptor table `fd` is in, unless that is the process's first one.
     tid: Option<NonZeroU32>,
+    ns_pid: Option<u32>,
     fd: Option<u32>,
     /// How many descriptors it has for the socket.
     fds: Option<u32>,
@@ -110,10 +111,11 @@ struct ListedOwner {
 }
 
 impl ListedOwner {
-    fn of(owner: &Owner, labels: &mut Labels) -> Self {
+    fn of(owner: &Owner, inode: Option<u64>, labels: &mut Labels) -> Self {
         Self {
             pid: owner.pid,
             tid: owner.tid,
+            ns_pid: labels.ns_pid(owner, inode),
             fd: owner.fd,
             fds: owner.fd.map(|_| owner.more_fds.saturating_add(1)),
             comm: owner.comm.to_string(),
@@ -137,6 +139,7 @@ pub(in crate::output) struct Socket {
     backlog: Option<u32>,
     #[serde(flatten)]
     holder: Holder,
+    ns_pid: Option<u32>,
     owners: Vec<ListedOwner>,
     more_owners: u32,
     /// What has the socket, where no process has a descriptor of it.
@@ -160,6 +163,7 @@ impl Socket {
     ) -> Self {
         let first = row.owners.first();
         let figures = row.figures.as_deref();
+        let ns_pid = first.and_then(|owner| labels.ns_pid(owner, row.inode));
         let placement = labels.placement(row.cgroup, first);
         Self {
             identity: Identity::of(&row.connection, names),
@@ -174,10 +178,11 @@ impl Socket {
                 .filter(|_| row.state == TcpState::Listen)
                 .map(|queues| queues.backlog),
             holder: Holder::of(row.uid, first, row.cgroup),
+            ns_pid,
             owners: row
                 .owners
                 .iter()
-                .map(|owner| ListedOwner::of(owner, labels))
+                .map(|owner| ListedOwner::of(owner, row.inode, labels))
                 .collect(),
             more_owners: row.owners.unlisted(),
             held_in: row.owners.kept().map(Kept::word),
