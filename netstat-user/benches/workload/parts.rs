@@ -156,6 +156,10 @@ impl filter::Names for Nameless {
         Err(name.to_owned())
     }
 
+    fn devices(&self, name: &str) -> Result<Vec<(Netns, u32)>, String> {
+        Err(format!("no interface is called `{name}`"))
+    }
+
     fn cgroup(&self, path: &str) -> Result<u64, String> {
         Err(path.to_owned())
     }

@@ -43,6 +43,10 @@ impl Names for Known {
             .map_err(|error| error.to_string())
     }
 
+    fn devices(&self, name: &str) -> Result<Vec<(Netns, u32)>, String> {
+        Err(format!("no interface is called `{name}`"))
+    }
+
     fn cgroup(&self, path: &str) -> Result<u64, String> {
         u64::try_from(path.len()).map_err(|error| error.to_string())
     }

@@ -9,7 +9,7 @@ use crate::{
     cli::{Cli, NetnsArg},
     connection::{Family, Netns, Printable},
     filter::{self, Beforehand, Filter, Kind},
-    labels,
+    labels, namespaces,
     output::{name_files, names},
     processes,
     tcp::TcpState,
@@ -124,6 +124,16 @@ impl filter::Names for Here {
             found.map_err(|error| format!("{error:#}"))
         })?;
         named.ok_or_else(|| format!("`{name}` is no namespace, but means that any will do"))
+    }
+
+    fn devices(&self, name: &str) -> Result<Vec<(Netns, u32)>, String> {
+        let found = namespaces::Names::read().devices_named(name);
+        if found.is_empty() {
+            return Err(format!(
+                "no interface is called `{name}` in any network namespace that may be entered"
+            ));
+        }
+        Ok(found)
     }
 
     fn cgroup(&self, path: &str) -> Result<u64, String> {

@@ -1,10 +1,13 @@
 //! Addresses: with a prefix length, with a port, or with neither.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ends, Names, Ports, problem::Fault};
+use super::{Ends, Names, Ports, Test, problem::Fault, value};
 use crate::connection::{Endpoint, Family};
 
 /// The addresses that begin with the same bits. IPv4 ones are meant in their v4-mapped form too, in which a
@@ -96,6 +99,8 @@ pub(super) struct Meaning {
     pub(super) family: Option<Family>,
     /// Mostly one.
     pub(super) forms: Vec<Ends>,
+    /// The interface behind `%`, in each namespace where there is one of that name; none if there is no `%`.
+    pub(super) devices: Vec<Test>,
 }
 
 impl Meaning {
@@ -105,6 +110,7 @@ impl Meaning {
         Self {
             family: None,
             forms: vec![Ends { prefix, ports }],
+            devices: Vec::new(),
         }
     }
 
@@ -119,6 +125,12 @@ impl Meaning {
                 "combine tests with `or`: `src inet:10.0.0.1 or src inet6:*`".to_owned(),
             ));
         }
+        if other.devices != self.devices {
+            return Err(Fault::new(
+                "the values of one list have different interfaces".to_owned(),
+                "combine tests with `or`: `src fe80::1%eth0 or src fe80::1%eth1`".to_owned(),
+            ));
+        }
         other.forms.extend(self.forms);
         Ok(other)
     }
@@ -127,6 +139,9 @@ impl Meaning {
 /// What `text` says of an end: an address, a port, or both, and `*` for any; perhaps with a family before.
 pub(super) fn parse(text: &str, names: &dyn Names) -> Result<Meaning, Fault> {
     let (family, text) = family(text)?;
+    let (text, zone) = without_zone(text);
+    let text = &*text;
+    let devices = zone.map_or(Ok(Vec::new()), |zone| value::devices(zone, names))?;
     let mut forms = Vec::new();
     for (address, port) in divide(text, names)? {
         let ports = match port {
@@ -151,7 +166,27 @@ pub(super) fn parse(text: &str, names: &dyn Names) -> Result<Meaning, Fault> {
             },
         }
     }
-    Ok(Meaning { family, forms })
+    Ok(Meaning {
+        family,
+        forms,
+        devices,
+    })
+}
+
+/// `text` without `%` and the interface behind it, which may stand inside of brackets or behind them.
+fn without_zone(text: &str) -> (Cow<'_, str>, Option<&str>) {
+    let Some((before, rest)) = text.split_once('%') else {
+        return (text.into(), None);
+    };
+    let end = rest.find([']', ':', '/']).unwrap_or(rest.len());
+    let (zone, after) = rest.split_at(end);
+    // What comes after it is a port, and no part of the address.
+    let text = if after.starts_with(':') && !before.starts_with('[') {
+        format!("[{before}]{after}")
+    } else {
+        format!("{before}{after}")
+    };
+    (text.into(), Some(zone))
 }
 
 /// The words that iproute2 takes for any address.
@@ -257,9 +292,7 @@ fn no_address(text: &str) -> Fault {
         let bits = 8 * text.split('.').count();
         format!("an address has four numbers, such as `{network}`; a network is `{text}/{bits}`")
     });
-    let help = if text.contains('%') {
-        "leave out what follows the address from `%` on"
-    } else if let Some(network) = &network {
+    let help = if let Some(network) = &network {
         network
     } else if text.contains(':') || looks_numeric(text) {
         "an address is IPv4 or IPv6, such as `10.0.0.1`, `10.0.0.0/8`, `::1` or, with a port, `[::1]:443`"

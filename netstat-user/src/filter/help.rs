@@ -20,6 +20,9 @@ Filter: tests as `ss` and tcpdump take them, with `and` (or nothing) between the
   uid N, user NAME      the socket's user
   cgroup PATH           its control group, without those inside it
   netns NAME            its network namespace: a name of `ip netns`, or an inode number
+  dev NAME              the interface that it is bound to, by its name in the socket's
+                        network namespace or its number; fe80::1%NAME and
+                        [fe80::1%NAME]:443 are such an address on that interface
   inet, inet6           its address family
   cookie N, mptcp       the one with this cookie; subflows of MPTCP connections
   bound                 for `list`: bound, and neither listening nor connecting

@@ -14,6 +14,7 @@ pub(super) enum Keyword {
     Comm,
     User,
     Netns,
+    Device,
     Cgroup,
     Family,
     Inet(Family),
@@ -23,7 +24,7 @@ pub(super) enum Keyword {
 }
 
 /// The keywords, by what each is called; of those with the same meaning the usual one comes first.
-const ALL: [(&str, Keyword); 24] = [
+const ALL: [(&str, Keyword); 25] = [
     ("state", Keyword::State),
     ("exclude", Keyword::Exclude),
     ("src", Keyword::End(Side::Local)),
@@ -39,6 +40,7 @@ const ALL: [(&str, Keyword); 24] = [
     ("user", Keyword::User),
     ("uid", Keyword::User),
     ("netns", Keyword::Netns),
+    ("dev", Keyword::Device),
     ("cgroup", Keyword::Cgroup),
     ("family", Keyword::Family),
     ("inet", Keyword::Inet(Family::Inet)),

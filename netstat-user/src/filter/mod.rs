@@ -66,6 +66,12 @@ pub trait Names {
     ///
     /// When there is none: a message that says so.
     fn netns(&self, name: &str) -> Result<Netns, String>;
+    /// The interfaces that are called so, each by its namespace and its number there.
+    ///
+    /// # Errors
+    ///
+    /// When there is none: a message that says so.
+    fn devices(&self, name: &str) -> Result<Vec<(Netns, u32)>, String>;
     /// The number of the control group at this path, or with this number.
     ///
     /// # Errors

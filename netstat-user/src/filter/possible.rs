@@ -24,6 +24,7 @@ impl Beforehand {
             Test::State(states) => self.state.map(|state| states.meets(state.into())),
             Test::Family(family) => self.family.map(|own| own == family),
             Test::Netns(netns) => self.netns.map(|own| own == netns),
+            Test::Device(Some(netns), _) => self.netns.filter(|own| *own != netns).map(|_| false),
             // An IPv4 socket has no IPv6 address.
             Test::End(_, ends) => {
                 let prefix = ends.prefix.filter(|_| self.family == Some(Family::Inet))?;

@@ -19,7 +19,7 @@ use crate::connection::Family;
 /// What a test can begin with.
 pub(super) const KNOWN: &str = "\
 a test is the name of a state, an address or `:PORT`, or begins with one of state, exclude,
-src, dst, host, sport, dport, port, pid, comm, uid, user, netns, cgroup, inet, inet6, cookie,
+src, dst, host, sport, dport, port, pid, comm, uid, user, netns, dev, cgroup, inet, inet6, cookie,
 mptcp, bound";
 
 /// Reads one test, and writes its steps down.
@@ -41,6 +41,17 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>
         Keyword::Port(side) => port(reader, word, side, names, ops),
         Keyword::Inet(family) => {
             ops.push(Op::Test(Test::Family(family)));
+            Ok(())
+        }
+        Keyword::Device => {
+            let unequal = is_unequal(reader, word)?;
+            let mut devices = Vec::new();
+            each_value(reader, word, |text| {
+                devices.extend(value::devices(text, names)?);
+                Ok(())
+            })?;
+            write_any(&devices, ops);
+            ops.extend(unequal.then_some(Op::Not));
             Ok(())
         }
         Keyword::Mptcp => {
@@ -80,11 +91,21 @@ fn each_value(
     }
 }
 
+/// Writes the steps for one of these tests to hold.
+fn write_any(tests: &[Test], ops: &mut Vec<Op>) {
+    for (number, test) in tests.iter().enumerate() {
+        ops.push(Op::Test(*test));
+        ops.extend((number > 0).then_some(Op::Or));
+    }
+}
+
 /// Writes the steps for an end that is, or is not, one of those that are meant.
 fn write_end(meaning: &Meaning, side: Side, unequal: bool, ops: &mut Vec<Op>) {
-    for (number, ends) in meaning.forms.iter().enumerate() {
-        ops.push(Op::Test(Test::End(side, *ends)));
-        ops.extend((number > 0).then_some(Op::Or));
+    let ends: Vec<_> = meaning.forms.iter().map(|ends| Test::End(side, *ends)).collect();
+    write_any(&ends, ops);
+    if !meaning.devices.is_empty() {
+        write_any(&meaning.devices, ops);
+        ops.push(Op::And);
     }
     ops.extend(unequal.then_some(Op::Not));
     // As with `ss`, the family is not turned around.

@@ -27,6 +27,8 @@ pub enum Test {
     Uid(u32),
     /// Lives in this network namespace.
     Netns(Netns),
+    /// Is bound to the interface with this number, in this network namespace if one is given: numbers are each namespace's own.
+    Device(Option<Netns>, u32),
     /// Is of this address family.
     Family(Family),
     /// Is the one with this cookie.
@@ -87,6 +89,10 @@ impl Test {
             Self::CommLike(pattern) => subject.is_held_by(|owner| pattern.fits(&owner.comm)),
             Self::Uid(uid) => subject.uid == Some(uid),
             Self::Netns(netns) => connection.netns == netns,
+            Self::Device(netns, index) => {
+                connection.device.is_some_and(|device| device.get() == index)
+                    && netns.is_none_or(|netns| netns == connection.netns)
+            }
             Self::Family(family) => connection.family == family,
             Self::Cookie(cookie) => connection.cookie == cookie,
             Self::Mptcp => connection.mptcp,

@@ -104,3 +104,28 @@ pub(super) fn cgroup(text: &str, names: &dyn Names) -> Result<u64, Fault> {
         Fault::new(why, help.to_owned())
     })
 }
+
+/// Interfaces: by number in any network namespace, or those of a name.
+pub(super) fn devices(text: &str, names: &dyn Names) -> Result<Vec<Test>, Fault> {
+    /// More do not fit into a filter with other tests.
+    const MOST: usize = 100;
+    if let Ok(index) = text.parse() {
+        return Ok(vec![Test::Device(None, index)]);
+    }
+    let found = names.devices(text).map_err(|why| {
+        let help =
+            "an interface is a name that `ip link` shows in some network namespace, or its number there";
+        Fault::new(why, help.to_owned())
+    })?;
+    if found.len() > MOST {
+        return Err(Fault::new(
+            format!(
+                "{} interfaces are called `{text}`, more than a filter can hold",
+                found.len()
+            ),
+            "give the number: `netns NAME and dev NUMBER`".to_owned(),
+        ));
+    }
+    let test = |(netns, index)| Test::Device(Some(netns), index);
+    Ok(found.into_iter().map(test).collect())
+}

@@ -17,6 +17,7 @@ use serde_json::Value;
 crate::tests![
     two_rows_differ,
     every_command_names_the_interface,
+    filters_take_interfaces,
     an_interface_that_is_gone,
 ];
 
@@ -163,6 +164,41 @@ fn every_command_names_the_interface() -> Result<()> {
         Ok(text.contains("CLOSE_WAIT").then_some(text))
     })?;
     ensure!(stuck.contains(&near) && stuck.contains(&far), "{stuck}");
+    Ok(())
+}
+
+fn filters_take_interfaces() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let scene = Scene::new()?;
+    daemon.agrees(&scene.left)?;
+    let ports = scene.ports()?;
+    let number = index(&scene.left, "two")?;
+    let two = ports[1];
+    for filter in [
+        "dev two".to_owned(),
+        format!("dev {number}"),
+        "not dev one".to_owned(),
+        format!("dst {FAR}%two"),
+        format!("dst [{FAR}%two]"),
+        format!("src [{NEAR}%two]:{two}"),
+        format!("[{NEAR}%{number}]:{two}"),
+        format!("src [{NEAR}]%two:{two}"),
+        format!("src {NEAR}%two:{two}"),
+    ] {
+        let rows = list_matching(&scene.left, daemon.socket(), &filter)?;
+        let found: Vec<_> = rows.iter().filter_map(|row| row.local_port).collect();
+        ensure!(found == [two], "{filter}: {found:?}, of {ports:?}");
+    }
+    let both = list_matching(&scene.left, daemon.socket(), &format!("dst {FAR}"))?;
+    ensure!(both.len() == 2, "{both:?}");
+    for filter in ["dev nosuchdev", "dst fe80::2%nosuchdev"] {
+        let output = binary::run(daemon.socket(), &format!("list {filter}"))?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(
+            output.status.code() == Some(2) && said.contains("no interface is called `nosuchdev`"),
+            "{filter}: {said}"
+        );
+    }
     Ok(())
 }
 

@@ -538,3 +538,37 @@ fn a_filter_knows_which_states_it_can_match() {
         assert_eq!(parsed(text).can_match(TcpState::SynRecv), possible, "{text}");
     }
 }
+
+#[test]
+fn interfaces() {
+    let mut bound = socket("[fe80::1]:40000", "[fe80::2]:443");
+    bound.connection.device = std::num::NonZeroU32::new(2);
+    let all = [
+        "dev eth0",
+        "dev = 2",
+        "dev 3,2",
+        "dev != 3",
+        "src fe80::1%eth0",
+        "src [fe80::1%eth0]",
+        "dst [fe80::2%2]:443",
+        "dst [fe80::2]%eth0:443",
+        "fe80::2%eth0:443",
+        "fe80::%eth0/10",
+        "dst *%eth0:https",
+        "dst != fe80::2%3",
+        "dst fe80::2",
+    ];
+    // The other interface of that name is in another namespace, and has another number there.
+    let none = [
+        "dev 3",
+        "fe80::2%3",
+        "dst fe80::2%eth0:444",
+        "src fe80::2%eth0",
+        "dst != fe80::2%eth0",
+    ];
+    check(&bound, &all, &none);
+    bound.connection.device = std::num::NonZeroU32::new(3);
+    check(&bound, &["dev 3", "not dev eth0"], &["dev eth0", "fe80::2%eth0"]);
+    bound.connection.device = None;
+    check(&bound, &["dst fe80::2"], &["dev eth0", "dev 2", "fe80::2%eth0"]);
+}

@@ -37,6 +37,13 @@ impl Names for Known {
         }
     }
 
+    fn devices(&self, name: &str) -> Result<Vec<(Netns, u32)>, String> {
+        match name {
+            "eth0" => Ok(vec![(Netns(7), 2), (Netns(8), 3)]),
+            _ => Err(format!("no interface is called `{name}`")),
+        }
+    }
+
     fn cgroup(&self, path: &str) -> Result<u64, String> {
         match path.trim_matches('/') {
             "web.slice" => Ok(77),
