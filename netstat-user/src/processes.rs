@@ -155,8 +155,8 @@ impl Process {
 
     fn started_at(&self, start: Ktime) -> bool {
         let ticks = start.in_own_time_namespace() / NANOSECONDS_PER_TICK;
-        let stat = self.read("stat").ok();
-        stat.and_then(|stat| start_ticks(&stat)).map(i128::from) == Some(ticks)
+        let started = self.read("stat").ok().and_then(|stat| start_ticks(&stat));
+        started.map(i128::from) == Some(ticks)
     }
 
     /// Its id in the PID namespace that it is in itself: the last of `NSpid` in `/proc/PID/status` (`task_state`, 4.1).

@@ -126,6 +126,8 @@ pub(super) fn devices(text: &str, names: &dyn Names) -> Result<Vec<Test>, Fault>
             "give the number: `netns NAME and dev NUMBER`".to_owned(),
         ));
     }
-    let test = |(netns, index)| Test::Device(Some(netns), index);
-    Ok(found.into_iter().map(test).collect())
+    let found = found.into_iter();
+    Ok(found
+        .map(|(netns, index)| Test::Device(Some(netns), index))
+        .collect())
 }

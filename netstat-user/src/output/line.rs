@@ -285,7 +285,7 @@ fn lasted(text: &mut Text, transition: &Transition) {
 /// One end as `address:port`, IPv6 in brackets; of a link-local address, the interface behind `%`.
 pub(super) struct End<'a> {
     connection: &'a Connection,
-    end: Endpoint,
+    endpoint: Endpoint,
     /// What stands for a port that there is not.
     no_port: &'static str,
     zone: Option<String>,
@@ -305,19 +305,19 @@ impl<'a> End<'a> {
     fn of(connection: &'a Connection, end: Endpoint, no_port: &'static str, names: &mut Names) -> Self {
         Self {
             connection,
-            end,
+            endpoint: end,
             no_port,
             zone: names.zone(connection, end),
         }
     }
 
     fn write(&self, text: &mut Text) {
-        match self.end.addr(self.connection.family).to_canonical() {
+        match self.endpoint.addr(self.connection.family).to_canonical() {
             IpAddr::V6(_) if self.connection.family == Family::Inet6 => text.display(format_args!("{self}")),
             addr => {
                 text.address(addr);
                 text.push(":");
-                match self.end.port() {
+                match self.endpoint.port() {
                     Some(port) => text.number(u64::from(port)),
                     None => text.push(self.no_port),
                 }
@@ -328,12 +328,15 @@ impl<'a> End<'a> {
 
 impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.end.addr(self.connection.family).to_canonical(), &self.zone) {
+        match (
+            self.endpoint.addr(self.connection.family).to_canonical(),
+            &self.zone,
+        ) {
             (IpAddr::V6(v6), Some(zone)) => write!(f, "[{v6}%{zone}]:")?,
             (IpAddr::V6(v6), None) if self.connection.family == Family::Inet6 => write!(f, "[{v6}]:")?,
             (addr, _) => write!(f, "{addr}:")?,
         }
-        match self.end.port() {
+        match self.endpoint.port() {
             Some(port) => write!(f, "{port}"),
             None => f.write_str(self.no_port),
         }
