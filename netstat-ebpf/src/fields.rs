@@ -113,6 +113,8 @@ kernel_fields! {
     skc_net = "sock_common", "skc_net.net", required;
     /// Index of the device that the socket is bound to, 0 for none; int.
     skc_bound_dev_if = "sock_common", "skc_bound_dev_if", required;
+    /// Whether an IPv6 socket takes no IPv4 (`IPV6_V6ONLY`); one bit.
+    skc_ipv6only = "sock_common", "skc_ipv6only", bits;
     /// `SOCK_DEAD`, `SOCK_DONE` and the other bits of `enum sock_flags`; unsigned long.
     skc_flags = "sock_common", "skc_flags", required;
     /// The namespace's inode number; u32.

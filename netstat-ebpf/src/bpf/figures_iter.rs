@@ -46,6 +46,11 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
         let mut figures = Figures { out: &mut *out };
         figures.out.jiffies = bpf_jiffies64();
         figures.out.monotonic = bpf_ktime_get_ns();
+        if !matches!(sock, Sock::Request)
+            && let Some(v6only) = probe_bits(sk, at!(skc_ipv6only))
+        {
+            figures.out.set_figure(Figure::V6Only, v6only.into());
+        }
         match sock {
             Sock::Full(tcp) if figures.out.seen.state == TCP_LISTEN => listener(tcp, &mut figures),
             Sock::Full(tcp) => full(tcp, &mut figures),

@@ -149,11 +149,13 @@ pub enum Figure {
     SentAgain,
     /// Whether that is in microseconds, and not in milliseconds: 0 or 1.
     MicrosecondStamps,
+    /// `skc_ipv6only`: 0 or 1; not of a request sock, which has no setting of its own.
+    V6Only,
 }
 
 impl Figure {
     /// How many there are; even, so that [`SocketFigures`] has no padding.
-    pub const NUMBER: usize = (Self::MicrosecondStamps as usize + 1).next_multiple_of(2);
+    pub const NUMBER: usize = (Self::V6Only as usize + 1).next_multiple_of(2);
 }
 
 impl SocketFigures {

@@ -44,6 +44,7 @@ pub(super) fn figures(record: &SocketFigures, seen: &Sighting, tick: Tick) -> Fi
         inode: seen.inode,
         orphan: reader.get(Figure::Orphan).map(|orphan| orphan != 0),
         age: reader.age(),
+        v6only: reader.get(Figure::V6Only).map(|v6only| v6only != 0),
         queues: seen.queues,
         timer: reader.timer(),
         attempts: reader.attempts(),

@@ -144,6 +144,7 @@ mod tests {
             form: Form::Full,
             inode: Some(inode),
             orphan: None,
+            v6only: None,
             age: None,
             queues: Queues::default(),
             timer: None,

@@ -25,6 +25,8 @@ pub struct Figures {
     /// (`snt_synack`), a minisock since it came into its state (`tw_entry_stamp`, 6.14); in the form of a full sock it may
     /// have been in FIN_WAIT2 before.
     pub age: Option<Duration>,
+    /// `IPV6_V6ONLY`: an IPv6 socket takes no IPv4. A request sock has no setting of its own.
+    pub v6only: Option<bool>,
     /// Its queues.
     pub queues: Queues,
     /// What the kernel waits for.

@@ -5,15 +5,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Link, Namespace,
+    binary::run_in,
     link::Way,
     requirements::CannotRun,
     snapshot,
     sockets::{LOOPBACK, LOOPBACK6, Pair, accept, connect, cookie, start_connecting, wait_for_fin},
     wait::{SOON, wait_for},
 };
+use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-crate::tests![ipv6, dual_stack, mptcp, mptcp_listener, mptcp_half_open];
+crate::tests![
+    ipv6,
+    dual_stack,
+    ipv6_only,
+    mptcp,
+    mptcp_listener,
+    mptcp_half_open
+];
 
 fn ipv6() -> Result<()> {
     let namespace = Namespace::new()?;
@@ -108,6 +117,40 @@ fn dual_stack() -> Result<()> {
 }
 
 /// A socket of MPTCP, where the kernel has that.
+/// As `ss` shows it with `v6only:1`; an IPv4 socket has no such setting.
+fn ipv6_only() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let daemon = Daemon::start()?;
+    let listen = |address: &str, only: Option<bool>| -> Result<Socket> {
+        let address: SocketAddr = address.parse()?;
+        let make = || Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = namespace.enter(make)?;
+        only.map_or(Ok(()), |only| socket.set_only_v6(only))?;
+        socket.bind(&address.into())?;
+        socket.listen(8)?;
+        Ok(socket)
+    };
+    let expected = [
+        (listen("[::]:7001", Some(true))?, Some(true)),
+        (listen("[::]:7002", Some(false))?, Some(false)),
+        (listen("0.0.0.0:7003", None)?, None),
+    ];
+    for alone in ["", "--alone"] {
+        let printed = run_in(&namespace, daemon.socket(), &format!("list -l --json {alone}"))?;
+        let rows: Vec<Value> = printed
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        for (socket, v6only) in &expected {
+            let cookie = cookie(socket)?;
+            let row = rows.iter().find(|row| row["cookie"] == cookie);
+            let row = row.with_context(|| printed.clone())?;
+            ensure!(row["v6only"].as_bool() == *v6only, "not {v6only:?}: {row}");
+        }
+    }
+    Ok(())
+}
+
 fn mptcp_socket(namespace: &Namespace) -> Result<Socket> {
     let make = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
     namespace

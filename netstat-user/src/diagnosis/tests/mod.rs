@@ -34,6 +34,7 @@ fn figures(state: TcpState) -> Figures {
         received: Received::default(),
         send_shutdown: Some(false),
         receive_shutdown: Some(false),
+        v6only: None,
         soft_error: None,
         listening: None,
         listener: None,

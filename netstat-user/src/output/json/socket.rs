@@ -137,6 +137,7 @@ pub(in crate::output) struct Socket {
     recv_q: Option<u32>,
     send_q: Option<u32>,
     backlog: Option<u32>,
+    v6only: Option<bool>,
     #[serde(flatten)]
     holder: Holder,
     ns_pid: Option<u32>,
@@ -177,6 +178,9 @@ impl Socket {
                 .queues
                 .filter(|_| row.state == TcpState::Listen)
                 .map(|queues| queues.backlog),
+            v6only: figures
+                .filter(|_| row.connection.family == Family::Inet6)
+                .and_then(|figures| figures.v6only),
             holder: Holder::of(row.uid, first, row.cgroup),
             ns_pid,
             owners: row
