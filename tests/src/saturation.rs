@@ -38,6 +38,8 @@ pub struct Saturation {
     connections: Arc<AtomicU64>,
     threads: Vec<JoinHandle<Result<()>>>,
     held: Vec<(TcpStream, TcpStream)>,
+    /// Kept, so that a client that ends after its server is not refused.
+    listeners: Vec<TcpListener>,
 }
 
 impl Saturation {
@@ -52,6 +54,7 @@ impl Saturation {
             connections: Arc::default(),
             threads: Vec::new(),
             held: Vec::new(),
+            listeners: Vec::new(),
         };
         for _ in 0..size.pairs {
             all.add_pair(size.held)?;
@@ -76,6 +79,7 @@ impl Saturation {
             let client = connect(&namespace, target)?;
             self.held.push((client, accept(&listener)?));
         }
+        self.listeners.push(listener.try_clone()?);
         let stop = Arc::clone(&self.stop);
         self.threads.push(thread::spawn(move || serve(&listener, &stop)));
         let (stop, connections) = (Arc::clone(&self.stop), Arc::clone(&self.connections));

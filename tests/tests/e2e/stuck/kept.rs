@@ -125,7 +125,10 @@ fn a_socket_in_flight() -> Result<()> {
     let text = run_in(&scene.namespace, scene.daemon.socket(), "list -tanp")?;
     let line = text.lines().find(|line| line.contains("CLOSE_WAIT"));
     let last = format!(" {pid}/e2e-server?");
-    ensure!(line.is_some_and(|line| line.trim_end().ends_with(&last)), "{text}");
+    ensure!(
+        line.is_some_and(|line| line.trim_end().ends_with(&last)),
+        "{text}"
+    );
     let finding = scene.finding()?;
     let cause = finding["cause"].as_str().unwrap_or_default();
     ensure!(
