@@ -97,8 +97,8 @@ pub struct TracerArgs {
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,
     /// Precedence of the thread that reads the ring, as nice(1) counts, from -20 to 19: without it, a host that has no
-    /// processor time to spare loses events. Less than 0 needs the
-    /// capability to change priorities (`CAP_SYS_NICE`)
+    /// processor time to spare loses events. Below 0 takes the capability `CAP_SYS_NICE`; who lacks that traces at
+    /// ordinary precedence
     #[arg(long, value_name = "N", default_value_t = DEFAULT_NICE, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
     pub nice: i32,
     /// Leave these functions and tracepoints of the kernel alone, or all of them: for a host where they cost too much,

@@ -28,6 +28,7 @@ crate::tests![
     second_daemon_is_refused,
     socket_is_private,
     prints_unless_quiet,
+    without_the_right_to_precedence,
     goes_on_without_its_reader,
 ];
 
@@ -212,5 +213,23 @@ fn goes_on_without_its_reader() -> Result<()> {
     process::end(&mut child, "netstate daemon");
     let rows = agreed?;
     ensure!(rows.len() == 6, "two listeners with two ends each, but {rows:?}");
+    Ok(())
+}
+
+/// It traces all the same, and says why the ring's reader has no precedence.
+fn without_the_right_to_precedence() -> Result<()> {
+    let daemon = Daemon::start_through(&["setpriv", "--bounding-set", "-sys_nice"])?;
+    let stats = daemon.stats()?;
+    let why = stats["nice_refused"].as_str().unwrap_or_default();
+    ensure!(stats["nice"] == 0 && why.contains("CAP_SYS_NICE"), "{stats}");
+    let namespace = Namespace::new()?;
+    let _pair = Pair::new(&namespace, LOOPBACK)?;
+    daemon.agrees(&namespace)?;
+    let text = binary::run(daemon.socket(), "stats")?;
+    let text = String::from_utf8(text.stdout)?;
+    ensure!(
+        text.contains("read at nice 0 (the ring is read without precedence"),
+        "{text}"
+    );
     Ok(())
 }
