@@ -43,6 +43,11 @@ pub struct Schedule {
     cost: Duration,
     /// What a look at some has taken lately, at the most.
     partial_cost: Duration,
+    /// When the last sweep began.
+    begun: Instant,
+    /// How long sweeps have taken lately, at the most, until their results were in the table. On a busy host that is far
+    /// more than their processor time.
+    took: Duration,
     /// The earliest search that goes everywhere.
     search: Instant,
     /// When one is due, even though nothing is missed.
@@ -67,6 +72,8 @@ impl Schedule {
             repair: now,
             cost: Duration::ZERO,
             partial_cost: Duration::ZERO,
+            begun: now,
+            took: Duration::ZERO,
             search: now,
             full_search: now,
             glance: now,
@@ -94,7 +101,7 @@ impl Schedule {
     pub fn settling(&self) -> Duration {
         // A row that is not where it was takes two sweeps to go.
         let known = self.partial_cost * BUDGET * 2;
-        FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR
+        FULL.max(self.cost * FULL_BUDGET).max(known) + REPAIR + self.took * 2
     }
 
     /// How hard a look at all namespaces, if `everywhere`, or at some is to search for them now.
@@ -154,6 +161,7 @@ impl Schedule {
 
     /// A sweep begins: what was lost before is made good by it.
     pub fn begun(&mut self, now: Instant) {
+        self.begun = now;
         self.damaged = false;
         self.strangers = None;
         self.glance = now + GLANCE;
@@ -162,6 +170,7 @@ impl Schedule {
     /// A sweep is over that was not due: it answered a question, or glanced at a new namespace. What is due does not
     /// come later for it. It took `cost` of processor time, and was about all namespaces if `full`.
     pub fn swept_besides(&mut self, now: Instant, cost: Duration, full: bool) {
+        self.note_time(now);
         self.repair = now + (cost * REPAIR_BUDGET).min(REPAIR);
         if full {
             self.full = self.full.max(now + FULL.max(cost * FULL_BUDGET));
@@ -173,6 +182,7 @@ impl Schedule {
     /// A sweep is over that took `cost` of processor time, was about all namespaces if `full`, and left
     /// `unsettled`.
     pub fn swept(&mut self, now: Instant, cost: Duration, unsettled: Unsettled, full: bool) {
+        self.note_time(now);
         if !full {
             // A look at all namespaces, which may cost a hundred times as much, has a budget of its own.
             self.earliest = self.earliest.max(now + cost * BUDGET);
@@ -192,6 +202,11 @@ impl Schedule {
             self.full.max(self.earliest)
         };
         self.remind(now);
+    }
+
+    fn note_time(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(self.begun);
+        self.took = took.max(self.took * 7 / 8);
     }
 
     /// What came up during a sweep is still to be done.
@@ -245,6 +260,26 @@ mod tests {
         schedule.damaged(now);
         assert_eq!(schedule.due() - now, REPAIR);
         assert!(schedule.is_full_due(now));
+    }
+
+    /// It takes two to judge a row, and neither is a moment.
+    #[test]
+    fn the_bound_grows_with_the_time_that_sweeps_take() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        let settled = Unsettled::default();
+        schedule.begun(now);
+        schedule.swept(now, Duration::ZERO, settled, true);
+        assert_eq!(schedule.settling(), FULL + REPAIR);
+        let took = Duration::from_secs(2);
+        schedule.begun(now);
+        schedule.swept(now + took, Duration::ZERO, settled, true);
+        assert_eq!(schedule.settling(), FULL + REPAIR + took * 2);
+        for _ in 0..100 {
+            schedule.begun(now);
+            schedule.swept_besides(now, Duration::ZERO, false);
+        }
+        assert!(schedule.settling() < FULL + REPAIR + Duration::from_millis(1));
     }
 
     #[test]
