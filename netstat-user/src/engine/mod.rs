@@ -116,7 +116,7 @@ impl Events for EventRing {
 pub struct Engine {
     ring: EventRing,
     log: KernelLog,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    outcomes: mpsc::Receiver<Outcome>,
     requests: mpsc::Receiver<Request>,
     core: Core,
 }
@@ -227,7 +227,7 @@ impl Engine {
                 // Cleared before the ring is read: what comes after that sets it again.
                 ready = ring.readable_mut(), if !going && pause.is_none() => ready?.clear_ready(),
                 () = until(pause.unwrap_or_else(Instant::now)), if !going && pause.is_some() => {}
-                outcome = outcomes.recv() => {
+                outcome = outcomes.recv(), if !core.sweeps.has_enough() => {
                     core.outcome(outcome.ok_or(EngineError::SweeperGone)?, ring.get_mut());
                 }
                 request = requests.recv() => match request {

@@ -122,6 +122,13 @@ impl Sweeps {
         self.next_fence().is_some_and(|position| position > consumed)
     }
 
+    /// Whether so many parts wait for events that no more are taken, which would only take memory.
+    pub(super) fn has_enough(&self) -> bool {
+        const PARTS: usize = 4;
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.unfenced.len() >= PARTS)
+    }
+
     /// Whether there is something to be done for a scan, the ring having been read so far.
     pub(super) fn can_go_on(&self, consumed: u64) -> bool {
         let fenced = self.next_fence().is_some_and(|position| position <= consumed);

@@ -39,20 +39,23 @@ pub use outcome::{Outcome, ScanDone, SweepDone, SweepError};
 use scan::Scan;
 pub use walked::{Decoder, Walked};
 
+/// Outcomes that wait to be folded: a part with figures takes a megabyte, so the scan waits for whoever folds it.
+const AHEAD: usize = 4;
+
 /// Starts the thread. It ends when the sender of jobs is dropped.
 ///
 /// # Errors
 ///
 /// When no thread can be started.
-pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::UnboundedReceiver<Outcome>)> {
+pub fn start(iterators: Iterators) -> io::Result<(mpsc::Sender<Job>, channel::Receiver<Outcome>)> {
     let (jobs, inbox) = mpsc::channel();
-    let (outbox, outcomes) = channel::unbounded_channel();
+    let (outbox, outcomes) = channel::channel(AHEAD);
     thread::Builder::new().name("sweeper".to_owned()).spawn(move || {
         let mut walker = Walker::new(iterators);
         while let Ok(job) = inbox.recv() {
             walker.run(job, |outcome| {
                 // Nobody listens any more: the program is about to end.
-                let _ = outbox.send(outcome);
+                let _ = outbox.blocking_send(outcome);
             });
         }
     })?;
