@@ -157,7 +157,7 @@ fn a_replay_that_waits_ends() -> Result<()> {
     let directory = directory()?;
     let recording = recorded(directory.path())?;
     let (stdin, mut rest) = pipe()?;
-    let name = format!("replay --netns all /dev/stdin {NOTHING}");
+    let name = format!("replay --netns all /proc/self/fd/0 {NOTHING}");
     let reader = Reader::start(&directory.path().join("absent"), &name, stdin.into())?;
     rest.write_all(&recording[..recording.len() - 5])?;
     reader.ends_after_its_first_line()
