@@ -39,7 +39,7 @@ static TABLES: LruHashMap<Table, u32> = LruHashMap::with_max_entries(MOST, 0);
 #[inline(always)]
 pub unsafe fn thread(ctx: IterContext, task: *const c_void) -> Option<u32> {
     // SAFETY: the caller's promise.
-    let (leader, files, tid, tgid) = unsafe {
+    let (leader, files, thread, process) = unsafe {
         (
             load::<*const c_void>(task, at!(task_group_leader)),
             load::<u64>(task, at!(task_files)),
@@ -53,15 +53,13 @@ pub unsafe fn thread(ctx: IterContext, task: *const c_void) -> Option<u32> {
     let table = Table {
         session: ctx.session(),
         files,
-        tgid: u64::from(tgid),
+        tgid: u64::from(process),
     };
     // SAFETY: the value is a number, which is never changed once it is there.
-    match unsafe { TABLES.get(&table) } {
-        Some(standing) => (*standing == tid).then_some(tid),
-        None => {
-            // Without room it is scanned with each thread that has it.
-            let _ = TABLES.insert(&table, &tid, 0);
-            Some(tid)
-        }
+    if let Some(standing) = unsafe { TABLES.get(table) } {
+        return (*standing == thread).then_some(thread);
     }
+    // Without room it is scanned with each thread that has it.
+    let _ = TABLES.insert(table, thread, 0);
+    Some(thread)
 }
