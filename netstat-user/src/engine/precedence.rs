@@ -128,6 +128,6 @@ fn refused(nice: i32, error: &io::Error) -> String {
         _ => error.to_string(),
     };
     format!(
-        "the ring is read without precedence, since nice {nice} is not permitted: {why}; a busy host may lose events"
+        "the ring is read without precedence, since nice {nice} is not permitted: {why}; a busy host may lose events: use sudo or grant it"
     )
 }
