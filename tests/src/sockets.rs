@@ -190,11 +190,19 @@ fn read(mut stream: &TcpStream) -> io::Result<usize> {
 /// # Errors
 /// When the kernel refuses.
 pub fn set_tcp_option(socket: impl AsFd, option: i32, value: i32) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, option, value)
+}
+
+/// The same at another level.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_option(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let (fd, pointer) = (socket.as_fd().as_raw_fd(), (&raw const value).cast());
     let length = libc::socklen_t::try_from(size_of::<i32>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is borrowed for the call, and `pointer` is to `length` readable bytes.
-    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, pointer, length) };
+    let result = unsafe { libc::setsockopt(fd, level, option, pointer, length) };
     if result == 0 {
         Ok(())
     } else {

@@ -1,8 +1,8 @@
 //! Every end that the kernel makes, with what it says of it, and the reason that must come out.
 
 use super::{
-    Abort, Cause, Closing, Known, Reason, Refusal, Side, Timeout, errno::*, may_be_ours, of_event,
-    of_minisock,
+    Abort, Cause, Closing, FollowUp, Known, Reason, Refusal, Side, Timeout, errno::*, may_be_ours,
+    may_leave_fin_wait2, of_event, of_minisock,
 };
 use crate::{
     clock::Ktime,
@@ -129,6 +129,9 @@ fn errors() {
     ];
     for (from, error, reason) in cases {
         for standing in [HELD, CALLED] {
+            // The FIN is under way, or the socket would be gone.
+            let unacked = u32::from(matches!(from, LastAck | ClosingState));
+            let standing = Standing { unacked, ..standing };
             assert_eq!(
                 why(from, error, standing),
                 Some(reason),
@@ -327,12 +330,41 @@ fn orphans() {
         Some(timed_out(Timeout::FinWait2, 0))
     );
     assert_eq!(of_event(&leaves, us), None);
-    // `tcp_rcv_state_process`: data with the acknowledgement of the FIN
-    for (answered, reason) in [
-        (Some(true), Some(Reason::ResetByUs(Abort::DataAfterClose))),
-        (Some(false), None),
+    for (follow_up, reason) in [
+        // `tcp_rcv_state_process`: data with the acknowledgement of the FIN
+        (FollowUp::Answer, Reason::ResetByUs(Abort::DataAfterClose)),
+        // `tcp_time_wait` without room
+        (FollowUp::Nothing, Reason::OutOfResources),
+        // `__tcp_close`: `tcp_check_oom`
+        (FollowUp::Reset, Reason::OutOfResources),
     ] {
-        assert_eq!(of_event(&leaves, Known { answered, ..us }), reason);
+        let follow_up = Some(follow_up);
+        assert_eq!(of_event(&leaves, Known { follow_up, ..us }), Some(reason));
+    }
+}
+
+/// What an ICMP message has left (`IP_RECVERR`) ends no connection by itself.
+#[test]
+fn pending_errors() {
+    let us = Known {
+        closed_by: Some(Side::Us),
+        ..Known::default()
+    };
+    for standing in [HELD, ORPHAN] {
+        let told = |from, peer_fin| {
+            let pending = event(from, EHOSTUNREACH, standing);
+            of_event(&StateEvent { peer_fin, ..pending }, us)
+        };
+        let no_time_wait = Some(closed(Side::Us, Some(Closing::NoTimeWait)));
+        assert_eq!(told(FinWait2, true), no_time_wait);
+        assert_eq!(told(ClosingState, true), no_time_wait);
+        assert_eq!(told(LastAck, true), Some(closed(Side::Us, None)));
+    }
+    let orphaned = |error| event(FinWait2, error, ORPHAN);
+    assert!(may_leave_fin_wait2(&orphaned(EHOSTUNREACH)));
+    assert_eq!(of_event(&orphaned(EHOSTUNREACH), us), None);
+    for error in [ECONNRESET, ECONNABORTED] {
+        assert!(!may_leave_fin_wait2(&orphaned(error)));
     }
 }
 
@@ -341,13 +373,13 @@ fn whose_reset_it_was() {
     for from in [FinWait1, FinWait2] {
         let end = event(from, ECONNRESET, ORPHAN);
         assert!(may_be_ours(&end));
-        for (answered, reason) in [
-            (Some(true), Reason::ResetByUs(Abort::DataAfterClose)),
-            (Some(false), Reason::ResetByPeer),
+        for (follow_up, reason) in [
+            (Some(FollowUp::Answer), Reason::ResetByUs(Abort::DataAfterClose)),
+            (Some(FollowUp::Nothing), Reason::ResetByPeer),
             (None, Reason::Reset),
         ] {
             let known = Known {
-                answered,
+                follow_up,
                 ..Known::default()
             };
             assert_eq!(of_event(&end, known), Some(reason));
@@ -377,6 +409,11 @@ fn minisocks() {
     assert_eq!(
         gone(FinWait2, Cause::Answered),
         Some(Reason::ResetByUs(Abort::DataAfterClose))
+    );
+    assert_eq!(gone(FinWait2, Cause::ResetByPeer), Some(Reason::ResetByPeer));
+    assert_eq!(
+        gone(FinWait2, Cause::OutOfResources),
+        Some(Reason::OutOfResources)
     );
     assert_eq!(gone(FinWait2, Cause::Namespace), Some(Reason::NamespaceGone));
     assert_eq!(gone(FinWait2, Cause::Unknown), None);

@@ -13,7 +13,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use of_event::{Known, may_be_ours, may_leave_fin_wait2, of_event};
+pub(crate) use of_event::{
+    FollowUp, Known, fatal_error, is_in_order, may_be_ours, may_leave_fin_wait2, of_event,
+};
 pub(crate) use of_minisock::{Cause, of_minisock};
 
 /// Why a connection ended.
@@ -51,7 +53,7 @@ pub enum Reason {
     /// killed.
     ListenEnded,
     /// The kernel has dropped a connection that no process held, for want of memory or because there are too many
-    /// of them (`tcp_out_of_resources`, `tcp_check_oom`). It may have sent a RST.
+    /// of them (`tcp_out_of_resources`, `tcp_check_oom`, `inet_twsk_alloc` in FIN_WAIT2). It may have sent a RST.
     OutOfResources,
     /// The network namespace has ended.
     NamespaceGone,

@@ -20,16 +20,30 @@ pub(crate) struct Known {
     pub(crate) reset_received: bool,
     /// A RST was sent in the state that it leaves, and no segment had asked for it.
     pub(crate) reset_sent: bool,
-    /// Whether a RST was sent in answer to what ended it; `None` when nobody can tell.
-    pub(crate) answered: Option<bool>,
+    /// What the kernel sent right after the event; `None` when that is unknown.
+    pub(crate) follow_up: Option<FollowUp>,
+}
+
+/// What the kernel sends right after an event that ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FollowUp {
+    /// No RST.
+    Nothing,
+    /// A RST in answer to the segment that caused the event (`tcp_v4_send_reset`).
+    Answer,
+    /// A RST that no segment asked for (`tcp_send_active_reset`).
+    Reset,
 }
 
 /// Why `event`, which leaves nothing of the connection, came; `None` when that is not certain.
 pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
     let from = event.from;
     let Some(standing) = &event.standing else {
-        return event.error.map(|error| by_error(event, error, known));
+        return fatal_error(event).map(|error| by_error(event, error, known));
     };
+    if is_in_order(event) == Some(true) {
+        return Some(in_order(from, known.closed_by));
+    }
     if is_closing(event, standing) {
         let reason = by_close(from, standing);
         // `TCP_REPAIR` ends a connection in a way of its own, and shows nothing of it.
@@ -37,10 +51,10 @@ pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
             return reason;
         }
     }
-    match event.error {
+    match fatal_error(event) {
         Some(error) => Some(by_error(event, error, known)),
-        None if event.orphan => orphan(event, standing, known),
-        None => held(event, standing, known),
+        None if event.orphan => orphan(event, known),
+        None => held(event, standing),
     }
 }
 
@@ -54,11 +68,36 @@ pub(crate) fn may_be_ours(event: &StateEvent) -> bool {
     closed && event.error == Some(errno::ECONNRESET) && matches!(event.from, FinWait1 | FinWait2)
 }
 
-/// Whether `event` closes an orphan in FIN_WAIT2 as `tcp_time_wait` does when it has made a minisock, and as
-/// `tcp_rcv_state_process` does when data comes with the acknowledgement of the FIN.
+/// Whether `event` closes an orphan in FIN_WAIT2 as `tcp_time_wait` does, whether or not it has made a minisock. So do
+/// `tcp_rcv_state_process` when data comes with the acknowledgement of the FIN, `__tcp_close` when there are too many
+/// orphans, and `tcp_keepalive_timer` when time is up.
 pub(crate) fn may_leave_fin_wait2(event: &StateEvent) -> bool {
-    let ended = event.from == FinWait2 && event.error.is_none();
+    let ended = event.from == FinWait2 && fatal_error(event).is_none();
     ended && event.orphan && !event.peer_fin && !event.no_linger2
+}
+
+/// Whether `event` ends a connection of which both FINs have been acknowledged; `None` if the event does not say.
+///
+/// In FIN_WAIT2 only `tcp_fin` sets `SOCK_DONE`, and goes on to `tcp_time_wait`. In CLOSING and LAST_ACK the kernel acts on the
+/// acknowledgement of the FIN at once (`tcp_rcv_state_process`), so every other end comes before it. An error that is pending has
+/// ended nothing then.
+pub(crate) fn is_in_order(event: &StateEvent) -> Option<bool> {
+    match event.from {
+        FinWait2 => Some(event.peer_fin),
+        ClosingState | LastAck => event.standing.map(|standing| standing.unacked == 0),
+        _ => Some(false),
+    }
+}
+
+/// The error that has ended the connection.
+///
+/// A pending error need not be one: ICMP messages leave theirs (`tcp_v4_err` with `IP_RECVERR`), and so does kTLS
+/// (`tls_err_abort`). An orphan in FIN_WAIT2 is ended with an error by `tcp_reset` and `tcp_abort` alone.
+pub(crate) fn fatal_error(event: &StateEvent) -> Option<u32> {
+    let orphaned = event.from == FinWait2 && event.orphan;
+    event
+        .error
+        .filter(|error| !orphaned || matches!(*error, errno::ECONNRESET | errno::ECONNABORTED))
 }
 
 /// `tcp_need_reset`: the states in which an abort sends a RST.
@@ -116,9 +155,9 @@ fn by_error(event: &StateEvent, error: u32, known: Known) -> Reason {
         errno::ECONNREFUSED if event.from == SynSent => {
             Reason::Refused(known.reset_received.then_some(Refusal::Reset))
         }
-        errno::ECONNRESET if may_be_ours(event) => match known.answered {
-            Some(true) => Reason::ResetByUs(Abort::DataAfterClose),
-            Some(false) => Reason::ResetByPeer,
+        errno::ECONNRESET if may_be_ours(event) => match known.follow_up {
+            Some(FollowUp::Answer) => Reason::ResetByUs(Abort::DataAfterClose),
+            Some(FollowUp::Nothing | FollowUp::Reset) => Reason::ResetByPeer,
             None => Reason::Reset,
         },
         errno::ECONNRESET | errno::EPIPE => Reason::ResetByPeer,
@@ -152,26 +191,37 @@ fn timed_out(event: &StateEvent) -> Reason {
     Reason::TimedOut { what, tries }
 }
 
-/// No error, and no process holds the socket any more.
-fn orphan(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reason> {
-    let by = known.closed_by;
-    match event.from {
+/// Both FINs are acknowledged, and nothing is left.
+fn in_order(from: TcpState, by: Option<Side>) -> Reason {
+    match from {
         // `tcp_rcv_state_process`: the FIN is acknowledged.
-        LastAck if standing.unacked == 0 => Some(Reason::Closed {
+        LastAck => Reason::Closed {
             by: by.or(Some(Side::Peer)),
             how: None,
-        }),
+        },
         // `tcp_time_wait` has found no room, or there would be a minisock.
-        ClosingState if standing.unacked == 0 => Some(no_time_wait(by)),
-        FinWait2 if event.peer_fin => Some(no_time_wait(by)),
+        _ => Reason::Closed {
+            by,
+            how: Some(Closing::NoTimeWait),
+        },
+    }
+}
+
+/// No error, and no process holds the socket any more.
+fn orphan(event: &StateEvent, known: Known) -> Option<Reason> {
+    match event.from {
         FinWait2 if event.no_linger2 => Some(Reason::ResetByUs(Abort::Linger2)),
         // `tcp_rcv_state_process` in FIN_WAIT1: the FIN was acknowledged by a segment with data.
-        FinWait2 if known.answered == Some(true) => Some(Reason::ResetByUs(Abort::DataAfterClose)),
+        FinWait2 if known.follow_up == Some(FollowUp::Answer) => {
+            Some(Reason::ResetByUs(Abort::DataAfterClose))
+        }
         // `tcp_keepalive_timer`, which waits for the FIN while the sock is a full one.
         FinWait2 if known.reset_sent => Some(Reason::TimedOut {
             what: Timeout::FinWait2,
             tries: 0,
         }),
+        // `tcp_time_wait` has found no room; or it is `__tcp_close` with too many orphans, which sends a RST.
+        FinWait2 if known.follow_up.is_some() => Some(Reason::OutOfResources),
         FinWait1 | ClosingState | LastAck => Some(Reason::OutOfResources),
         // `inet_csk_prepare_forced_close` of a child that could not be set up.
         SynRecv => Some(Reason::Abandoned(Abort::NoMemory)),
@@ -179,22 +229,9 @@ fn orphan(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reaso
     }
 }
 
-const fn no_time_wait(by: Option<Side>) -> Reason {
-    Reason::Closed {
-        by,
-        how: Some(Closing::NoTimeWait),
-    }
-}
-
 /// No error, and the process still holds the socket, or none ever has.
-fn held(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reason> {
+fn held(event: &StateEvent, standing: &Standing) -> Option<Reason> {
     match event.from {
-        LastAck if standing.unacked == 0 => Some(Reason::Closed {
-            by: known.closed_by.or(Some(Side::Peer)),
-            how: None,
-        }),
-        ClosingState if standing.unacked == 0 => Some(no_time_wait(known.closed_by)),
-        FinWait2 if event.peer_fin => Some(no_time_wait(known.closed_by)),
         // `inet_csk_listen_start`, `inet_shutdown`, `tcp_abort`.
         Listen => Some(Reason::ListenEnded),
         // Subflows are closed by MPTCP, which has its own ways.

@@ -23,6 +23,10 @@ pub(crate) enum Cause {
     Namespace,
     /// It got what it could only answer with a RST (`TCP_TW_RST`).
     Answered,
+    /// The peer sent a RST.
+    ResetByPeer,
+    /// There was no room for it, or too many sockets had no process.
+    OutOfResources,
 }
 
 /// Why a row ended that was in `state`, kept as `form`; `None` when that is not certain.
@@ -43,6 +47,8 @@ pub(crate) fn of_minisock(
             tries: 0,
         }),
         (Form::Minisock, FinWait2, Cause::Answered) => Some(Reason::ResetByUs(Abort::DataAfterClose)),
+        (Form::Minisock, FinWait2, Cause::ResetByPeer) => Some(Reason::ResetByPeer),
+        (Form::Minisock, FinWait2, Cause::OutOfResources) => Some(Reason::OutOfResources),
         (Form::Request, _, Cause::Unanswered(tries)) => Some(Reason::TimedOut {
             what: Timeout::Handshake,
             tries,
@@ -58,6 +64,11 @@ const fn closing(cause: Cause) -> Option<Closing> {
         Cause::Expired => Some(Closing::TimeWaitOver),
         Cause::Taken => Some(Closing::PortsTaken),
         Cause::Namespace => Some(Closing::NamespaceGone),
-        Cause::Unknown | Cause::Unanswered(_) | Cause::ListenerGone | Cause::Answered => None,
+        Cause::Unknown
+        | Cause::Unanswered(_)
+        | Cause::ListenerGone
+        | Cause::Answered
+        | Cause::ResetByPeer
+        | Cause::OutOfResources => None,
     }
 }

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Netns},
-    facts::{Form, StateEvent},
-    reason::{Cause, Reason, of_event},
+    facts::{Form, Occurrence, StateEvent},
+    reason::{Cause, FollowUp, Reason, fatal_error, is_in_order, may_leave_fin_wait2, of_event},
     tcp::TcpState::{self, Close, Closing, FinWait2, LastAck, Listen, SynRecv, TimeWait},
 };
 
@@ -48,18 +48,20 @@ enum After {
 }
 
 impl After {
-    /// Where `event` leaves the connection.
-    fn of(event: &StateEvent) -> Self {
-        match (event.from, event.to) {
-            (_, to) if to != Close => Self::Open(to),
-            // An error ends a socket without a minisock: a reset, a timeout, `ss -K`.
-            (FinWait2 | Closing, _) if event.error.is_some() => Self::Gone,
+    /// Where `event` leaves the connection; `reset_sent` says whether a RST was sent before it, in the same state.
+    fn of(event: &StateEvent, reset_sent: bool) -> Self {
+        match (event.from, event.to, is_in_order(event)) {
+            (_, to, _) if to != Close => Self::Open(to),
             // `tcp_fin` in FIN_WAIT2 and `tcp_rcv_state_process` in CLOSING: `tcp_time_wait(TCP_TIME_WAIT)`.
-            (Closing, _) => Self::Minisock(TimeWait),
-            (FinWait2, _) if event.peer_fin => Self::Minisock(TimeWait),
-            // `__tcp_close` and `tcp_rcv_state_process`: an orphan waits for the peer's FIN as a minisock,
-            // `tcp_time_wait(TCP_FIN_WAIT2)`, unless `TCP_LINGER2` forbids it.
-            (FinWait2, _) if event.orphan && !event.no_linger2 => Self::Minisock(FinWait2),
+            (FinWait2 | Closing, _, Some(true)) => Self::Minisock(TimeWait),
+            // Old recordings do not have what the event says besides.
+            (Closing, _, None) if fatal_error(event).is_none() => Self::Minisock(TimeWait),
+            // `tcp_keepalive_timer` has given up an orphan.
+            (FinWait2, _, _) if reset_sent => Self::Gone,
+            // `__tcp_close`, `tcp_rcv_state_process` and `tcp_keepalive_timer`: an orphan waits for the peer's FIN as a
+            // minisock, `tcp_time_wait(TCP_FIN_WAIT2)`, unless `TCP_LINGER2` forbids it.
+            (FinWait2, _, _) if may_leave_fin_wait2(event) => Self::Minisock(FinWait2),
+            // A reset, a timeout, `ss -K`, an abort by `close` or `connect`: no minisock.
             _ => Self::Gone,
         }
     }
@@ -68,7 +70,7 @@ impl After {
 impl Table {
     /// Where `event` leaves the connection, by what hooks have told of its minisock; without hooks, or if they came
     /// too late for this socket, by what the event itself says.
-    fn after(&mut self, event: &StateEvent, known: bool) -> After {
+    fn after(&mut self, place: Place, event: &StateEvent, known: bool) -> After {
         if event.to != Close {
             return After::Open(event.to);
         }
@@ -76,7 +78,10 @@ impl Table {
             Some(Some(state)) => After::KnownMinisock(state),
             Some(None) => After::Gone,
             None if known && self.coverage().minisocks => After::Gone,
-            None => After::of(event),
+            None => {
+                let row = self.store.at(place);
+                After::of(event, row.is_some_and(|row| row.has_seen(Occurrence::ResetSent)))
+            }
         }
     }
 
@@ -91,8 +96,13 @@ impl Table {
         self.fold(event, None, out);
     }
 
-    /// Folds an event; `answered` says whether a RST was sent in answer to what caused it, if anybody can tell.
-    pub(super) fn fold(&mut self, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
+    /// Folds an event; `follow_up` is what the kernel sent right after it, if that is known.
+    pub(super) fn fold(
+        &mut self,
+        event: &StateEvent,
+        follow_up: Option<FollowUp>,
+        out: &mut Vec<Transition>,
+    ) {
         if (event.from, event.to) == (Listen, SynRecv) {
             self.birth(event, out);
             return;
@@ -119,7 +129,7 @@ impl Table {
             Some((_, row)) if event.from == Close && row.state != Close => self.begin_again(event, out),
             // The event that it was used again has been lost.
             Some((_, row)) if row.form == Form::Minisock && event.to != Close => self.begin_again(event, out),
-            Some((place, _)) => self.step(place, event, answered, out),
+            Some((place, _)) => self.step(place, event, follow_up, out),
             None => self.first(event, out),
         }
     }
@@ -267,7 +277,7 @@ impl Table {
         // Nobody knows how long it was in the state that it leaves.
         row.set_at_least();
         let place = self.store.insert(row);
-        let after = self.after(event, false);
+        let after = self.after(place, event, false);
         self.step_with(place, event, after, None, out, |transition| Transition {
             in_state: None,
             at_least: false,
@@ -299,9 +309,15 @@ impl Table {
         self.first(event, out);
     }
 
-    fn step(&mut self, place: Place, event: &StateEvent, answered: Option<bool>, out: &mut Vec<Transition>) {
-        let after = self.after(event, true);
-        self.step_with(place, event, after, answered, out, |transition| transition);
+    fn step(
+        &mut self,
+        place: Place,
+        event: &StateEvent,
+        follow_up: Option<FollowUp>,
+        out: &mut Vec<Transition>,
+    ) {
+        let after = self.after(place, event, true);
+        self.step_with(place, event, after, follow_up, out, |transition| transition);
     }
 
     fn step_with(
@@ -309,7 +325,7 @@ impl Table {
         place: Place,
         event: &StateEvent,
         after: After,
-        answered: Option<bool>,
+        follow_up: Option<FollowUp>,
         out: &mut Vec<Transition>,
         adjust: impl FnOnce(Transition) -> Transition,
     ) {
@@ -319,7 +335,7 @@ impl Table {
             After::KnownMinisock(state) => (state, Source::Event, true),
             After::Gone => (Close, Source::Event, false),
         };
-        let reason = self.reason(place, event, to, answered);
+        let reason = self.reason(place, event, to, follow_up);
         let transition = self.store.change(place, |row| {
             describe(row, event);
             // A sweep may have seen the minisock before its event came: the kernel makes it first.
@@ -356,6 +372,23 @@ impl Table {
                 },
             );
             self.other_end_closed(event, out);
+            if matches!(reason, Some(Reason::ResetByUs(_))) {
+                self.other_end_gets_reset(event);
+            }
+        }
+    }
+
+    /// Where both ends are in one namespace: the RST that follows `event` ends a minisock in FIN_WAIT2
+    /// (`tcp_timewait_state_process`), and nothing announces why. Whether it is gone, a scan or a hook says.
+    fn other_end_gets_reset(&mut self, event: &StateEvent) {
+        let tuple = event.connection.tuple();
+        if let Some(other) = tuple.and_then(|tuple| self.store.minisock(&tuple.mirrored())) {
+            self.store.change(other, |row| {
+                if row.state == FinWait2 && row.last_fact <= event.time {
+                    row.mark(Occurrence::ResetReceived, event.time);
+                    row.confirm(false);
+                }
+            });
         }
     }
 
@@ -420,10 +453,10 @@ impl Table {
         place: Place,
         event: &StateEvent,
         to: TcpState,
-        answered: Option<bool>,
+        follow_up: Option<FollowUp>,
     ) -> Option<Reason> {
         let row = self.store.at(place).filter(|_| to == Close)?;
-        of_event(event, row.known(answered))
+        of_event(event, row.known(follow_up))
     }
 
     fn depart(&mut self, place: Place, ending: Ending) {

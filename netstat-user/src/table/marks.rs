@@ -4,7 +4,8 @@
 //! the peer's RST comes, and likewise when data comes, which it answers with a RST of its own
 //! (`tcp_rcv_state_process`). That RST is announced right after the event, by the same CPU in the same run. So such an end
 //! waits for it, [`ANSWER`] long. So does an end in FIN_WAIT2 that has left no minisock, where hooks would tell of one: data
-//! came with the acknowledgement of the FIN, or there was no room for the minisock.
+//! came with the acknowledgement of the FIN, or there was no room for the minisock. Without hooks a minisock is assumed, and
+//! the RST shows that there is none.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     clock::Ktime,
     connection::Cookie,
     facts::{Form, Occurrence, SocketMark, StateEvent},
-    reason::{Cause, may_be_ours, may_leave_fin_wait2},
+    reason::{Cause, FollowUp, may_be_ours, may_leave_fin_wait2},
     tcp::TcpState::{Close, FinWait2},
 };
 
@@ -27,17 +28,21 @@ pub const ANSWER: Duration = SETTLING;
 impl Table {
     /// Folds what has happened to a socket.
     pub fn apply_mark(&mut self, mark: &SocketMark, out: &mut Vec<Transition>) {
-        let answer = mark.what == Occurrence::ResetAnswered;
-        if answer
-            && mark.closed
+        let follow_up = match mark.what {
+            Occurrence::ResetAnswered => Some(FollowUp::Answer),
+            Occurrence::ResetSent => Some(FollowUp::Reset),
+            Occurrence::Retransmit | Occurrence::ResetReceived => None,
+        };
+        if mark.closed
+            && follow_up.is_some()
             && let Some(event) = self.waiting.remove(&mark.cookie)
         {
-            self.fold(&event, Some(true), out);
-        } else if answer && self.is_ended_by(mark) {
+            self.fold(&event, follow_up, out);
+        } else if let Some(cause) = self.ended_by(mark) {
             let end = End {
                 time: mark.time,
                 source: Source::Event,
-                cause: Cause::Answered,
+                cause,
                 earliest: None,
             };
             if let Some(place) = self.store.find(mark.cookie) {
@@ -52,15 +57,20 @@ impl Table {
         }
     }
 
-    /// Whether a RST that answers a segment shows that a row has ended: a minisock in FIN_WAIT2 got data
-    /// (`TCP_TW_RST`, told by 6.12 and not by 6.1); or it was only assumed, and its full sock got data right when its own FIN was
-    /// acknowledged (`tcp_rcv_state_process`).
-    fn is_ended_by(&self, mark: &SocketMark) -> bool {
-        let Some(row) = self.store.get(mark.cookie) else {
-            return false;
-        };
+    /// What has ended a row in FIN_WAIT2, if a RST shows that it has ended: a minisock got data (`TCP_TW_RST`, told by 6.12 and
+    /// not by 6.1); or it was only assumed, and its full sock got data right when its own FIN was acknowledged
+    /// (`tcp_rcv_state_process`), or was dropped when its process closed it (`tcp_check_oom`).
+    fn ended_by(&self, mark: &SocketMark) -> Option<Cause> {
+        let row = self.store.get(mark.cookie)?;
         let minisock = row.form == Form::Minisock && row.state == FinWait2 && row.last_fact <= mark.time;
-        minisock && (mark.form == Form::Minisock || (mark.closed && !row.confirmed()))
+        let assumed = mark.closed && !row.confirmed();
+        match mark.what {
+            Occurrence::ResetAnswered if minisock && (mark.form == Form::Minisock || assumed) => {
+                Some(Cause::Answered)
+            }
+            Occurrence::ResetSent if minisock && assumed => Some(Cause::OutOfResources),
+            _ => None,
+        }
     }
 
     /// Whether some end waits for its reason.
@@ -77,7 +87,7 @@ impl Table {
             .map(|(_, event)| event)
             .collect();
         for event in due {
-            self.fold(&event, Some(false), out);
+            self.fold(&event, Some(FollowUp::Nothing), out);
         }
     }
 
@@ -117,7 +127,7 @@ impl Table {
         if !self.waiting.is_empty()
             && let Some(event) = self.waiting.remove(&cookie)
         {
-            self.fold(&event, Some(false), out);
+            self.fold(&event, Some(FollowUp::Nothing), out);
         }
     }
 }

@@ -253,7 +253,11 @@ impl Table {
         let Some(mut row) = self.store.remove(place) else {
             return;
         };
-        let reason = of_minisock(row.state, row.form, step.cause, row.closed_by());
+        let cause = match step.cause {
+            Cause::Unknown if row.was_reset() => Cause::ResetByPeer,
+            cause => cause,
+        };
+        let reason = of_minisock(row.state, row.form, cause, row.closed_by());
         let transition = Transition {
             reason,
             earliest: step.earliest,

@@ -13,7 +13,7 @@ use crate::{
     connection::{Connection, Cookie, Owner, SkAddr},
     facts::{Form, Occurrence, Queues, Sighting, Totals},
     owners::{Owners, PackedOwners},
-    reason::{Known, Side},
+    reason::{FollowUp, Known, Side},
     sources::Coverage,
     table::transition::Source,
     tcp::TcpState::{self, CloseWait, Closing, FinWait1, FinWait2, LastAck},
@@ -474,13 +474,19 @@ impl Row {
         of_state.any(|mark| mark.what == what)
     }
 
+    /// Whether a RST has come since the latest fact about it.
+    pub(super) fn was_reset(&self) -> bool {
+        let last = self.marks().last();
+        last.is_some_and(|mark| mark.what == Occurrence::ResetReceived && mark.last >= self.last_fact)
+    }
+
     /// What adds to an event that ends the row.
-    pub(super) fn known(&self, answered: Option<bool>) -> Known {
+    pub(super) fn known(&self, follow_up: Option<FollowUp>) -> Known {
         Known {
             closed_by: self.closed_by(),
             reset_received: self.has_seen(Occurrence::ResetReceived),
             reset_sent: self.has_seen(Occurrence::ResetSent),
-            answered,
+            follow_up,
         }
     }
 

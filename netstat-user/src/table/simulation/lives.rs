@@ -62,6 +62,8 @@ impl World {
             event.standing = Some(Standing {
                 receive_shutdown: closed,
                 send_shutdown: closed,
+                // Else its FIN would have been acknowledged, and the socket gone.
+                unacked: u32::from(matches!(socket.state, FinWait1 | Closing | LastAck)),
                 ..Standing::default()
             });
         });

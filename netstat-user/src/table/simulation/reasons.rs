@@ -9,7 +9,7 @@ use crate::{
     facts::{Form, Occurrence, Sighting, Standing},
     reason::{Abort, Reason, Timeout},
     table::{ANSWER, NamespaceSweep, Row},
-    tcp::TcpState::{Close, Established, FinWait1, FinWait2, SynSent},
+    tcp::TcpState::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, SynRecv, SynSent},
 };
 
 /// A client in the state after so many steps, all of them read.
@@ -116,28 +116,38 @@ fn a_minisock_that_answers_with_a_reset_has_ended() {
     assert!(world.table.is_empty());
 }
 
-/// The data came with the acknowledgement of the FIN (`tcp_rcv_state_process`): what looked like the beginning of a minisock
-/// was the end.
+/// The data came with the acknowledgement of the FIN (`tcp_rcv_state_process`), or there were too many orphans
+/// (`tcp_check_oom`): what looked like the beginning of a minisock was the end.
 #[test]
 fn a_minisock_that_was_only_assumed_was_not_there() {
-    let (mut world, socket) = client(&[1, 1, 1]);
-    assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
-    world.end(socket, None, |event| event.orphan = true);
-    world.read(usize::MAX);
-    assert_eq!(world.table.get(Cookie(1)).unwrap().state, FinWait2);
-    let state = Close;
-    world.mark(Socket { state, ..socket }, Occurrence::ResetAnswered);
-    world.read(usize::MAX);
-    assert_eq!(
-        last_reason(&world),
-        Some(Reason::ResetByUs(Abort::DataAfterClose))
-    );
+    for (sent, reason) in RESETS {
+        let (mut world, socket) = client(&[1, 1, 1]);
+        assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
+        world.end(socket, None, |event| event.orphan = true);
+        world.read(usize::MAX);
+        assert_eq!(world.table.get(Cookie(1)).unwrap().state, FinWait2);
+        let state = Close;
+        world.mark(Socket { state, ..socket }, sent);
+        world.read(usize::MAX);
+        assert_eq!(last_reason(&world), Some(reason));
+        assert!(world.table.is_empty());
+    }
 }
 
-/// Where hooks tell of minisocks, there is no word of one; so the end waits for the RST, and has no reason without it.
+/// RSTs that follow the end of an orphan in FIN_WAIT2, and what they say.
+const RESETS: [(Occurrence, Reason); 2] = [
+    (
+        Occurrence::ResetAnswered,
+        Reason::ResetByUs(Abort::DataAfterClose),
+    ),
+    (Occurrence::ResetSent, Reason::OutOfResources),
+];
+
+/// Where hooks tell of minisocks, there is no word of one; so the end waits for the RST. Without that there was no room.
 #[test]
 fn a_minisock_that_no_hook_tells_of_was_not_there() {
-    for answered in [true, false] {
+    let resets = RESETS.map(|(sent, reason)| (Some(sent), reason));
+    for (sent, reason) in resets.into_iter().chain([(None, Reason::OutOfResources)]) {
         let (mut world, socket) = client_in(World::hooked(), &[1, 1, 1]);
         assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
         world.end(socket, None, |event| {
@@ -147,18 +157,96 @@ fn a_minisock_that_no_hook_tells_of_was_not_there() {
         let announced = Ktime(world.now);
         world.read(usize::MAX);
         assert!(world.table.is_waiting());
-        if answered {
+        if let Some(sent) = sent {
             let state = Close;
-            world.mark(Socket { state, ..socket }, Occurrence::ResetAnswered);
+            world.mark(Socket { state, ..socket }, sent);
             world.read(usize::MAX);
         } else {
             world
                 .table
                 .release(announced.plus(ANSWER), &mut world.transitions);
         }
-        let reason = answered.then_some(Reason::ResetByUs(Abort::DataAfterClose));
-        assert_eq!(last_reason(&world), reason);
+        assert_eq!(last_reason(&world), Some(reason));
         assert!(world.table.is_empty() && !world.table.is_waiting());
+    }
+}
+
+/// `tcp_keepalive_timer` sends a RST, and then ends an orphan that has waited in FIN_WAIT2 as a full sock.
+#[test]
+fn an_orphan_that_is_given_up_leaves_no_minisock() {
+    let (mut world, socket) = client(&[1, 1, 1]);
+    assert_eq!((socket.state, socket.form), (FinWait2, Form::Full));
+    world.mark(socket, Occurrence::ResetSent);
+    world.end(socket, None, |event| {
+        event.orphan = true;
+        event.standing = Some(Standing::default());
+    });
+    world.read(usize::MAX);
+    let given_up = Reason::TimedOut {
+        what: Timeout::FinWait2,
+        tries: 0,
+    };
+    assert_eq!(last_reason(&world), Some(given_up));
+    assert!(world.table.is_empty());
+}
+
+/// Whoever aborts a connection in CLOSING, by `SO_LINGER` or for want of memory, leaves no TIME_WAIT: the FIN is under way.
+#[test]
+fn an_abort_in_closing_leaves_no_minisock() {
+    for unacked in [0, 1] {
+        let (mut world, mut socket) = client(&[1, 1]);
+        assert_eq!(socket.state, FinWait1);
+        world.go(socket, Closing);
+        socket.state = Closing;
+        world.end(socket, None, |event| {
+            event.orphan = true;
+            event.standing = Some(Standing {
+                unacked,
+                ..Standing::default()
+            });
+        });
+        world.read(usize::MAX);
+        assert_eq!(world.table.is_empty(), unacked > 0);
+        if unacked > 0 {
+            assert_eq!(last_reason(&world), Some(Reason::OutOfResources));
+        }
+    }
+}
+
+/// The peer's RST ends a minisock in FIN_WAIT2 without a word. Where the peer is on this host, too, the table has seen it sent.
+#[test]
+fn a_minisock_whose_peer_has_sent_a_reset() {
+    for survives in [false, true] {
+        let (mut world, socket) = client(&[1, 1, 1, 0]);
+        assert_eq!((socket.state, socket.form), (FinWait2, Form::Minisock));
+        let (client, server) = (socket.connection.local, socket.connection.remote);
+        let ports = (server.port().unwrap(), client.port().unwrap());
+        let mut peer = world.new_socket(SynRecv, Form::Full, ports.0, ports.1);
+        for state in [Established, CloseWait] {
+            world.go(peer, state);
+            peer.state = state;
+        }
+        world.end(peer, None, |event| {
+            event.standing = Some(Standing {
+                held: true,
+                linger0: true,
+                in_system_call: true,
+                receive_shutdown: true,
+                send_shutdown: true,
+                ..Standing::default()
+            });
+        });
+        world.read(usize::MAX);
+        assert_eq!(world.table.len(), 1, "whether it is gone, nobody has said");
+        let seen: &[Socket] = if survives { &[socket] } else { &[] };
+        for sockets in [seen, &[]] {
+            world.tick(1_000_000_000);
+            world.sweep_that_sees(sockets);
+        }
+        assert!(world.table.is_empty());
+        // If a scan has seen it since, the RST did not get there.
+        let reason = (!survives).then_some(Reason::ResetByPeer);
+        assert_eq!(last_reason(&world), reason);
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use netstat_tests::{
     Daemon, Namespace,
     link::Way,
-    sockets::{LOOPBACK, Pair, cookie, reset, wait_for_fin},
+    sockets::{LOOPBACK, Pair, cookie, deliver, reset, wait_for_fin},
     wait::{SOON, patient, wait_for},
 };
 
@@ -19,6 +19,7 @@ crate::tests![
     data_with_the_last_ack,
     reset_after_close,
     reset_after_shutdown,
+    reset_of_an_orphan,
     without_tracepoints,
 ];
 
@@ -139,6 +140,28 @@ fn reset_after_shutdown() -> Result<()> {
         let end = scene.ended(client.cookie, "reset_by_peer", "")?;
         ensure!(end.from.as_deref() == Some("FIN_WAIT2"), "{how:?}: {end:#?}");
         scene.ended(server.cookie, "reset_by_us", "closed with SO_LINGER 0")?;
+    }
+    Ok(())
+}
+
+/// Nothing announces the RST that ends a minisock, but the peer that sends it is in the same namespace.
+fn reset_of_an_orphan() -> Result<()> {
+    for unread in [false, true] {
+        let scene = Scene::new()?;
+        let (_listener, client, server) = scene.pair()?;
+        if unread {
+            deliver(&client.stream, &server.stream, b"never read")?;
+        }
+        drop(client.stream);
+        scene.watch.wait("FIN_WAIT2", |seen| {
+            seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
+        })?;
+        if unread {
+            drop(server.stream);
+        } else {
+            reset(server.stream)?;
+        }
+        scene.ended(client.cookie, "reset_by_peer", "")?;
     }
     Ok(())
 }

@@ -1,14 +1,21 @@
 //! Connections that were closed in order, and listeners.
 
-use std::net::{Shutdown, SocketAddr};
+use std::{
+    io::Write,
+    net::{Shutdown, SocketAddr},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use netstat_tests::{
     Link,
     link::Way,
-    sockets::{LOOPBACK, cookie, listen, start_connecting, wait_for_fin},
+    sockets::{LOOPBACK, cookie, listen, set_option, start_connecting, wait_for_fin},
+    wait::{SOON, wait_for},
 };
-use rustix::net::connect_unspec;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::connect_unspec,
+};
 use socket2::SockRef;
 
 use super::{Scene, Wire, closed, ended};
@@ -18,6 +25,7 @@ crate::tests![
     both_close_at_once,
     given_up_while_connecting,
     listeners,
+    with_an_error_pending,
 ];
 
 fn client_closes_first() -> Result<()> {
@@ -82,5 +90,40 @@ fn listeners() -> Result<()> {
     let listener = listen(&scene.namespace, LOOPBACK)?;
     SockRef::from(&listener).shutdown(Shutdown::Both)?;
     scene.ended(cookie(&listener)?, "listening_ended", "")?;
+    Ok(())
+}
+
+/// An ICMP message has left its error (`IP_RECVERR`), and the connection goes on.
+fn with_an_error_pending() -> Result<()> {
+    let wire = Wire::new()?;
+    let (_listener, client, mut server) = wire.pair()?;
+    set_option(&client.stream, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+    client.stream.shutdown(Shutdown::Write)?;
+    wire.left.wait("FIN_WAIT2", |seen| {
+        seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
+    })?;
+    // Whoever has the server's address says so no more, so the acknowledgement of the data finds no way.
+    let arp_ignore = |value| wire.link.right.set_parameter("ipv4/conf/cable/arp_ignore", value);
+    arp_ignore("8")?;
+    wire.link
+        .left
+        .ip(&format!("neighbour flush to {}", Link::RIGHT))?;
+    server.stream.write_all(b"x")?;
+    wait_for("an error to be pending", SOON, || {
+        let mut polled = [PollFd::new(&client.stream, PollFlags::empty())];
+        poll(&mut polled, Some(&Timespec::default()))?;
+        Ok(polled[0].revents().contains(PollFlags::ERR).then_some(()))
+    })?;
+    arp_ignore("0")?;
+    server.stream.shutdown(Shutdown::Write)?;
+    let next = wire.left.wait("the end of FIN_WAIT2", |seen| {
+        seen.cookie == client.cookie && seen.from.as_deref() == Some("FIN_WAIT2")
+    })?;
+    ensure!(
+        next.to == "TIME_WAIT" && next.reason.is_none(),
+        "it has not ended: {next:#?}"
+    );
+    let rows = wire.daemon.agrees(&wire.link.left)?;
+    ensure!(rows.iter().any(|row| row.state == "TIME_WAIT"), "{rows:?}");
     Ok(())
 }

@@ -22,6 +22,7 @@ crate::tests![
     no_answer_to_a_fin,
     window_stays_shut,
     no_answer_but_a_minisocks,
+    no_answer_to_an_orphan,
 ];
 
 fn no_answer_to_a_syn() -> Result<()> {
@@ -114,4 +115,28 @@ fn no_answer_but_a_minisocks() -> Result<()> {
     drop(pair.server);
     ended(&watch, server, "reset_by_peer", "")?;
     Ok(())
+}
+
+/// Where `tcp_fin_timeout` is longer than a minute, an orphan waits in FIN_WAIT2 as a full sock, for what is above that. The
+/// kernel gives it up instead of making a minisock, since the time has been set to less meanwhile.
+fn no_answer_to_an_orphan() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.namespace.set_parameter("ipv4/tcp_fin_timeout", "62")?;
+    let (_listener, client, server) = scene.pair()?;
+    drop(client.stream);
+    wait_for_fin(&server.stream)?;
+    scene.watch.wait("FIN_WAIT2", |seen| {
+        seen.cookie == client.cookie && seen.to == "FIN_WAIT2"
+    })?;
+    scene.namespace.set_parameter("ipv4/tcp_fin_timeout", "10")?;
+    let end = scene.ended(
+        client.cookie,
+        "timed_out",
+        "the peer did not close within tcp_fin_timeout",
+    )?;
+    ensure!(
+        end.from.as_deref() == Some("FIN_WAIT2") && end.source == "event",
+        "{end:#?}"
+    );
+    scene.ended(server.cookie, "reset_by_peer", "").map(drop)
 }
