@@ -20,6 +20,7 @@ pub mod filter;
 pub mod keepers;
 pub mod labels;
 pub mod loader;
+pub mod memory;
 pub mod namespaces;
 pub mod output;
 pub mod owners;

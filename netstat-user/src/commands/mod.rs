@@ -26,7 +26,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     cli::{Cli, Command},
-    output,
+    memory, output,
 };
 
 /// Runs the command line that the process was started with.
@@ -63,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut runtime = match cli.command {
         // The tracer goes on, whatever else is being done.
         Command::Watch(_) | Command::Daemon(_) => {
+            memory::give_back();
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(2);
             builder

@@ -29,6 +29,7 @@ mod looks;
 mod losses;
 mod machine;
 mod many;
+mod memory;
 mod names;
 mod namespaces;
 mod open;
@@ -144,6 +145,7 @@ const GROUPS: &[(&str, &[Test])] = &[
 /// last.
 const ALONE: &[(&str, &[Test])] = &[
     ("lifecycle", lifecycle::TESTS),
+    ("memory", memory::TESTS),
     ("overrun", overrun::TESTS),
     ("saturated", saturated::TESTS),
     ("crowds", holders::crowds::TESTS),
