@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, setpriority_process},
+    process::{Pid, getpriority_process, setpriority_process},
     thread::gettid,
 };
 
@@ -55,6 +55,9 @@ impl Precedence {
         match setpriority_process(Some(thread), self.wanted) {
             Ok(()) => self.actual.store(self.wanted, Ordering::Relaxed),
             Err(error) => {
+                // It has inherited one, which is the service manager's choice or `nice`'s.
+                let inherited = getpriority_process(Some(thread)).unwrap_or(ORDINARY);
+                self.actual.store(inherited, Ordering::Relaxed);
                 let why = refused(self.wanted, &error.into());
                 if self.wanted == DEFAULT {
                     log::info!("{why}");

@@ -17,7 +17,7 @@ use netstat_tests::{
     sockets::{LOOPBACK, Pair, cookie, wait_for_fin},
     wait::SOON,
 };
-use rustix::process::Signal;
+use rustix::process::{Signal, getpriority_process};
 
 crate::tests![
     signals_stop_it,
@@ -216,20 +216,28 @@ fn goes_on_without_its_reader() -> Result<()> {
     Ok(())
 }
 
-/// It traces all the same, and says why the ring's reader has no precedence.
+/// It traces all the same, with the nice value that it was started with, and says why the ring's reader has no precedence.
 fn without_the_right_to_precedence() -> Result<()> {
-    let daemon = Daemon::start_through(&["setpriv", "--bounding-set", "-sys_nice"])?;
-    let stats = daemon.stats()?;
-    let why = stats["nice_refused"].as_str().unwrap_or_default();
-    ensure!(stats["nice"] == 0 && why.contains("CAP_SYS_NICE"), "{stats}");
-    let namespace = Namespace::new()?;
-    let _pair = Pair::new(&namespace, LOOPBACK)?;
-    daemon.agrees(&namespace)?;
-    let text = binary::run(daemon.socket(), "stats")?;
-    let text = String::from_utf8(text.stdout)?;
-    ensure!(
-        text.contains("read at nice 0 (the ring is read without precedence"),
-        "{text}"
-    );
+    // RLIMIT_NICE permits what the capability would.
+    let without = ["prlimit", "--nice=0:0", "setpriv", "--bounding-set", "-sys_nice"];
+    for added in ["0", "5"] {
+        let nice = ["nice", "-n", added];
+        let daemon = Daemon::start_through(&[&nice[..], &without].concat())?;
+        let own = getpriority_process(None)?;
+        let expected = added.parse::<i32>()?.saturating_add(own).min(19);
+        let stats = daemon.stats()?;
+        let why = stats["nice_refused"].as_str().unwrap_or_default();
+        ensure!(
+            stats["nice"] == expected && why.contains("CAP_SYS_NICE"),
+            "nice {expected}: {stats}"
+        );
+        let namespace = Namespace::new()?;
+        let _pair = Pair::new(&namespace, LOOPBACK)?;
+        daemon.agrees(&namespace)?;
+        let text = binary::run(daemon.socket(), "stats")?;
+        let text = String::from_utf8(text.stdout)?;
+        let said = format!("read at nice {expected} (the ring is read without precedence");
+        ensure!(text.contains(&said), "{text}");
+    }
     Ok(())
 }
