@@ -17,6 +17,7 @@ pub mod diagnosis;
 pub mod engine;
 pub mod facts;
 pub mod filter;
+pub mod hiding;
 pub mod keepers;
 pub mod labels;
 pub mod loader;

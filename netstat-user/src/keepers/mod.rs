@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     clock::Ktime,
     connection::{Owner, OwnerSource},
+    hiding::Hiding,
     owners::Kept,
     processes::{Process, all_visible},
     view::RowView,
@@ -67,7 +68,7 @@ struct Walk {
 impl Walk {
     fn go(wanted: &FxHashSet<u64>) -> Self {
         let mut walk = Self {
-            complete: all_visible(),
+            complete: all_visible() && Hiding::at_first().is_none(),
             ..Self::default()
         };
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -16,6 +16,7 @@ pub use cgroups::cgroup_id;
 use crate::{
     clock::Ktime,
     connection::{Owner, Printable},
+    hiding::Hiding,
     output::names::{self, Users},
     processes::{Process, all_visible},
 };
@@ -123,7 +124,9 @@ impl Default for Labels {
 /// What can be seen of a process, and whether something must not be.
 fn look(owner: &Owner) -> (Known, bool) {
     let process = Process::open(owner.pid, owner.start);
-    process.map_or_else(|_| (Known::default(), false), |process| about(&process))
+    // One that is hidden seems to be gone.
+    let hidden = || owner.is_current() && all_visible() && Hiding::at_first().is_some();
+    process.map_or_else(|_| (Known::default(), hidden()), |process| about(&process))
 }
 
 fn about(process: &Process) -> (Known, bool) {

@@ -4,39 +4,54 @@ use std::{collections::HashMap, fmt, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hiding::Hiding;
+
 /// A file that each network namespace has one of, with an inode number of its own. Whoever sees a process sees that of
 /// its namespace: `get_proc_task_net` asks for no capability.
 const FILE: &str = "net/tcp";
 
-/// How many processes a search could not look into, and how many network namespaces may be missing for that.
+/// Processes that a search could not look into, so that network namespaces are missing, or may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// Processes in namespaces that were not found in another way.
-    pub processes: usize,
-    /// Those namespaces.
-    pub namespaces: usize,
-    /// The process with the lowest id among them, in this PID namespace.
-    pub example: u32,
+pub enum Refused {
+    /// They are there to be seen.
+    Closed {
+        /// Processes in namespaces that were not found in another way.
+        processes: usize,
+        /// Those namespaces.
+        namespaces: usize,
+        /// The process with the lowest id among them, in this PID namespace.
+        example: u32,
+    },
+    /// How many there are cannot be seen from here.
+    Hidden(Hiding),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            processes,
-            namespaces,
-            example,
-        } = self;
-        write!(
-            f,
-            "{namespaces} network namespace(s) missing, of {processes} process(es) such as {example}: CAP_SYS_PTRACE is \
-             missing, which leads there; run with sudo"
-        )
+        match self {
+            Self::Closed {
+                processes,
+                namespaces,
+                example,
+            } => write!(
+                f,
+                "{namespaces} network namespace(s) missing, of {processes} process(es) such as {example}: CAP_SYS_PTRACE \
+                 is missing, which leads there; run with sudo"
+            ),
+            Self::Hidden(hiding) => write!(
+                f,
+                "network namespaces may be missing that only hidden processes are in: {hiding}; run with sudo"
+            ),
+        }
     }
 }
 
 /// The same while it is searched, by what tells namespaces apart that cannot be identified.
 #[derive(Debug, Clone, Default)]
-pub struct Refusals(HashMap<u64, Vec<u32>>);
+pub struct Refusals {
+    closed: HashMap<u64, Vec<u32>>,
+    hiding: Option<Hiding>,
+}
 
 impl Refusals {
     /// A process, with its folder in `/proc`, may not be looked into.
@@ -46,27 +61,36 @@ impl Refusals {
             // It has ended.
             return;
         };
-        self.0.entry(file).or_default().push(id);
+        self.closed.entry(file).or_default().push(id);
+    }
+
+    /// Processes are looked for where they are hidden in this way, if they are. Returns whether they are.
+    pub(super) const fn set_hiding(&mut self, hiding: Option<Hiding>) -> bool {
+        self.hiding = hiding;
+        self.hiding.is_some()
     }
 
     /// The namespace that the calling thread is in was found all the same.
     pub fn found_here(&mut self) {
         // Most often there is nothing, which takes no look.
-        if !self.0.is_empty()
+        if !self.closed.is_empty()
             && let Some(file) = inode(&Path::new("/proc/thread-self").join(FILE))
         {
-            self.0.remove(&file);
+            self.closed.remove(&file);
         }
     }
 
     /// What is left, if anything.
     #[must_use]
     pub fn summary(&self) -> Option<Refused> {
-        let processes = || self.0.values().flatten();
-        Some(Refused {
+        if let Some(hiding) = self.hiding {
+            return Some(Refused::Hidden(hiding));
+        }
+        let processes = || self.closed.values().flatten();
+        Some(Refused::Closed {
             example: *processes().min()?,
             processes: processes().count(),
-            namespaces: self.0.len(),
+            namespaces: self.closed.len(),
         })
     }
 }
@@ -86,12 +110,17 @@ mod tests {
         assert_eq!(refusals.summary(), None);
         refusals.add(&own);
         refusals.add(Path::new("/proc/no-such-process"));
-        let all = refusals.summary().unwrap();
-        assert_eq!(
-            (all.processes, all.namespaces, all.example),
-            (1, 1, std::process::id())
-        );
+        let closed = Refused::Closed {
+            processes: 1,
+            namespaces: 1,
+            example: std::process::id(),
+        };
+        assert_eq!(refusals.summary(), Some(closed));
         refusals.found_here();
         assert_eq!(refusals.summary(), None);
+        let hiding = Hiding::Invisible;
+        refusals.set_hiding(Some(hiding));
+        refusals.found_here();
+        assert_eq!(refusals.summary(), Some(Refused::Hidden(hiding)));
     }
 }

@@ -16,6 +16,7 @@ use super::{Found, OWN, Refusals, identify, is_namespace, mounts, parse_link};
 use crate::{
     connection::Netns,
     facts::Descriptor,
+    hiding::Hiding,
     processes::{self, all_visible},
 };
 
@@ -144,6 +145,7 @@ pub fn search(aim: Aim<'_>, known: &Found) -> Findings {
         }
         return findings;
     }
+    findings.complete &= !findings.refused.set_hiding(Hiding::read());
     let processes = visible(&mut findings);
     for process in &processes {
         findings.add(process.join("ns/net"));

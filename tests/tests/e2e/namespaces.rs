@@ -33,6 +33,7 @@ crate::tests![
     names_are_shown,
     what_cannot_be_entered_is_told,
     processes_that_may_not_be_looked_into_are_told,
+    processes_that_proc_hides_are_told,
 ];
 
 /// More than two of the scans of all namespaces.
@@ -413,5 +414,70 @@ fn processes_that_may_not_be_looked_into_are_told() -> Result<()> {
     let whole = Daemon::start()?;
     let rows = snapshot::list_of(&inode.to_string(), whole.socket())?;
     ensure!(rows.len() == 1, "with all capabilities: {rows:#?}");
+    Ok(())
+}
+
+/// With `hidepid`, `/proc` does not even list processes, or lets nothing of them be read. How many there are cannot be told, so
+/// that is said, and by which option.
+fn processes_that_proc_hides_are_told() -> Result<()> {
+    // By default the group 0 sees them all, but for the last option.
+    const WITHOUT: [&str; 5] = [
+        "--bounding-set",
+        "-sys_ptrace",
+        "--regid",
+        "65534",
+        "--clear-groups",
+    ];
+    let (peer, _) = Peer::listen_apart("e2e-hidden", LOOPBACK)?;
+    let inode = fs::metadata(format!("/proc/{}/ns/net", peer.pid()))?.ino();
+    let here = Namespace::new()?;
+    let (_peer, _) = Peer::listen(&here, "e2e-hidden", LOOPBACK)?;
+    let directory = directory()?;
+    let absent = directory.path().join("absent.sock");
+    for number in ["1", "2", "4"] {
+        let option = format!("hidepid={number}");
+        let script = format!("mount -t proc -o {option} proc /proc && exec setpriv \"$@\"");
+        let apart = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let hidden = [&apart[..], &WITHOUT].concat();
+        let daemon = Daemon::start_through(&[&["unshare"], &hidden[..]].concat())?;
+        let run = |socket: &Path, arguments: &str| {
+            let mut command = binary::netstate(socket)?;
+            command.args(arguments.split_whitespace());
+            let output = here.output(&mut binary::through("unshare", &hidden, &command))?;
+            anyhow::Ok((
+                String::from_utf8(output.stdout)?,
+                String::from_utf8(output.stderr)?,
+            ))
+        };
+        for socket in [daemon.socket(), &absent] {
+            let by = format!("{option}, by {}", socket.display());
+            let (rows, said) = run(socket, "list -an --json --netns all")?;
+            ensure!(
+                !rows.contains(&format!("\"netns\":{inode},")),
+                "it was to be hidden with {by}: {said}{rows}"
+            );
+            ensure!(
+                said.contains("network namespaces may be missing") && said.contains(&option),
+                "list --netns all does not say it with {by}: {said}"
+            );
+            let (rows, said) = run(socket, "list -an --json")?;
+            ensure!(
+                rows.contains("e2e-hidden") && said.contains("1 process(es) execute may not be seen"),
+                "list --json does not say that an executable is missing with {by}: {said}{rows}"
+            );
+        }
+        let stats = daemon.stats()?;
+        ensure!(
+            stats["processes_hidden_by"] == option && stats["refused_processes"].is_null(),
+            "stats --json: {stats}"
+        );
+        let (text, _) = run(daemon.socket(), "stats")?;
+        let (doctor, _) = run(&absent, "doctor")?;
+        for (name, text) in [("stats", text), ("doctor", doctor)] {
+            ensure!(text.contains(&option), "{name} does not say it: {text}");
+        }
+        let log = daemon.log();
+        ensure!(log.matches(&option).count() == 1, "not said once: {log}");
+    }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) use socket::{Ends, Identity, Socket};
 use crate::{
     clock::WallClock,
     labels::Labels,
-    namespaces::Names,
+    namespaces::{Names, Refused},
     reason::{Reason, Side},
     table::{Source, Transition},
     tcp::TcpState,
@@ -89,6 +89,15 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             json!({"netns": netns.0, "netns_name": names.of(netns), "why": why})
         })
         .collect();
+    let (refused, hidden_by) = match stats.refused {
+        None => (Some((0, 0)), None),
+        Some(Refused::Closed {
+            processes,
+            namespaces,
+            ..
+        }) => (Some((processes, namespaces)), None),
+        Some(Refused::Hidden(hiding)) => (None, Some(hiding.option())),
+    };
     let by_state: serde_json::Map<_, _> = TcpState::ALL
         .iter()
         .map(|state| (state.name().to_owned(), stats.by_state[state.index()].into()))
@@ -103,8 +112,9 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "namespaces": stats.namespaces,
             "by_namespace": by_namespace,
             "unscanned": unscanned,
-            "refused_processes": stats.refused.map_or(0, |refused| refused.processes),
-            "refused_namespaces": stats.refused.map_or(0, |refused| refused.namespaces),
+            "refused_processes": refused.map(|(processes, _)| processes),
+            "refused_namespaces": refused.map(|(_, namespaces)| namespaces),
+            "processes_hidden_by": hidden_by,
             "events": stats.events,
             "events_per_second": stats.events_per_second,
             "transitions": stats.transitions,
