@@ -4,12 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    Kind, Look, Severity,
-    finding::Service,
-    rules::{Symptom, minisock_for},
-};
-use crate::{connection::Netns, tcp::TcpState::TimeWait, view::RowView};
+use super::{Kind, Look, Severity, finding::Service, rules::Symptom};
+use crate::{connection::Netns, facts::Figures, tcp::TcpState::TimeWait, view::RowView};
 
 /// From this share of the ports on it is worth a word, in percent,
 const MANY: usize = 80;
@@ -131,7 +127,7 @@ fn may_be_reused(row: &RowView, reuse: Option<u8>) -> bool {
         _ => false,
     };
     let shown = row.figures.as_deref();
-    let age = shown.map_or(Duration::ZERO, |figures| minisock_for(row.state, figures));
+    let age = shown.map_or(Duration::ZERO, Figures::minisock_for);
     allowed && row.state == TimeWait && row.in_state.max(age) >= DELAY
 }
 

@@ -1,11 +1,13 @@
 //! What the table is told: events, sightings, holders. All come out of [`crate::decode`].
 
+mod elapsed;
 mod figure_set;
 mod figures;
 mod holders;
 
 use std::num::NonZeroU32;
 
+pub(crate) use elapsed::{SHORTEST, doubled};
 pub use figure_set::FigureSet;
 pub use figures::{Attempts, Figures, Limits, Listening, Path, Received, Sent, Timer, TimerKind};
 pub use holders::{Holder, HolderIndex, HolderScan};

@@ -38,7 +38,7 @@ impl Case<'_> {
         let mut evidence = vec![
             format!("closing for {}", self.at_least(self.row.in_state)),
             format!("FIN or data sent again {times} times"),
-            format!("nothing acknowledged for {}", short(self.unanswered_for())),
+            format!("nothing acknowledged for {}", short(self.now.unanswered_for())),
         ];
         evidence.extend(self.soft_error());
         evidence.extend(self.next_timer("again"));

@@ -18,7 +18,7 @@ impl Case<'_> {
         let unacked = now.sent.unacked.filter(|unacked| *unacked > 0);
         let sent_again = now.attempts.retransmits.filter(|times| *times > 0);
         if let (Some(unacked), Some(times)) = (unacked, sent_again) {
-            let age = self.unanswered_for();
+            let age = self.now.unanswered_for();
             if times < 2 || !self.counts(age, fits::UNACKNOWLEDGED) {
                 return None;
             }

@@ -4,11 +4,9 @@
 
 mod closing;
 mod data;
-mod elapsed;
+mod giving_up;
 mod opening;
 mod silent;
-
-pub(super) use elapsed::minisock_for;
 
 use std::time::Duration;
 
@@ -145,9 +143,9 @@ impl Case<'_> {
     /// as old as the last of those (`tcp_ack`).
     fn age(&self) -> Duration {
         let shown = match (self.row.state, self.row.form) {
-            (SynRecv, Form::Request) => self.half_open_for(),
-            (SynSent | SynRecv | FinWait1 | Closing | LastAck, _) => self.unanswered_for(),
-            (_, Form::Minisock) => self.minisock_for(),
+            (SynRecv, Form::Request) => self.now.half_open_for(),
+            (SynSent | SynRecv | FinWait1 | Closing | LastAck, _) => self.now.unanswered_for(),
+            (_, Form::Minisock) => self.now.minisock_for(),
             (CloseWait | FinWait2, _) => self.now.sent.last_ack.unwrap_or_default(),
             _ => Duration::ZERO,
         };
