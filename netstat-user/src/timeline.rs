@@ -14,7 +14,7 @@ use crate::{
 pub struct Stay {
     /// The state.
     pub state: TcpState,
-    /// Since when; `None` when it was there before anything was known of it.
+    /// Since when; `None` when it was there before anything was known of it, and the kernel does not show it.
     pub since: Option<Ktime>,
     /// How long: up to the next step, or up to now.
     pub lasted: Option<Duration>,
@@ -40,11 +40,17 @@ pub fn stays(history: &HistoryView, now: Ktime) -> Vec<Stay> {
         let next = steps.get(place + 1).map(|next| next.time);
         let until = next.or(history.ending.map(|ending| ending.time));
         let previous = place.checked_sub(1).and_then(|place| steps.get(place));
+        let found = step.source == Source::Sweep;
+        // What the row shows of its present state can be more than the scan that found it.
+        let since = match until {
+            None if found => step.time.min(history.row.since),
+            _ => step.time,
+        };
         stays.push(Stay {
             state: step.to,
-            since: Some(step.time),
-            lasted: Some(until.unwrap_or(now).since(step.time)),
-            at_least: false,
+            since: Some(since),
+            lasted: Some(until.unwrap_or(now).since(since)),
+            at_least: until.is_none() && found && history.row.at_least,
             source: Some(step.source),
             open: until.is_none(),
             after_gap: previous.is_some_and(|previous| step.from != Some(previous.to)),
@@ -55,22 +61,31 @@ pub fn stays(history: &HistoryView, now: Ktime) -> Vec<Stay> {
 
 /// The state that a connection was in when it was first heard of.
 fn before(history: &HistoryView) -> Option<Stay> {
-    let stay = |state, lasted: Option<Duration>, open| Stay {
-        state,
+    let unknown = Stay {
+        state: history.row.state,
         since: None,
-        at_least: lasted.is_some(),
-        lasted,
+        lasted: None,
+        at_least: false,
         source: None,
-        open,
+        open: false,
         after_gap: false,
     };
     match history.steps().first() {
         Some(Step { from: Some(from), .. }) => {
             // Out of these a connection begins; that is no state of its own.
-            (!matches!(from, TcpState::Close | TcpState::Listen)).then(|| stay(*from, None, false))
+            (!matches!(from, TcpState::Close | TcpState::Listen)).then_some(Stay {
+                state: *from,
+                ..unknown
+            })
         }
         Some(_) => None,
-        None => Some(stay(history.row.state, Some(history.row.in_state), true)),
+        None => Some(Stay {
+            since: (!history.row.at_least).then_some(history.row.since),
+            lasted: Some(history.row.in_state),
+            at_least: history.row.at_least,
+            open: true,
+            ..unknown
+        }),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Figures;
-use crate::tcp::TcpState::{FinWait2, SynRecv, SynSent, TimeWait};
+use super::{Figures, Form};
+use crate::tcp::TcpState::{CloseWait, FinWait2, SynRecv, SynSent, TimeWait};
 
 /// The longest timeout, where a kernel knows no other (`TCP_RTO_MAX`).
 const LONGEST: Duration = Duration::from_mins(2);
@@ -14,7 +14,37 @@ const HANDSHAKE: Duration = Duration::from_secs(1);
 /// How long TIME_WAIT lasts (`TCP_TIMEWAIT_LEN`).
 const TIME_WAIT: Duration = Duration::from_mins(1);
 
+/// For how long a socket has been in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Age {
+    /// So long, at least.
+    pub lasted: Duration,
+    /// And no longer.
+    pub exact: bool,
+}
+
 impl Figures {
+    /// For how long the socket had been in its state when these were read, as far back as they show: zero if they do not.
+    #[must_use]
+    pub fn age_of_state(&self) -> Age {
+        let bound = |lasted| Age { lasted, exact: false };
+        match (self.state, self.form) {
+            (SynRecv, Form::Request) => match self.age {
+                Some(lasted) => Age { lasted, exact: true },
+                None => bound(self.half_open_for()),
+            },
+            // The stamp is of the minisock, which can have been in FIN_WAIT2 first. Only a segment with a timestamp sets it anew
+            // (`tcp_timewait_state_process`).
+            (TimeWait, Form::Minisock) => bound(self.time_gone().unwrap_or_default()),
+            (_, Form::Minisock) => bound(self.minisock_for()),
+            (SynSent, _) => bound(self.unanswered_for()),
+            // A FIN, and the acknowledgement of one, are acknowledgements too, so these are as old as the last of those
+            // (`tcp_ack`).
+            (CloseWait | FinWait2, _) => bound(self.sent.last_ack.unwrap_or_default()),
+            _ => Age::default(),
+        }
+    }
+
     /// How long something has been sent and not acknowledged, at least. The kernel's stamp of the first retransmission is exact
     /// (`tcp_retransmit_skb`), and knows of timeouts that did not double, as after errors of this host
     /// (`tcp_ld_RTO_revert`); the timeouts say what was before it. Whatever was acknowledged since is none of it.
@@ -113,4 +143,95 @@ impl Figures {
 /// `first`, doubled so many times.
 pub(crate) fn doubled(first: Duration, times: u32) -> Duration {
     first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Ktime,
+        facts::{Attempts, Limits, Path, Queues, Received, Sent, Timer, TimerKind},
+        tcp::TcpState,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn figures(state: TcpState, form: Form) -> Figures {
+        Figures {
+            time: Ktime(1),
+            state,
+            form,
+            inode: None,
+            orphan: None,
+            age: None,
+            v6only: None,
+            queues: Queues::default(),
+            timer: None,
+            attempts: Attempts::default(),
+            limits: Limits::default(),
+            path: Path::default(),
+            sent: Sent::default(),
+            received: Received::default(),
+            send_shutdown: None,
+            receive_shutdown: None,
+            soft_error: None,
+            listening: None,
+            listener: None,
+        }
+    }
+
+    fn with_timer(state: TcpState, form: Form, kind: TimerKind, due: Duration) -> Figures {
+        Figures {
+            timer: Some(Timer { kind, due }),
+            ..figures(state, form)
+        }
+    }
+
+    /// Seconds, and whether they are exact.
+    fn age(figures: &Figures) -> (u64, bool) {
+        let Age { lasted, exact } = figures.age_of_state();
+        (lasted.as_secs(), exact)
+    }
+
+    #[test]
+    fn a_half_open_connection_has_a_stamp_or_timeouts() {
+        let mut request = with_timer(SynRecv, Form::Request, TimerKind::SynAck, SECOND);
+        request.attempts.retransmits = Some(2);
+        // 1 and 2 seconds, and 3 of the 4.
+        assert_eq!(age(&request), (6, false));
+        request.age = Some(SECOND * 8);
+        assert_eq!(age(&request), (8, true));
+    }
+
+    #[test]
+    fn a_minisock_has_a_stamp_that_is_not_always_of_time_wait() {
+        let mut closed = with_timer(FinWait2, Form::Minisock, TimerKind::TimeWait, SECOND * 47);
+        assert_eq!(age(&closed), (0, false), "of how much, nothing says");
+        closed.limits.fin_timeout = Some(SECOND * 60);
+        assert_eq!(age(&closed), (13, false));
+        closed.age = Some(SECOND * 20);
+        assert_eq!(age(&closed), (20, false));
+        let mut waiting = with_timer(TimeWait, Form::Minisock, TimerKind::TimeWait, SECOND * 50);
+        waiting.age = Some(SECOND * 20);
+        assert_eq!(age(&waiting), (10, false));
+    }
+
+    #[test]
+    fn a_fin_is_an_acknowledgement_too() {
+        for (state, expected) in [(CloseWait, 5), (FinWait2, 5), (TcpState::Established, 0)] {
+            let mut full = figures(state, Form::Full);
+            full.sent.last_ack = Some(SECOND * 5);
+            assert_eq!(age(&full), (expected, false), "{state}");
+        }
+    }
+
+    /// Data before it can have been unacknowledged for longer.
+    #[test]
+    fn what_is_unacknowledged_is_as_old_as_a_syn_and_not_as_a_fin() {
+        for (state, expected) in [(SynSent, 7), (TcpState::FinWait1, 0)] {
+            let mut full = figures(state, Form::Full);
+            full.attempts.since = Some(SECOND * 7);
+            assert_eq!(age(&full), (expected, false), "{state}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod holders;
 
 use std::num::NonZeroU32;
 
+pub use elapsed::Age;
 pub(crate) use elapsed::{SHORTEST, doubled};
 pub use figure_set::FigureSet;
 pub use figures::{Attempts, Figures, Limits, Listening, Path, Received, Sent, Timer, TimerKind};

@@ -97,16 +97,33 @@ impl RowView {
             view.owners = Owners::default();
         }
         if query.figures {
-            view.figures = set.of(&view.connection, view.form);
+            return view.with_figures(set);
         }
         view
     }
 
     /// The same with its figures out of `set`.
     #[must_use]
-    pub fn with_figures(self, set: &FigureSet) -> Self {
-        let figures = set.of(&self.connection, self.form);
-        Self { figures, ..self }
+    pub fn with_figures(mut self, set: &FigureSet) -> Self {
+        self.figures = set.of(&self.connection, self.form);
+        self.date();
+        self
+    }
+
+    /// Corrects since when it is in its state, where no event reported that: the kernel's stamps and timers can show more than
+    /// the first scan that found it.
+    fn date(&mut self) {
+        let Some(figures) = &self.figures else {
+            return;
+        };
+        if !self.at_least || figures.state != self.state {
+            return;
+        }
+        let age = figures.age_of_state();
+        let now = self.since.plus(self.in_state);
+        self.since = self.since.min(figures.time.minus(age.lasted));
+        self.in_state = now.since(self.since);
+        self.at_least = !age.exact;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod abort;
 mod accept;
+mod ages;
 mod alone;
 mod before;
 mod bound;
@@ -104,6 +105,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("many", many::TESTS),
     ("abort", abort::TESTS),
     ("accept", accept::TESTS),
+    ("ages", ages::TESTS),
     ("alone", alone::TESTS),
     ("before", before::TESTS),
     ("bound", bound::TESTS),
