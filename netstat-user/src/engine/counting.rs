@@ -80,7 +80,8 @@ impl Core {
                     answer,
                     ..
                 } = counting;
-                self.looks.add(number, query, answer, &self.table, now);
+                let vacated = self.table.vacated_from_now_on(now);
+                self.looks.add(number, query, answer, vacated, now);
             }
             Some(false) if counting.tries < TRIES => self.count(Counting {
                 tries: counting.tries + 1,

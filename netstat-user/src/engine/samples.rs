@@ -3,7 +3,7 @@
 use crate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Form, Queues, Sighting},
+    facts::{Form, Queues, Sighting, StateEvent},
     tcp::TcpState,
 };
 
@@ -43,5 +43,24 @@ pub(super) fn seen(number: u16, time: Ktime, state: TcpState, form: Form) -> Sig
         mptcp: None,
         due: None,
         queues: Queues::default(),
+    }
+}
+
+/// An event of it.
+pub(super) fn event(number: u16, time: Ktime, from: TcpState, to: TcpState) -> StateEvent {
+    StateEvent {
+        time,
+        connection: connection(number),
+        skaddr: skaddr(number),
+        from,
+        to,
+        error: None,
+        peer_fin: true,
+        orphan: false,
+        no_linger2: false,
+        standing: None,
+        owner: None,
+        uid: 0,
+        cgroup: None,
     }
 }

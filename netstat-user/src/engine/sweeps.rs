@@ -191,11 +191,16 @@ impl Core {
             .map_err(|_| EngineError::SweeperGone)?;
         self.table.begin_sweep();
         self.sweeps.schedule.begun(now);
+        let vacated = if questions.is_empty() {
+            Vacated::default()
+        } else {
+            self.table.vacated_from_now_on(Ktime::now())
+        };
         self.sweeps.running = Some(Running {
             questions,
             due,
             scanning,
-            vacated: Vacated::from_now_on(&self.table, Ktime::now()),
+            vacated,
             ..Running::default()
         });
         Ok(())

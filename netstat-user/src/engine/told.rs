@@ -7,7 +7,7 @@ use crate::{
     clock::Ktime,
     facts::{HolderIndex, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
-    table::{Lost, Place, Row, SweepPart, Table, Transition, Unshown},
+    table::{Lost, Place, Row, SweepPart, Table, Transition, Unshown, Vacated},
     view::Loss,
 };
 
@@ -42,6 +42,11 @@ impl Told {
         if let Some(recorder) = &mut self.recorder {
             recorder.keep_up();
         }
+    }
+
+    /// As [`Vacated::from_now_on`], which changes no row.
+    pub(super) fn vacated_from_now_on(&mut self, now: Ktime) -> Vacated {
+        Vacated::from_now_on(&mut self.table, now)
     }
 
     pub(super) fn apply_event(&mut self, event: &StateEvent, out: &mut Vec<Transition>) {

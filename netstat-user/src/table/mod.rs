@@ -57,6 +57,7 @@ use listeners::EndedListeners;
 use news::Newborn;
 use past::Past;
 use store::Store;
+use vacated::Recent;
 
 /// Facts to look ahead: as many rows as a processor's first cache keeps beside everything else.
 pub const AHEAD: usize = 16;
@@ -66,6 +67,8 @@ pub const AHEAD: usize = 16;
 pub struct Table {
     store: Store,
     past: Past,
+    /// See [`Vacated`].
+    recent: Recent,
     /// Children that an older kernel announced under their listener's cookie: see [`events`].
     unborn: HashMap<SkAddr, Birth>,
     /// Rows that ended while a sweep was under way, which may still bring a sighting of them.
@@ -145,11 +148,6 @@ impl Table {
     /// go on if there are more: to walk them in parts while the table changes in between.
     pub fn ended_before(&self, until: u64, count: usize) -> (impl Iterator<Item = &Ended>, Option<u64>) {
         self.past.before(until, count)
-    }
-
-    /// Those that have ended since that number was [`ended_until`](Self::ended_until), as far as they are still remembered.
-    pub(super) fn ended_since(&self, number: u64) -> impl Iterator<Item = &Ended> {
-        self.past.since(number)
     }
 
     /// How many those are, and how many bytes they take.
@@ -285,6 +283,7 @@ impl Table {
         if self.open_sweeps > 0 {
             self.departed.insert(row.connection.cookie, ending.time);
         }
+        self.recent.note(row.connection.tuple());
         self.past.keep(row, ending);
     }
 }

@@ -74,12 +74,6 @@ impl Past {
         self.first + self.ended.len() as u64
     }
 
-    /// Those from this number on, as far as they are still remembered.
-    pub(super) fn since(&self, number: u64) -> impl Iterator<Item = &Ended> {
-        let start = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.ended.range(start.min(self.ended.len())..)
-    }
-
     /// So many of those with numbers below `until`, the latest first, and the number of the last of them if there
     /// are more. To walk them in parts while more come and the oldest go.
     pub(super) fn before(&self, until: u64, count: usize) -> (impl Iterator<Item = &Ended>, Option<u64>) {

@@ -106,7 +106,14 @@ impl Looks {
         self.possible && plain && !filter.is_some_and(|filter| filter.ops().iter().any(unannounced))
     }
 
-    pub(super) fn add(&mut self, number: u64, query: RowQuery, answer: RowAnswer, table: &Table, now: Ktime) {
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        query: RowQuery,
+        answer: RowAnswer,
+        vacated: Vacated,
+        now: Ktime,
+    ) {
         self.questions.push(Looking {
             number,
             time: now,
@@ -114,7 +121,7 @@ impl Looks {
             answer,
             at: Some(0),
             asked: VecDeque::new(),
-            vacated: Vacated::from_now_on(table, now),
+            vacated,
             again: Vec::new(),
             tries: 0,
         });

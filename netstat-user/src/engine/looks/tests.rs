@@ -25,7 +25,8 @@ fn seen(number: u16, state: TcpState, form: Form) -> Sighting {
 }
 
 fn table(coverage: Coverage, sightings: Vec<Sighting>) -> Table {
-    let mut table = Table::remembering(coverage, 1 << 20);
+    // No history is needed.
+    let mut table = Table::new(coverage);
     let sweep = NamespaceSweep {
         netns: NETNS,
         start: Ktime(0),
@@ -39,21 +40,7 @@ fn table(coverage: Coverage, sightings: Vec<Sighting>) -> Table {
 }
 
 fn event(number: u16, from: TcpState, to: TcpState) -> StateEvent {
-    StateEvent {
-        time: Ktime(ASKED.0 + 1),
-        connection: connection(number),
-        skaddr: samples::skaddr(number),
-        from,
-        to,
-        error: None,
-        peer_fin: true,
-        orphan: false,
-        no_linger2: false,
-        standing: None,
-        owner: None,
-        uid: 0,
-        cgroup: None,
-    }
+    samples::event(number, Ktime(ASKED.0 + 1), from, to)
 }
 
 fn sight(state: TcpState, recv: u32) -> Sight {
@@ -78,7 +65,7 @@ struct Question {
 }
 
 impl Question {
-    fn new(state: Option<TcpState>, table: &Table) -> Self {
+    fn new(state: Option<TcpState>, table: &mut Table) -> Self {
         let filter = |state: TcpState| vec![Op::Test(Test::State(state.into()))].try_into().unwrap();
         let query = RowQuery {
             netns: None,
@@ -94,7 +81,7 @@ impl Question {
             1,
             query,
             RowAnswer::new(true, reply, Room::of(usize::MAX)),
-            table,
+            Vacated::from_now_on(table, ASKED),
             ASKED,
         );
         Self {
@@ -142,8 +129,8 @@ fn addresses(aims: &Aims) -> Vec<u64> {
 
 #[test]
 fn full_socks_are_looked_at_and_told_with_their_queues() {
-    let table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
-    let mut question = Question::new(None, &table);
+    let mut table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
+    let mut question = Question::new(None, &mut table);
     let aims = question.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
     let found = there(TcpState::Established, 7);
@@ -153,9 +140,9 @@ fn full_socks_are_looked_at_and_told_with_their_queues() {
 
 #[test]
 fn what_the_kernel_says_otherwise_is_looked_at_again() {
-    let table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
+    let mut table = table(ANNOUNCED, vec![seen(1, TcpState::Established, Form::Full)]);
     for found in [Looked::Gone, Looked::Unclear, there(TcpState::CloseWait, 0)] {
-        let mut question = Question::new(None, &table);
+        let mut question = Question::new(None, &mut table);
         let aims = question.search(&table).ok().unwrap();
         question.compare(aims, found, &table).ok().unwrap();
         let again = question.looking.search_again(&table).ok().unwrap();
@@ -174,7 +161,7 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
             seen(2, TcpState::LastAck, Form::Full),
         ],
     );
-    let mut question = Question::new(None, &table);
+    let mut question = Question::new(None, &mut table);
     let aims = question.search(&table).ok().unwrap();
     let mut out = Vec::new();
     table.apply_event(&event(1, TcpState::Established, TcpState::CloseWait), &mut out);
@@ -184,7 +171,7 @@ fn what_has_changed_meanwhile_is_told_as_it_is() {
     let found = there(TcpState::CloseWait, 3);
     question.compare(aims, found, &table).ok().unwrap();
     assert_eq!(question.told(), (vec![(1, 3)], 0));
-    let mut late = Question::new(None, &table);
+    let mut late = Question::new(None, &mut table);
     let aims = late.search(&table).ok().unwrap();
     assert_eq!(addresses(&aims), [1001]);
 }
@@ -197,7 +184,7 @@ fn ends_that_have_changed_hands_are_told_once() {
     connecting.time = Ktime(ASKED.0 - 1);
     connecting.connection.local = Endpoint::new("127.0.0.1".parse().unwrap(), 0);
     table.apply_event(&connecting, &mut Vec::new());
-    let mut question = Question::new(None, &table);
+    let mut question = Question::new(None, &mut table);
     assert!(addresses(&question.search(&table).ok().unwrap()).is_empty());
     let ended = SocketGone {
         time: Ktime(ASKED.0 + 1),
@@ -215,7 +202,7 @@ fn ends_that_have_changed_hands_are_told_once() {
     assert!(addresses(&question.looking.search_again(&table).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(1, 0)], 0));
     // Who asks now is told of the one that has them.
-    let mut late = Question::new(None, &table);
+    let mut late = Question::new(None, &mut table);
     late.looking.time = Ktime(ASKED.0 + 3);
     assert_eq!(addresses(&late.search(&table).ok().unwrap()), [1009]);
 }
@@ -223,18 +210,18 @@ fn ends_that_have_changed_hands_are_told_once() {
 #[test]
 fn minisocks_are_looked_at_where_their_end_is_not_announced() {
     let time_wait = || vec![seen(1, TcpState::TimeWait, Form::Minisock)];
-    let announced = table(ANNOUNCED, time_wait());
-    let mut question = Question::new(None, &announced);
+    let mut announced = table(ANNOUNCED, time_wait());
+    let mut question = Question::new(None, &mut announced);
     assert!(addresses(&question.search(&announced).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(1, 0)], 0));
 
-    let silent = table(Coverage::default(), time_wait());
+    let mut silent = table(Coverage::default(), time_wait());
     for (found, told, again) in [
         (there(TcpState::TimeWait, 0), vec![(1, 0)], 0),
         (Looked::Gone, vec![], 0),
         (Looked::Unclear, vec![], 1),
     ] {
-        let mut question = Question::new(None, &silent);
+        let mut question = Question::new(None, &mut silent);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001]);
         question.compare(aims, found, &silent).ok().unwrap();
@@ -248,9 +235,9 @@ fn a_minisock_that_nobody_has_come_upon_takes_a_sweep() {
     let closed = event(1, TcpState::FinWait2, TcpState::Close);
     table.apply_event(&closed, &mut Vec::new());
     assert_eq!(table.get(Cookie(1)).unwrap().state, TcpState::TimeWait);
-    assert!(Question::new(None, &table).search(&table).is_err());
+    assert!(Question::new(None, &mut table).search(&table).is_err());
     assert!(
-        Question::new(Some(TcpState::Established), &table)
+        Question::new(Some(TcpState::Established), &mut table)
             .search(&table)
             .is_ok()
     );
@@ -259,7 +246,7 @@ fn a_minisock_that_nobody_has_come_upon_takes_a_sweep() {
 #[test]
 fn half_open_connections_are_known_of_by_their_listeners() {
     let listener = || seen(1, TcpState::Listen, Form::Full);
-    let silent = table(Coverage::default(), vec![listener()]);
+    let mut silent = table(Coverage::default(), vec![listener()]);
     for (state, requests, clear) in [
         (None, 0, true),
         (None, 1, false),
@@ -267,7 +254,7 @@ fn half_open_connections_are_known_of_by_their_listeners() {
         (Some(TcpState::SynRecv), 1, false),
         (Some(TcpState::Listen), 1, true),
     ] {
-        let mut question = Question::new(state, &silent);
+        let mut question = Question::new(state, &mut silent);
         let aims = question.search(&silent).ok().unwrap();
         assert_eq!(addresses(&aims), [1001], "{state:?}");
         let found = Looked::There(Sight {
@@ -278,10 +265,10 @@ fn half_open_connections_are_known_of_by_their_listeners() {
         assert_eq!(compared.is_ok(), clear, "{state:?} {requests:?}");
     }
     let half_open = vec![listener(), seen(2, TcpState::SynRecv, Form::Request)];
-    let unknown = table(Coverage::default(), half_open.clone());
-    assert!(Question::new(None, &unknown).search(&unknown).is_err());
-    let announced = table(ANNOUNCED, half_open);
-    let mut question = Question::new(Some(TcpState::SynRecv), &announced);
+    let mut unknown = table(Coverage::default(), half_open.clone());
+    assert!(Question::new(None, &mut unknown).search(&unknown).is_err());
+    let mut announced = table(ANNOUNCED, half_open);
+    let mut question = Question::new(Some(TcpState::SynRecv), &mut announced);
     assert!(addresses(&question.search(&announced).ok().unwrap()).is_empty());
     assert_eq!(question.told(), (vec![(2, 0)], 0));
 }
