@@ -150,7 +150,7 @@ mod tests {
             samples::{self, NETNS},
         },
         facts::{Form, Sighting},
-        table::{SweepPart, Table, Vacated},
+        table::{SweepPart, Table, Unshown, Vacated},
         tcp::TcpState,
         view::unpack,
     };
@@ -213,14 +213,15 @@ mod tests {
     fn rest(table: &mut Table, mut answer: RowAnswer) -> Copies {
         let unshown = table.end_sweep(&[], Ktime(1000), Ktime(1001), &mut Vec::new());
         let vacated = Vacated::from_now_on(table, Ktime(1001));
-        let deferred = answer.take_deferred().into();
+        let rest = Rest::These(Arc::new(unshown), Unshown::default(), vacated);
+        let rest = rest.and(answer.take_deferred());
         let mut copies = Copies::default();
         copies.add(Copying {
             query: QUERY,
             figures: Arc::default(),
             about: About::default(),
             answer,
-            rest: Rest::These(Arc::new(unshown), deferred, vacated),
+            rest,
         });
         copies
     }
@@ -266,6 +267,55 @@ mod tests {
         let all: Vec<u64> = (1..=u64::from(MANY) + 1).collect();
         assert_eq!(told, all);
         assert!(pauses > 4, "it was told at once");
+    }
+
+    /// A row that a scan has shown when there was no room ends, and others take its place: one that the scan shows, and one that it
+    /// does not.
+    #[test]
+    fn what_comes_to_a_deferred_place_is_told_once() {
+        for shown in [true, false] {
+            let mut table = Table::default();
+            let room = Room::of(1);
+            let (reply, mut parts) = mpsc::unbounded_channel();
+            let mut answer = RowAnswer::new(QUERY.brief, reply, Arc::clone(&room));
+            let nobody = &mut answer_to(mpsc::unbounded_channel().0);
+            sweep(&mut table, 10, [&[1], &[2]], nobody);
+            room.fill(1);
+            table.begin_sweep();
+            let mut show = |table: &mut Table, time, first, end, sockets: &[u16]| {
+                let part = SweepPart {
+                    netns: NETNS,
+                    start: Ktime(20),
+                    first,
+                    end,
+                    sightings: sockets.iter().map(|socket| seen(*socket, time)).collect(),
+                };
+                table.show_part(&part, &mut Vec::new(), |shown| {
+                    answer.tell_shown(&QUERY, shown, &FigureSet::default(), Ktime(28));
+                });
+            };
+            show(&mut table, 23, true, None, &[1, 2]);
+            let event = |socket, from, to| samples::event(socket, Ktime(25), from, to);
+            let mut out = Vec::new();
+            table.apply_event(&event(1, TcpState::Established, TcpState::Close), &mut out);
+            table.apply_event(&event(3, TcpState::SynSent, TcpState::Established), &mut out);
+            assert_eq!(table.len(), 2, "3 has come to the place of 1");
+            show(
+                &mut table,
+                27,
+                false,
+                Some(Ktime(28)),
+                if shown { &[3] } else { &[] },
+            );
+            let mut copies = rest(&mut table, answer);
+            room.empty(1);
+            while copies.pending() {
+                copies.advance(&table, Ktime(1002));
+            }
+            let mut told = told(&mut parts);
+            told.sort_unstable();
+            assert_eq!(told, [2, 3], "shown: {shown}");
+        }
     }
 
     #[test]

@@ -31,11 +31,15 @@ pub(super) enum Rest {
 }
 
 impl Rest {
-    /// The same, and the rows in these places.
+    /// The same, and the rows in these places. Another row may be there by now, which the scan has not shown or has shown, too: it
+    /// is told once.
     pub(super) fn and(self, deferred: Vec<Place>) -> Self {
         match self {
             Self::All => Self::All,
-            Self::These(unshown, _, vacated) => Self::These(unshown, deferred.into(), vacated),
+            Self::These(unshown, _, vacated) => {
+                let deferred = Unshown::from(deferred).without(&unshown);
+                Self::These(unshown, deferred, vacated)
+            }
         }
     }
 }

@@ -65,6 +65,17 @@ impl From<Vec<Place>> for Unshown {
 }
 
 impl Unshown {
+    /// Each of these places once, if it is not among `others`, which come in the order of their places.
+    #[must_use]
+    pub fn without(mut self, others: &Self) -> Self {
+        let number = |place: &Place| place.0;
+        self.0.sort_unstable_by_key(number);
+        self.0.dedup();
+        self.0
+            .retain(|place| others.0.binary_search_by_key(&place.0, number).is_err());
+        self
+    }
+
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
