@@ -5,6 +5,7 @@ mod mounts;
 mod names;
 mod refused;
 mod search;
+mod tables;
 
 use std::{
     collections::HashMap,

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Found, OWN, Refusals, identify, is_namespace, mounts, parse_link};
+use super::{Found, OWN, Refusals, identify, is_namespace, mounts, parse_link, tables};
 use crate::{
     connection::Netns,
     facts::Descriptor,
@@ -246,19 +246,13 @@ fn other_mount_namespaces(processes: &[PathBuf]) -> Vec<PathBuf> {
     chosen.into_values().map(|(_, process)| process.clone()).collect()
 }
 
-/// The namespaces that a process has open, in the table of its first thread that is still there.
+/// The namespaces that a process has open, in each descriptor table that its threads have.
 fn descriptors(findings: &mut Findings, process: &Path) {
-    let open = |task: &Path| -> Option<Vec<PathBuf>> {
-        let entries = fs::read_dir(task.join("fd")).ok()?;
-        Some(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
-    };
-    let paths = open(process).or_else(|| {
-        let threads = findings.entries(&process.join("task"));
-        threads.iter().find_map(|thread| open(thread))
-    });
-    let paths = paths.unwrap_or_else(|| findings.entries(&process.join("fd")));
-    for path in paths {
-        descriptor(findings, path);
+    let threads = findings.entries(&process.join("task"));
+    for thread in tables::one_for_each(&threads) {
+        for path in findings.entries(&thread.join("fd")) {
+            descriptor(findings, path);
+        }
     }
 }
 

@@ -148,6 +148,14 @@ impl Holder {
         self.told(&format!("threads {count}")).map(drop)
     }
 
+    /// Opens the file at `path`, in the descriptor table of the thread that takes orders.
+    ///
+    /// # Errors
+    /// As [`Holder::told`].
+    pub fn open(&mut self, path: &std::path::Path) -> Result<()> {
+        self.told(&format!("open {}", path.display())).map(drop)
+    }
+
     /// Ends, and waits for that.
     ///
     /// # Errors

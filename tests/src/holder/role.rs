@@ -118,6 +118,10 @@ impl Sockets {
             "exec" => self.exec(rest),
             "pass" => self.pass(rest),
             "receive" => self.receive(rest),
+            "open" => {
+                self.others.push(std::fs::File::open(rest)?.into());
+                Ok("opened".to_owned())
+            }
             "close" => {
                 *self = Self::default();
                 Ok("closed".to_owned())

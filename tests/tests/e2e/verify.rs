@@ -4,9 +4,9 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Namespace, binary,
+    Daemon, Holder, Namespace, binary,
     liar::Liar,
-    sockets::{LOOPBACK, Pair, cookie},
+    sockets::{LOOPBACK, Pair, cookie, listen},
 };
 use netstate::{protocol::Answer, tcp::TcpState};
 use serde_json::Value;
@@ -18,6 +18,7 @@ crate::tests![
     a_wrong_state,
     repeats,
     of_a_namespace_that_is_not_there,
+    of_a_namespace_that_one_thread_has_open,
 ];
 
 fn verify(namespace: &Namespace, socket: &Path, flags: &str) -> Result<Output> {
@@ -171,5 +172,23 @@ fn of_a_namespace_that_is_not_there() -> Result<()> {
         output.status.code() == Some(1) && said.contains("there is no network namespace 1"),
         "{said}"
     );
+    Ok(())
+}
+
+/// A descriptor leads into it that only one thread of a process has, in a table of its own.
+fn of_a_namespace_that_one_thread_has_open() -> Result<()> {
+    let (home, other) = (Namespace::new()?, Namespace::new()?);
+    let netns = other.inode();
+    let mut holder = Holder::start(&home, "e2e-verify")?;
+    holder.take_apart()?;
+    holder.open(&other.path())?;
+    let _listener = listen(&other, LOOPBACK)?;
+    drop(other);
+    let daemon = Daemon::start()?;
+    let output = binary::run(daemon.socket(), &format!("verify --json --fail --netns {netns}"))?;
+    ensure!(output.status.success(), "{output:?}");
+    let lines = lines(&output)?;
+    let verdict = &lines.last().context("no verdict")?["verdict"];
+    ensure!(verdict["agreed"] == 1 && verdict["namespaces"] == 1, "{verdict}");
     Ok(())
 }
