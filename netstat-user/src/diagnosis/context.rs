@@ -269,15 +269,12 @@ impl<'a> Context<'a> {
 
     /// The addresses that packets are sent to from other namespaces, where it matters whether they get there.
     pub(super) fn crossings(&self) -> impl Iterator<Item = (Netns, IpAddr)> {
-        let rows = self
-            .looks
-            .now
-            .rows
-            .iter()
-            .filter(|row| elsewhere::is_unanswered(row));
+        let rows = self.looks.now.rows.iter();
         let open = rows.filter(|row| {
+            let other = |netns: Netns| netns != row.connection.netns;
             let mut full = self.full_listeners(row);
-            full.any(|(listener, _)| listener.connection.netns != row.connection.netns)
+            elsewhere::is_unanswered(row) && full.any(|(listener, _)| other(listener.connection.netns))
+                || self.half_open_of(row).is_some_and(|(netns, _)| other(netns))
         });
         open.map(|row| {
             let remote = row.connection.remote.addr(row.connection.family);
@@ -288,13 +285,21 @@ impl<'a> Context<'a> {
     /// The listener of this host whose full accept queue has no room for `row`, which its own end takes for established.
     fn kept_out_by(&self, row: &RowView) -> Option<&'a RowView> {
         let connection = &row.connection;
-        let (netns, listener) = self.kept_out.get(&(connection.local, connection.remote))?;
+        let (netns, listener) = self.half_open_of(row)?;
         let remote = connection.remote.addr(connection.family).to_canonical();
-        let here = *netns == connection.netns;
         // A half-open connection with the same ends is evidence by itself, unless packets are seen to go elsewhere.
         let reach = self.looks.reaches.get(&(connection.netns, remote));
-        let led_there = reach.is_none_or(|reach| *reach == Reach::Namespace(*netns));
-        (here || !is_private(remote) && led_there).then_some(*listener)
+        let led_there = reach.is_none_or(|reach| *reach == Reach::Namespace(netns));
+        (netns == connection.netns || led_there).then_some(listener)
+    }
+
+    /// The listener, and its namespace, of a half-open connection that it has no room for and that may be the other end of `row`:
+    /// it has the same ends, in the same namespace or in another one.
+    fn half_open_of(&self, row: &RowView) -> Option<(Netns, &'a RowView)> {
+        let connection = &row.connection;
+        let (netns, listener) = self.kept_out.get(&(connection.local, connection.remote))?;
+        let remote = connection.remote.addr(connection.family).to_canonical();
+        (*netns == connection.netns || !is_private(remote)).then_some((*netns, *listener))
     }
 
     /// The processes that a symptom of `row` depends on, other than those at the other end of its connection.

@@ -155,7 +155,8 @@ pub(super) fn cause(kind: Kind, suspects: &Suspects) -> String {
 /// The addresses that packets are sent to from other namespaces, where the judgement depends on whether they get there.
 #[must_use]
 pub fn crossings(looks: &Looks<'_>) -> Vec<(Netns, IpAddr)> {
-    if !looks.now.rows.iter().any(elsewhere::is_unanswered) {
+    let may_matter = |row: &RowView| elsewhere::is_unanswered(row) || row.state == TcpState::SynRecv;
+    if !looks.now.rows.iter().any(may_matter) {
         return Vec::new();
     }
     let found: FxHashSet<_> = Context::new(looks).crossings().collect();

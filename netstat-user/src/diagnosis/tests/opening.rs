@@ -188,6 +188,7 @@ fn an_end_that_is_kept_out_is_held_by_the_accept_queue() {
     });
     (client.connection.local, client.connection.remote) = (held.connection.remote, held.connection.local);
     let waiting = changed(row(7, Established, SECOND * 10), |figures| figures.inode = None);
+    let half_open = held.clone();
     let rows = [listener.clone(), held, client.clone(), waiting.clone()];
     let found = kinds(&rows, None);
     assert_eq!(
@@ -199,12 +200,35 @@ fn an_end_that_is_kept_out_is_held_by_the_accept_queue() {
         "{found:?}"
     );
     assert!(!found.contains(&Kind::DataUnacknowledged));
+    // The same ends in another namespace: another connection, unless packets lead from one to the other.
+    let mut apart = client.clone();
+    apart.connection.netns = Netns(2);
+    let look = look_at(&[listener.clone(), half_open, apart]);
+    let crossing = (Netns(2), "10.0.0.1".parse().unwrap());
+    let asked = crossings(&Looks {
+        before: &look,
+        now: &look,
+        between: SECOND / 2,
+        reading: &Reading::default(),
+        reaches: &Reaches::default(),
+        older: None,
+        filter: None,
+    });
+    assert_eq!(asked, [crossing]);
+    for (reach, kind) in [
+        (Reach::Namespace(NETNS), Kind::HeldByAcceptQueue),
+        (Reach::Elsewhere, Kind::DataUnacknowledged),
+    ] {
+        let reaches = [(crossing, reach)].into_iter().collect();
+        let found = judged_with(&reaches, &look, &look, SECOND / 2, None).found;
+        let found = found.iter().find(|one| one.group.netns == Netns(2));
+        assert_eq!(found.unwrap().group.kind, kind, "{reach:?}");
+    }
     // From another namespace, to an address that this one has.
     let mut elsewhere = changed(client, |figures| figures.sent.unacked = None);
     elsewhere.state = TcpState::SynSent;
     elsewhere.connection.netns = Netns(2);
     elsewhere.connection.local = Endpoint::new("10.0.0.9".parse().unwrap(), 9);
-    let crossing = (Netns(2), "10.0.0.1".parse().unwrap());
     let kinds_if = |reach: Option<Reach>| {
         let look = look_at(&[listener.clone(), waiting.clone(), elsewhere.clone()]);
         let reaches = reach.map(|reach| (crossing, reach)).into_iter().collect();

@@ -1,12 +1,15 @@
 //! Listeners of other namespaces: those that packets lead to, and those that only have the same address.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
-    Daemon, Link, Namespace,
+    Daemon, Link, Namespace, Objects,
     link::Way,
-    sockets::{socket_for, start_connecting},
+    sockets::{accept, listen, socket_for, start_connecting},
     wait::{SOON, wait_for},
 };
 use serde_json::Value;
@@ -16,6 +19,7 @@ use super::{evidence, stuck};
 crate::tests![
     a_full_listener_of_an_unconnected_namespace,
     a_full_listener_behind_a_router,
+    a_half_open_connection_of_an_unconnected_namespace,
 ];
 
 /// A listener with room for one connection, which has more from its own namespace.
@@ -102,4 +106,65 @@ fn a_full_listener_behind_a_router() -> Result<()> {
         "who holds the listener: {found}"
     );
     Ok(())
+}
+
+/// Two networks with the same addresses, and in each a connection with the same ends: one is half open, for want of room in the
+/// accept queue; the other one's packets are lost, and it has nothing to do with that queue.
+fn a_half_open_connection_of_an_unconnected_namespace() -> Result<()> {
+    let (link, stranger) = (Link::new()?, Link::new()?);
+    let daemon = Daemon::start()?;
+    let ((target, from), _kept) = half_open(&stranger)?;
+    let listener = listen(&link.right, &target.to_string())?;
+    let socket = socket_for(&link.left, target)?;
+    socket.bind(&from.into())?;
+    socket.connect(&target.into())?;
+    let mut client = TcpStream::from(socket);
+    let _server = accept(&listener)?;
+    let watch = Objects::start(
+        daemon.socket(),
+        &format!("watch --stuck --json netns {}", link.left.inode()),
+    )?;
+    // Packets still get to the other side of the cable, which has nothing to do with them any more.
+    link.right
+        .ip(&format!("address delete {}/24 dev cable", Link::RIGHT))?;
+    client.write_all(b"into the void")?;
+    let news = watch.wait("the data to be found stuck", SOON, |told| {
+        told["event"] == "stuck"
+    })?;
+    ensure!(news["finding"] == "data_unacknowledged", "{news}");
+    let arguments = format!("netns {}", link.left.inode());
+    let (findings, _) = stuck(daemon.socket(), &arguments)?;
+    let kinds: Vec<_> = findings.iter().map(|finding| &finding["finding"]).collect();
+    ensure!(kinds == ["data_unacknowledged"], "{findings:?}");
+    Ok(())
+}
+
+/// A connection from left to right that is established for the client alone: its ends, the listener's first, and what keeps them.
+fn half_open(link: &Link) -> Result<((SocketAddr, SocketAddr), Box<dyn std::any::Any>)> {
+    let target: SocketAddr = format!("{}:0", Link::RIGHT).parse()?;
+    let socket = socket_for(&link.right, target)?;
+    socket.bind(&target.into())?;
+    socket.listen(1)?;
+    let listener = TcpListener::from(socket);
+    let target = listener.local_addr()?;
+    link.lose(Way::ToLeft)?;
+    let client = start_connecting(&link.left, target)?;
+    let from = client.local_addr()?.as_socket().context("no address")?;
+    wait_for("the SYN to arrive", SOON, || {
+        let listed = link
+            .right
+            .run("ss", "--tcp --numeric --no-header state syn-recv")?;
+        Ok((!listed.trim().is_empty()).then_some(()))
+    })?;
+    let others = (0..5).map(|_| start_connecting(&link.right, target));
+    let others = others.collect::<Result<Vec<_>>>()?;
+    link.restore(Way::ToLeft)?;
+    let client = TcpStream::from(client);
+    wait_for("the client to be connected", SOON, || {
+        let listed = link
+            .left
+            .run("ss", "--tcp --numeric --no-header state established")?;
+        Ok((!listed.trim().is_empty()).then_some(()))
+    })?;
+    Ok(((target, from), Box::new((listener, client, others))))
 }
