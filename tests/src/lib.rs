@@ -11,6 +11,7 @@ pub mod brief;
 pub mod crowd;
 pub mod daemon;
 pub mod figures;
+pub mod group;
 pub mod holder;
 pub mod liar;
 pub mod lifecycle;

@@ -1,10 +1,11 @@
 //! Whom a finding names: processes that cannot run, and those of several that are to act.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Holder, Namespace,
+    group::Group,
     requirements::CannotRun,
     sockets::connect,
     wait::{SOON, wait_for},
@@ -191,50 +192,6 @@ fn a_traced_holder() -> Result<()> {
     Ok(())
 }
 
-/// A control group that this test has made, removed on drop.
-struct Group {
-    folder: PathBuf,
-    root: PathBuf,
-}
-
-impl Group {
-    /// Below the first mount of this kind that has `option` among its options.
-    fn new(kind: &str, option: &str) -> Result<Option<Self>> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let root = mounts.lines().find_map(|line| {
-            let fields: Vec<_> = line.split(' ').collect();
-            let [_, place, found, options, ..] = fields[..] else {
-                return None;
-            };
-            let fits = found == kind && options.split(',').any(|one| one == option);
-            fits.then(|| PathBuf::from(place))
-        });
-        let Some(root) = root else {
-            return Ok(None);
-        };
-        let folder = root.join(format!("netstate-test-{}", std::process::id()));
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Some(Self { folder, root }))
-    }
-
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.folder.join(file);
-        fs::write(&path, text).with_context(|| format!("cannot write {text} to {}", path.display()))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let members = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines() {
-            let _ = fs::write(self.root.join("cgroup.procs"), pid);
-        }
-        if let Err(error) = fs::remove_dir(&self.folder) {
-            eprintln!("{} is left behind: {error}", self.folder.display());
-        }
-    }
-}
-
 fn a_holder_frozen_by_its_group() -> Result<()> {
     let versions = [
         ("cgroup2", "rw", "cgroup.freeze", "1", "0"),
@@ -253,7 +210,7 @@ fn a_holder_frozen_by_its_group() -> Result<()> {
         // Before anything fails: a frozen process does not end.
         group.write(file, thaw)?;
         let finding = finding.with_context(|| format!("by {kind}"))?;
-        let command = format!("`echo {thaw} > {}`", group.folder.join(file).display());
+        let command = format!("`echo {thaw} > {}`", group.folder().join(file).display());
         ensure!(next(&finding).contains(&command), "{command}: {finding}");
         ensure!(
             cause(&finding).contains("is frozen by its control group;"),
