@@ -40,6 +40,16 @@ impl Group {
         Ok(Some(Self { folder, root }))
     }
 
+    /// A group inside this one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn within(&self, name: &str) -> Result<Self> {
+        let (folder, root) = (self.folder.join(name), self.root.clone());
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self { folder, root })
+    }
+
     /// Where it is.
     #[must_use]
     pub fn folder(&self) -> &Path {

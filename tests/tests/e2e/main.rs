@@ -9,6 +9,7 @@ mod ages;
 mod alone;
 mod before;
 mod bound;
+mod cgroup;
 mod clients;
 mod clock;
 mod close;
@@ -109,6 +110,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("alone", alone::TESTS),
     ("before", before::TESTS),
     ("bound", bound::TESTS),
+    ("cgroup", cgroup::TESTS),
     ("clients", clients::TESTS),
     ("clock", clock::TESTS),
     ("close", close::TESTS),
