@@ -127,6 +127,10 @@ kernel_fields! {
     sk_lock_owned = "sock", "sk_lock.owned", required;
     /// Owner of the socket's inode; u32.
     sk_uid = "sock", "sk_uid", required;
+    /// `SO_MARK`; u32.
+    sk_mark = "sock", "sk_mark", required;
+    /// `SOCK_BINDPORT_LOCK` and the other locks; four bits, on some kernels (6.18) a byte.
+    sk_userlocks = "sock", "sk_userlocks", bits;
     /// Connections that wait for accept; u32.
     sk_ack_backlog = "sock", "sk_ack_backlog", required;
     /// The listener's limit on those; u32.
@@ -199,6 +203,8 @@ kernel_fields! {
     subflow_conn = "mptcp_subflow_context", "conn", optional;
     /// `TCP_FIN_WAIT2` or `TCP_TIME_WAIT`; u8.
     tw_substate = "inet_timewait_sock", "tw_substate", required;
+    /// The mark of the socket that a minisock is left of; u32.
+    tw_mark = "inet_timewait_sock", "tw_mark", optional;
     /// The timer that ends a minisock; `timer_list`. Without it that is left to sweeps.
     tw_timer = "inet_timewait_sock", "tw_timer", optional;
     /// When it came into its state, by `CLOCK_MONOTONIC` in milliseconds; u32. Since 6.14.
@@ -284,6 +290,10 @@ kernel_fields! {
     sk_rcvbuf = "sock", "sk_rcvbuf", optional;
     /// Memory that received packets take, in bytes; int.
     sk_rmem_alloc = "sock", "sk_backlog.rmem_alloc.counter", optional;
+    /// The namespace's `ip_local_port_range`: u32 with the last port in its upper half (6.8), or the first of two ints.
+    net_local_ports = "net", "ipv4.ip_local_ports.range", optional;
+    /// The second of the two.
+    net_last_local_port = "net", "ipv4.ip_local_ports.range[1]", optional;
     /// The namespace's `tcp_syn_retries`; u8.
     net_syn_retries = "net", "ipv4.sysctl_tcp_syn_retries", optional;
     /// The namespace's `tcp_syn_linear_timeouts`; u8. Since 6.5.
@@ -316,6 +326,8 @@ kernel_fields! {
     request_timeouts = "request_sock", "num_timeout", bits;
     /// Whether its client has answered, which then waits for data or for room in the accept queue.
     request_acked = "inet_request_sock", "acked", bits;
+    /// The mark that the child of a request sock gets; u32.
+    request_mark = "inet_request_sock", "ir_mark", optional;
     /// The listener of a request sock; pointer to `sock`.
     request_listener = "sock_common", "skc_listener", optional;
     /// `PF_KTHREAD` and the other process flags; u32.

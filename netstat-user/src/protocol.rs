@@ -19,7 +19,7 @@ use crate::clock::{Ktime, WallClock};
 use crate::view::{About, Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;
@@ -218,6 +218,8 @@ mod tests {
             uid: Some(1000),
             owners: Owners::default(),
             cgroup: None,
+            fwmark: None,
+            autobound: None,
             inode: Some(7),
             figures: None,
         }
@@ -287,6 +289,7 @@ mod tests {
             at_least: false,
             uid: None,
             inode: None,
+            fwmark: None,
             ..row
         }
     }

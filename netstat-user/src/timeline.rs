@@ -131,6 +131,7 @@ mod tests {
             owner: None,
             uid: 0,
             cgroup: None,
+            fwmark: 0,
         }
     }
 

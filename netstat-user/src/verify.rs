@@ -205,6 +205,8 @@ mod tests {
             uid: None,
             owners: Owners::default(),
             cgroup: None,
+            fwmark: None,
+            autobound: None,
             inode: None,
             figures: None,
         }

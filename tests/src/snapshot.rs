@@ -46,6 +46,8 @@ pub struct Listed {
     pub exe: Option<String>,
     pub user: Option<String>,
     pub cgroup: Option<serde_json::Value>,
+    pub fwmark: Option<u32>,
+    pub autobound: Option<bool>,
     pub inode: Option<u64>,
     #[serde(default)]
     pub tcp: Option<serde_json::Value>,

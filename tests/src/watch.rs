@@ -44,6 +44,7 @@ pub struct Transition {
     pub fd: Option<u32>,
     pub owner_source: Option<String>,
     pub cgroup: Option<serde_json::Value>,
+    pub fwmark: Option<u32>,
     pub time: String,
     pub from: Option<String>,
     pub to: String,

@@ -6,7 +6,7 @@ use core::{ffi::c_void, mem::MaybeUninit, ptr};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use netstat_ebpf::{
     fields::ABSENT,
-    wire::{Count, Figure, SocketFigures, kind},
+    wire::{Count, Figure, SocketFigures, SocketSeen, kind, seen},
 };
 
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
 /// Bits of `skc_flags` (`enum sock_flags`, `include/net/sock.h`).
 const SOCK_DEAD: u64 = 0;
 const SOCK_KEEPOPEN: u64 = 3;
+
+/// A bit of `sk_userlocks` (`include/net/sock.h`).
+const SOCK_BINDPORT_LOCK: u8 = 8;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
@@ -51,6 +54,7 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
         {
             figures.out.set_figure(Figure::V6Only, v6only.into());
         }
+        port_choice(sk, sock, &mut figures.out.seen);
         match sock {
             Sock::Full(tcp) if figures.out.seen.state == TCP_LISTEN => listener(tcp, &mut figures),
             Sock::Full(tcp) => full(tcp, &mut figures),
@@ -60,6 +64,44 @@ extern "C" fn iter_tcp_figures(ctx: *const u64) -> i32 {
         ctx.write(record.assume_init_ref());
     }
     0
+}
+
+/// Says whether the kernel has chosen the local port, as far as that can be told. `ss` judges by the same two things: the
+/// lock, in `inet_diag_bc_sk`, and the range, by itself.
+#[inline(always)]
+unsafe fn port_choice(sk: *const c_void, sock: Sock, out: &mut SocketSeen) {
+    // SAFETY: `sk` is a trusted `sock_common`, and the pointer in `sock` a trusted `tcp_sock`.
+    unsafe {
+        let locks = match sock {
+            Sock::Full(tcp) => load_bits(tcp, at!(sk_userlocks)),
+            Sock::Mini | Sock::Request => Some(0),
+        };
+        let (Some(locks), Some((first, last))) = (locks, local_ports(load(sk, at!(skc_net)))) else {
+            return;
+        };
+        out.flags |= seen::PORT_CHOICE;
+        let port = u32::from(out.socket.local_port);
+        if locks & SOCK_BINDPORT_LOCK == 0 && port >= first && port <= last {
+            out.flags |= seen::AUTOBOUND;
+        }
+    }
+}
+
+/// The ports that the kernel chooses from in this namespace (`inet_get_local_port_range`).
+///
+/// # Safety
+///
+/// `net` is a trusted `struct net`.
+#[inline(always)]
+unsafe fn local_ports(net: *const c_void) -> Option<(u32, u32)> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let first = load_optional::<u32>(net, at!(net_local_ports))?;
+        Some(match load_optional::<u32>(net, at!(net_last_local_port)) {
+            Some(last) => (first, last),
+            None => (first & 0xffff, first >> 16),
+        })
+    }
 }
 
 /// Volatile, since LLVM would make a call of `memset` of it, which there is not.

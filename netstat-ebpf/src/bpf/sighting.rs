@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use netstat_ebpf::{
     fields::ABSENT,
-    wire::{SocketSeen, SweepEnd, form, kind, sweep},
+    wire::{SocketSeen, SweepEnd, form, kind, seen, sweep},
 };
 
 use crate::{
@@ -69,7 +69,8 @@ pub unsafe fn see(sk: *const c_void, kind: u32, time: u64, out: *mut SocketSeen)
     // SAFETY: as the caller promises.
     unsafe {
         (*out).kind = kind;
-        (*out).reserved = [0; 2];
+        (*out).flags = 0;
+        (*out).reserved = 0;
         (*out).time = time;
         (*out).inode = 0;
         (*out).mptcp = 0;
@@ -77,6 +78,8 @@ pub unsafe fn see(sk: *const c_void, kind: u32, time: u64, out: *mut SocketSeen)
         (*out).send_q = 0;
         (*out).backlog = 0;
         (*out).due_in = 0;
+        (*out).fwmark = 0;
+        (*out).padding = 0;
         match load::<u8>(sk, at!(skc_state)) {
             TCP_TIME_WAIT => see_minisock(sk, out),
             TCP_NEW_SYN_RECV => Some(see_request(sk, out)),
@@ -100,6 +103,7 @@ unsafe fn see_minisock(sk: *const c_void, out: *mut SocketSeen) -> Option<Sock> 
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::MINISOCK;
         (*out).state = substate;
+        set_fwmark(out, probe(sk, at!(tw_mark)));
         if substate == TCP_FIN_WAIT2 {
             (*out).due_in = due_in(sk);
         }
@@ -128,6 +132,7 @@ unsafe fn see_request(sk: *const c_void, out: *mut SocketSeen) -> Sock {
         describe_common(sk, &raw mut (*out).socket);
         (*out).form = form::REQUEST;
         (*out).state = TCP_SYN_RECV;
+        set_fwmark(out, probe(sk, at!(request_mark)));
     }
     Sock::Request
 }
@@ -146,6 +151,7 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> Option
         (*out).state = state;
         (*out).inode = inode(tcp);
         (*out).mptcp = mptcp_cookie(tcp);
+        set_fwmark(out, Some(load(tcp, at!(sk_mark))));
         if state == TCP_LISTEN {
             (*out).recv_q = load(tcp, at!(sk_ack_backlog));
             (*out).backlog = load(tcp, at!(sk_max_ack_backlog));
@@ -156,6 +162,22 @@ unsafe fn see_full(sk: *const c_void, state: u8, out: *mut SocketSeen) -> Option
             (*out).send_q = load::<u32>(tcp, at!(write_seq)).wrapping_sub(load(tcp, at!(snd_una)));
         }
         Some(Sock::Full(tcp))
+    }
+}
+
+/// Writes down the mark, if the kernel has one.
+///
+/// # Safety
+///
+/// `out` may be written.
+#[inline(always)]
+unsafe fn set_fwmark(out: *mut SocketSeen, fwmark: Option<u32>) {
+    if let Some(fwmark) = fwmark {
+        // SAFETY: as the caller promises.
+        unsafe {
+            (*out).flags |= seen::FWMARK;
+            (*out).fwmark = fwmark;
+        }
     }
 }
 

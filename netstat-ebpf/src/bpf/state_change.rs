@@ -93,6 +93,7 @@ unsafe fn describe(
         (*out).new_state = new;
         (*out).reserved = [0; 2];
         (*out).sk_err = load(sk, at!(sk_err));
+        (*out).fwmark = load(sk, at!(sk_mark));
         describe_full(sk, &raw mut (*out).socket);
         let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast::<c_void>().cast_const();
         let mut flags = 0;
@@ -116,7 +117,6 @@ unsafe fn describe(
             flags |= flag::TASK_IS_OWNER;
         } else {
             (*out).pid = 0;
-            (*out).reserved2 = 0;
             (*out).start = 0;
             (&raw mut (*out).comm).cast::<[u64; 2]>().write([0; 2]);
         }
@@ -157,7 +157,6 @@ unsafe fn describe_owner(out: *mut StateChange) -> bool {
             return false;
         }
         (*out).pid = load(task, at!(task_tgid));
-        (*out).reserved2 = 0;
         let process: *const c_void = load(task, at!(task_group_leader));
         (*out).start = load(process, at!(task_start));
         (&raw mut (*out).comm)

@@ -40,6 +40,17 @@ pub mod socket {
     pub const MPTCP: u32 = 1 << 0;
 }
 
+/// Bits of [`SocketSeen::flags`].
+pub mod seen {
+    /// [`SocketSeen::fwmark`](super::SocketSeen::fwmark) is known: the kernel's structure has it.
+    pub const FWMARK: u8 = 1 << 0;
+    /// It is known whether the next bit is right, which only the scan with figures reads.
+    pub const PORT_CHOICE: u8 = 1 << 1;
+    /// The local port is one of those that the kernel chooses (`ip_local_port_range`), and no process is known to have chosen it
+    /// (`SOCK_BINDPORT_LOCK`, which only a full sock has).
+    pub const AUTOBOUND: u8 = 1 << 2;
+}
+
 /// Bits of [`SocketHeld::flags`].
 pub mod held {
     /// An MPTCP socket, whose cookie nobody had asked for before.
@@ -189,8 +200,8 @@ pub struct StateChange {
     pub socket: Socket,
     /// The current task's process id (`tgid`) with [`flag::TASK_IS_OWNER`], else 0; as what follows up to `start`.
     pub pid: u32,
-    /// Zero.
-    pub reserved2: u32,
+    /// `SO_MARK` of the socket, whoever acts; 0 for none.
+    pub fwmark: u32,
     /// The process's name, which is its first thread's, NUL-padded.
     pub comm: [u8; COMM_LEN],
     /// When the process was started: with its id, what no other process has.
@@ -271,8 +282,10 @@ pub struct SocketSeen {
     pub state: u8,
     /// One of [`form`].
     pub form: u8,
+    /// Bits of [`seen`].
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// A time shortly before the iterator looked, with the socket locked; never after.
     pub time: u64,
     /// The socket.
@@ -290,6 +303,10 @@ pub struct SocketSeen {
     /// Of a minisock in FIN_WAIT2, one more than the jiffies that are left until its timer ends it; else, or when that is
     /// not known, 0.
     pub due_in: u32,
+    /// `SO_MARK`, which a minisock keeps and a request sock has for its child; 0 for none.
+    pub fwmark: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// The end of one sweep of `iter/tcp`, or of a part of it, written behind the last [`SocketSeen`].

@@ -126,6 +126,7 @@ fn state(number: u64, time: Ktime, (from, to): (TcpState, TcpState), call: bool)
         owner: call.then(|| owner(process(number), OwnerSource::Event, time.0)),
         uid: 1000,
         cgroup: Some(77),
+        fwmark: 0,
     })
 }
 

@@ -245,6 +245,8 @@ fn sighting(number: u64, time: u64) -> Sighting {
         state: TcpState::Established,
         form: Form::Full,
         uid: Some(1000),
+        fwmark: Some(0),
+        autobound: None,
         cgroup: Some(77),
         inode: Some(number + 1_000_000),
         mptcp: None,
@@ -280,6 +282,7 @@ fn listening() -> StateEvent {
         standing: None,
         owner: Some(owner(7, OwnerSource::Event, 1)),
         uid: 0,
+        fwmark: 0,
         cgroup: Some(77),
     }
 }

@@ -254,7 +254,7 @@ fn change() -> wire::StateChange {
             flags: 0,
         },
         pid: 1,
-        reserved2: 0,
+        fwmark: 0,
         comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
         start: 3,
         sk_err: 0,

@@ -91,6 +91,8 @@ fn check(filter: &Filter) {
                 owners: None,
                 uid: Some(0),
                 cgroup: Some(1),
+                fwmark: Some(2),
+                autobound: Some(true),
                 bound: false,
             };
             assert_eq!(

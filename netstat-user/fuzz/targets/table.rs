@@ -79,6 +79,7 @@ impl World {
                     standing: (to == TcpState::Close).then(|| standing(what, flags)),
                     owner: None,
                     uid: 0,
+                    fwmark: 0,
                     cgroup: None,
                 };
                 self.table.apply_event(&event, &mut self.out);
@@ -219,6 +220,8 @@ fn sighting(time: Ktime, connection: Connection, state: TcpState, form: Form) ->
         state,
         form,
         uid: None,
+        fwmark: None,
+        autobound: None,
         cgroup: None,
         inode: None,
         mptcp: None,

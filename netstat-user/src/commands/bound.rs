@@ -61,6 +61,8 @@ fn row(socket: &BoundSocket, owners: Owners, now: Ktime) -> RowView {
         uid: Some(socket.uid),
         owners,
         cgroup: None,
+        fwmark: None,
+        autobound: None,
         inode: socket.inode,
         figures: None,
     }

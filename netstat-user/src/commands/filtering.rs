@@ -15,12 +15,40 @@ use crate::{
     tcp::TcpState,
 };
 
+/// What a command knows of the sockets that its filter is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// All that a filter can test.
+    Everything,
+    /// What the table knows after a scan with metrics.
+    Rows,
+    /// What events and the table's own scans report.
+    Events,
+}
+
+impl Known {
+    /// Why `filter` cannot be applied, if it tests what is not known.
+    fn lacks(self, filter: &Filter) -> Option<&'static str> {
+        if self != Self::Everything && filter.names_bound() {
+            return Some(
+                "`bound` is for `netstate list`: no event and no scan reports sockets that neither listen nor connect",
+            );
+        }
+        if self == Self::Events && filter.names_autobound() {
+            return Some(
+                "`autobound` is for `netstate list` and `netstate stuck`: no event reports whether the kernel has chosen a port",
+            );
+        }
+        None
+    }
+}
+
 /// The filter that the words after `command` describe; `None` if there are none.
 ///
 /// # Errors
 ///
 /// As clap's for wrong usage: what is wrong with which word.
-pub(super) fn filter(command: &str, words: &[String]) -> Result<Option<Filter>, clap::Error> {
+pub(super) fn filter(command: &str, words: &[String], known: Known) -> Result<Option<Filter>, clap::Error> {
     let text = words.join(" ");
     if text.trim().is_empty() {
         return Ok(None);
@@ -34,6 +62,9 @@ pub(super) fn filter(command: &str, words: &[String]) -> Result<Option<Filter>, 
         );
     }
     let filter = parsed.filter;
+    if let Some(why) = known.lacks(&filter) {
+        return Err(usage(command, why));
+    }
     let has_two_states = matches!(command, "watch" | "replay");
     let states: &[Option<TcpState>] = if has_two_states { &[None] } else { &EACH_STATE };
     if !matches_some(&filter, states, &FAMILIES, None) {

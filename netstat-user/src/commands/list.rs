@@ -24,7 +24,7 @@ use crate::{
 
 /// Runs the command.
 pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
-    let filter = filtering::filter("list", &args.filter)?;
+    let filter = filtering::filter("list", &args.filter, filtering::Known::Everything)?;
     let netns = selection::netns(netns(args, filter.as_ref()))?;
     let which = which(args, filter.as_ref());
     if let Some(filter) = &filter {
@@ -38,7 +38,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let query = RowQuery {
         netns,
         holders: args.programs || args.json || filter.as_ref().is_some_and(Filter::names_holders),
-        figures: args.timers || args.json,
+        figures: args.timers || args.json || filter.as_ref().is_some_and(Filter::names_autobound),
         filter,
         as_is: false,
         brief: !(args.json || args.extend || args.programs || args.timers),

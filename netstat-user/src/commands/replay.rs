@@ -34,7 +34,7 @@ pub(super) async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
 }
 
 fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
-    let filter = filtering::filter("replay", &args.filter)?;
+    let filter = filtering::filter("replay", &args.filter, filtering::Known::Events)?;
     let path = &args.file;
     let file = File::open(path).with_context(|| {
         format!(

@@ -21,7 +21,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
     let query = HistoryQuery {
         rows: RowQuery {
             netns: selection::netns(&args.output.netns)?,
-            filter: filtering::filter("show", &words(&args.which))?,
+            filter: filtering::filter("show", &words(&args.which), filtering::Known::Events)?,
             holders: true,
             figures: true,
             as_is: false,

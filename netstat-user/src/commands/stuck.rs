@@ -36,7 +36,7 @@ const ROUND: Duration = Duration::from_secs(5);
 /// Runs the command: with `--fail`, 1 when something is stuck.
 pub(super) async fn run(socket: &Path, args: &StuckArgs) -> anyhow::Result<ExitCode> {
     let rounds = Rounds {
-        filter: filtering::filter("stuck", &args.filter)?,
+        filter: filtering::filter("stuck", &args.filter, filtering::Known::Rows)?,
         query: RowQuery::for_diagnosis(selection::netns(&args.output.netns)?),
         args: args.clone(),
     };

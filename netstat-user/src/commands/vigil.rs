@@ -86,7 +86,7 @@ impl Watch {
     fn new(args: &WatchArgs) -> anyhow::Result<Self> {
         Ok(Self {
             query: RowQuery::for_diagnosis(selection::netns(&args.output.netns)?),
-            filter: filtering::filter("watch", &args.filter)?,
+            filter: filtering::filter("watch", &args.filter, filtering::Known::Rows)?,
             args: args.clone(),
         })
     }

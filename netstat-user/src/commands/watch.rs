@@ -19,7 +19,10 @@ pub(super) async fn run(socket: &Path, args: &WatchArgs) -> anyhow::Result<()> {
         return vigil::run(socket, args).await;
     }
     let stop = Stop::on_signals()?;
-    let form = Form::new(&args.output, filtering::filter("watch", &args.filter)?)?;
+    let form = Form::new(
+        &args.output,
+        filtering::filter("watch", &args.filter, filtering::Known::Events)?,
+    )?;
     tell_whose_ids();
     if !args.alone && args.record.is_none() {
         let Some(connected) = stop.or(Client::connect(socket)).await else {

@@ -155,7 +155,7 @@ mod tests {
             time: 5,
             socket: socket(),
             pid: 1,
-            reserved2: 0,
+            fwmark: 0,
             comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
             start: 3,
             sk_err: 0,

@@ -91,6 +91,7 @@ fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result
         standing,
         owner,
         uid: change.socket.uid,
+        fwmark: change.fwmark,
         cgroup: known_cgroup(&change.socket),
     })
 }

@@ -124,6 +124,7 @@ pub fn file_record(bytes: &[u8]) -> Result<(FileRecord, &[u8]), DecodeError> {
 fn sighting(seen: &wire::SocketSeen, tick: Tick) -> Result<Sighting, DecodeError> {
     let form = known_form(seen.form)?;
     let due = seen.due_in.checked_sub(1);
+    let has = |flag| seen.flags & flag != 0;
     Ok(Sighting {
         time: Ktime(seen.time),
         connection: connection(&seen.socket)?,
@@ -132,6 +133,8 @@ fn sighting(seen: &wire::SocketSeen, tick: Tick) -> Result<Sighting, DecodeError
         form,
         uid: (form == Form::Full).then_some(seen.socket.uid),
         cgroup: known_cgroup(&seen.socket),
+        fwmark: has(wire::seen::FWMARK).then_some(seen.fwmark),
+        autobound: has(wire::seen::PORT_CHOICE).then_some(has(wire::seen::AUTOBOUND)),
         inode: (seen.inode != 0).then_some(seen.inode),
         mptcp: (seen.mptcp != 0).then_some(Cookie(seen.mptcp)),
         due: due.map(|left| Ktime(seen.time).plus(tick.times(left.into()))),

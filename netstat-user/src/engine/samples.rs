@@ -39,6 +39,8 @@ pub(super) fn seen(number: u16, time: Ktime, state: TcpState, form: Form) -> Sig
         form,
         uid: None,
         cgroup: None,
+        fwmark: None,
+        autobound: None,
         inode: None,
         mptcp: None,
         due: None,
@@ -61,6 +63,7 @@ pub(super) fn event(number: u16, time: Ktime, from: TcpState, to: TcpState) -> S
         standing: None,
         owner: None,
         uid: 0,
+        fwmark: 0,
         cgroup: None,
     }
 }

@@ -45,6 +45,7 @@ impl Events for Endless {
             owner: None,
             uid: 0,
             cgroup: None,
+            fwmark: 0,
         })))
     }
 

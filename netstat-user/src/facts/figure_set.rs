@@ -130,6 +130,8 @@ mod tests {
             form,
             uid: None,
             cgroup: None,
+            fwmark: None,
+            autobound: None,
             inode: None,
             mptcp: None,
             due: None,

@@ -49,6 +49,8 @@ pub struct StateEvent {
     pub owner: Option<Owner>,
     /// The socket's user.
     pub uid: u32,
+    /// Its `SO_MARK`; 0 for none.
+    pub fwmark: u32,
     /// The socket's control group.
     pub cgroup: Option<u64>,
 }
@@ -213,6 +215,11 @@ pub struct Sighting {
     pub uid: Option<u32>,
     /// The socket's control group; likewise.
     pub cgroup: Option<u64>,
+    /// Its `SO_MARK`, 0 for none; of a request sock, the one that its child gets. `None` where the kernel's structure has
+    /// no room for it.
+    pub fwmark: Option<u32>,
+    /// Whether the kernel has chosen the local port, as far as that can be told: see [`Row::autobound`](crate::table::Row::autobound).
+    pub autobound: Option<bool>,
     /// The inode of the file behind it, when a process holds it.
     pub inode: Option<u64>,
     /// Of a subflow, the MPTCP socket that processes hold, once anybody has asked for its cookie.

@@ -25,6 +25,10 @@ Filter: tests as `ss` and tcpdump take them, with `and` (or nothing) between the
                         [fe80::1%NAME]:443 are such an address on that interface
   inet, inet6           its address family
   cookie N, mptcp       the one with this cookie; subflows of MPTCP connections
+  fwmark MARK[/MASK]    its SO_MARK: 2, 0x2, 0x2/0xf; 0 for none
+  autobound             for `list` and `stuck`: the kernel has chosen its port. As with
+                        `ss`, an accepted, half-open or TIME_WAIT connection passes if its
+                        port is in ip_local_port_range
   bound                 for `list`: bound, and neither listening nor connecting
 
   Several values go with commas: port 22,8080. What `list`, `show` and `ss` print can be

@@ -21,10 +21,12 @@ pub(super) enum Keyword {
     Cookie,
     Mptcp,
     Bound,
+    Fwmark,
+    Autobound,
 }
 
 /// The keywords, by what each is called; of those with the same meaning the usual one comes first.
-const ALL: [(&str, Keyword); 25] = [
+const ALL: [(&str, Keyword); 27] = [
     ("state", Keyword::State),
     ("exclude", Keyword::Exclude),
     ("src", Keyword::End(Side::Local)),
@@ -50,6 +52,8 @@ const ALL: [(&str, Keyword); 25] = [
     ("cookie", Keyword::Cookie),
     ("mptcp", Keyword::Mptcp),
     ("bound", Keyword::Bound),
+    ("fwmark", Keyword::Fwmark),
+    ("autobound", Keyword::Autobound),
 ];
 
 /// The keyword that `word` is, in upper or lower case.
@@ -62,7 +66,7 @@ pub(super) fn keyword(word: &str) -> Option<Keyword> {
 pub(super) fn takes_value(word: &str) -> bool {
     !matches!(
         keyword(word),
-        None | Some(Keyword::Inet(_) | Keyword::Mptcp | Keyword::Bound)
+        None | Some(Keyword::Inet(_) | Keyword::Mptcp | Keyword::Bound | Keyword::Autobound)
     )
 }
 

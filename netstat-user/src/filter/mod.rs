@@ -206,13 +206,8 @@ impl Filter {
         // They are not in the row in this form.
         let owners = self.names_holders().then(|| row.owners());
         self.matches(&Subject {
-            connection: &row.connection,
-            states: row.state.into(),
-            owner: None,
             owners: owners.as_ref(),
-            uid: row.uid(),
-            cgroup: row.cgroup(),
-            bound: false,
+            ..row.into()
         })
     }
 
@@ -239,6 +234,12 @@ impl Filter {
     #[must_use]
     pub fn names_bound(&self) -> bool {
         self.tests().any(|test| matches!(test, Test::Bound))
+    }
+
+    /// Whether it is about who has chosen a port, which only a scan with metrics reads.
+    #[must_use]
+    pub fn names_autobound(&self) -> bool {
+        self.tests().any(|test| matches!(test, Test::Autobound))
     }
 
     /// Whether it is about network namespaces.

@@ -25,6 +25,8 @@ impl Beforehand {
             Test::Family(family) => self.family.map(|own| own == family),
             Test::Netns(netns) => self.netns.map(|own| own == netns),
             Test::Device(Some(netns), _) => self.netns.filter(|own| *own != netns).map(|_| false),
+            // Bits that the mask leaves out are never left of a mark.
+            Test::Fwmark { value, mask } => (value & !mask != 0).then_some(false),
             // An IPv4 socket has no IPv6 address.
             Test::End(_, ends) => {
                 let prefix = ends.prefix.filter(|_| self.family == Some(Family::Inet))?;

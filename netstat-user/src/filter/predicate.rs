@@ -20,7 +20,7 @@ use crate::connection::Family;
 pub(super) const KNOWN: &str = "\
 a test is the name of a state, an address or `:PORT`, or begins with one of state, exclude,
 src, dst, host, sport, dport, port, pid, comm, uid, user, netns, dev, cgroup, inet, inet6, cookie,
-mptcp, bound";
+mptcp, fwmark, bound, autobound";
 
 /// Reads one test, and writes its steps down.
 pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>) -> Result<(), Problem> {
@@ -60,6 +60,10 @@ pub(super) fn read(reader: &mut Reader<'_>, names: &dyn Names, ops: &mut Vec<Op>
         }
         Keyword::Bound => {
             ops.push(Op::Test(Test::Bound));
+            Ok(())
+        }
+        Keyword::Autobound => {
+            ops.push(Op::Test(Test::Autobound));
             Ok(())
         }
         _ => {
@@ -256,6 +260,7 @@ fn single(keyword: Keyword, text: &str, names: &dyn Names) -> Result<Test, Fault
         Keyword::Comm => value::comm(text)?,
         Keyword::User => Test::Uid(value::user(text, names)?),
         Keyword::Netns => Test::Netns(value::netns(text, names)?),
+        Keyword::Fwmark => value::fwmark(text)?,
         Keyword::Cgroup => Test::Cgroup(value::cgroup(text, names)?),
         _ => Test::Family(family(text)?),
     })

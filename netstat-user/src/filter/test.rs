@@ -6,7 +6,7 @@ use super::{Pattern, Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
     owners::Owners,
-    table::Transition,
+    table::{Row, Transition},
     view::RowView,
 };
 
@@ -39,6 +39,15 @@ pub enum Test {
     Cgroup(u64),
     /// Is bound, and neither listens nor connects.
     Bound,
+    /// Has this `SO_MARK`, as far as the mask goes.
+    Fwmark {
+        /// What is left of the mark.
+        value: u32,
+        /// The bits that count.
+        mask: u32,
+    },
+    /// Has a local port that the kernel has chosen.
+    Autobound,
 }
 
 /// Which end of a connection.
@@ -98,6 +107,8 @@ impl Test {
             Self::Mptcp => connection.mptcp,
             Self::Bound => subject.bound,
             Self::Cgroup(cgroup) => subject.cgroup == Some(cgroup),
+            Self::Fwmark { value, mask } => subject.fwmark.is_some_and(|fwmark| fwmark & mask == value),
+            Self::Autobound => subject.autobound == Some(true),
         }
     }
 }
@@ -117,6 +128,10 @@ pub struct Subject<'a> {
     pub uid: Option<u32>,
     /// Its control group.
     pub cgroup: Option<u64>,
+    /// Its `SO_MARK`.
+    pub fwmark: Option<u32>,
+    /// Whether the kernel has chosen its port, as far as that can be told.
+    pub autobound: Option<bool>,
     /// It is bound, and neither listens nor connects.
     pub bound: bool,
 }
@@ -125,6 +140,23 @@ impl Subject<'_> {
     fn is_held_by(&self, wanted: impl Fn(&Owner) -> bool) -> bool {
         let mut listed = self.owners.into_iter().flat_map(Owners::iter);
         self.owner.is_some_and(|owner| wanted(&owner)) || listed.any(wanted)
+    }
+}
+
+impl<'a> From<&'a Row> for Subject<'a> {
+    /// Without the owners, which are not in the row in this form.
+    fn from(row: &'a Row) -> Self {
+        Self {
+            connection: &row.connection,
+            states: row.state.into(),
+            owner: None,
+            owners: None,
+            uid: row.uid(),
+            cgroup: row.cgroup(),
+            fwmark: row.fwmark(),
+            autobound: row.autobound(),
+            bound: false,
+        }
     }
 }
 
@@ -137,6 +169,8 @@ impl<'a> From<&'a RowView> for Subject<'a> {
             owners: Some(&row.owners),
             uid: row.uid,
             cgroup: row.cgroup,
+            fwmark: row.fwmark,
+            autobound: row.autobound,
             bound: false,
         }
     }
@@ -152,6 +186,8 @@ impl<'a> From<&'a Transition> for Subject<'a> {
             owners: None,
             uid: transition.uid,
             cgroup: transition.cgroup,
+            fwmark: transition.fwmark,
+            autobound: None,
             bound: false,
         }
     }

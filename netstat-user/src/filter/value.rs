@@ -24,6 +24,30 @@ pub(super) fn cookie(text: &str) -> Result<Cookie, Fault> {
     })
 }
 
+/// A mark, or `MARK/MASK`; in the bases that `ss` takes.
+pub(super) fn fwmark(text: &str) -> Result<Test, Fault> {
+    let (value, mask) = text
+        .split_once('/')
+        .map_or((text, None), |(value, mask)| (value, Some(mask)));
+    let (Some(value), Some(mask)) = (c_number(value), mask.map_or(Some(u32::MAX), c_number)) else {
+        let help = "a mark is a number of 32 bits, decimal or as `0x1f`, or MARK/MASK: of the mark, the bits of the mask";
+        return Err(Fault::new(format!("`{text}` is no mark"), help.to_owned()));
+    };
+    Ok(Test::Fwmark { value, mask })
+}
+
+/// A number as in C: hexadecimal behind `0x`, octal behind `0`, else decimal.
+fn c_number(text: &str) -> Option<u32> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    if let Some(digits) = hexadecimal {
+        return u32::from_str_radix(digits, 16).ok();
+    }
+    match text.strip_prefix('0').filter(|digits| !digits.is_empty()) {
+        Some(digits) => u32::from_str_radix(digits, 8).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// A process's name as the kernel has it: at most 15 bytes, and a NUL; or with `*` for any of them.
 pub(super) fn comm(text: &str) -> Result<Test, Fault> {
     if text.contains('*') {

@@ -403,6 +403,7 @@ mod tests {
             }),
             uid: Some(0),
             cgroup: None,
+            fwmark: None,
         }
     }
 

@@ -83,6 +83,7 @@ fn event(from: TcpState, error: u32, standing: Standing) -> StateEvent {
         owner: None,
         uid: 0,
         cgroup: None,
+        fwmark: 0,
     }
 }
 

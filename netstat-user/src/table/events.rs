@@ -342,7 +342,7 @@ impl Table {
             let moved = row.state != to;
             let transition = super::transition(row, event.time, Some(event.from), to, source);
             row.last_fact = event.time;
-            row.missed = 0;
+            row.passed();
             row.confirm(matches!(after, After::KnownMinisock(_)));
             if minisock {
                 row.become_minisock(event.time);
@@ -471,6 +471,7 @@ fn describe(row: &mut Row, event: &StateEvent) {
     row.connection.complete(&event.connection);
     row.set_skaddr(event.skaddr);
     row.set_uid(event.uid);
+    row.set_fwmark(event.fwmark);
     row.learn_cgroup(event.cgroup);
     if let Some(standing) = event.standing {
         row.close_with(standing.totals);

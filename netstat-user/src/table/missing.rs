@@ -189,7 +189,7 @@ impl Table {
         for (place, last_fact, verdict) in judged.collect::<Vec<_>>() {
             match verdict {
                 Some(missed) if last_fact.plus(SETTLING) < missed.start => self.miss(place, missed, out),
-                Some(_) => drop(self.store.change(place, |row| row.missed = row.missed.max(1))),
+                Some(_) => drop(self.store.change(place, Row::miss)),
                 None => {}
             }
             if self.store.at(place).is_some() {
@@ -203,8 +203,7 @@ impl Table {
     /// to process; so it takes two to end a row that may still be there.
     fn miss(&mut self, place: Place, Missed { start, end, cause }: Missed, out: &mut Vec<Transition>) {
         let gone = self.store.change(place, |row| {
-            row.missed = row.missed.saturating_add(1);
-            let gone = row.missed > 1 || is_expected_to_end(row, start);
+            let gone = row.miss() || is_expected_to_end(row, start);
             gone.then_some((row.last_fact, row.form, row.is_due(end)))
         });
         if let Some((last_fact, form, due)) = gone.flatten() {

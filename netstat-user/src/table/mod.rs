@@ -314,6 +314,7 @@ fn transition(row: &Row, time: Ktime, from: Option<TcpState>, to: TcpState, sour
         owner: row.owner(),
         uid: row.uid(),
         cgroup: row.cgroup(),
+        fwmark: row.fwmark(),
     }
 }
 

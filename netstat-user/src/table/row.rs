@@ -79,9 +79,7 @@ pub struct Row {
     pub state: TcpState,
     /// The kernel's structure for it.
     pub form: Form,
-    /// How many sweeps in a row did not find it.
-    pub(super) missed: u8,
-    flags: u8,
+    flags: u16,
     owners: PackedOwners,
     /// Where the kernel's structure was when it was last heard of.
     skaddr: Option<NonZeroU64>,
@@ -96,17 +94,25 @@ const _: () = assert!(size_of::<Row>() == 256);
 /// What is known of a row, or true of it: bits of [`Row::flags`].
 mod flag {
     /// The state is older than `since`.
-    pub(super) const AT_LEAST: u8 = 1 << 0;
+    pub(super) const AT_LEAST: u16 = 1 << 0;
     /// Its end has been announced, and only its reason is not known yet.
-    pub(super) const ANNOUNCED: u8 = 1 << 1;
+    pub(super) const ANNOUNCED: u16 = 1 << 1;
     /// A sweep has seen the row in its present form.
-    pub(super) const CONFIRMED: u8 = 1 << 2;
+    pub(super) const CONFIRMED: u16 = 1 << 2;
     /// A minisock whose socket has been disconnected and used again, and has the cookie too.
-    pub(super) const LEFT: u8 = 1 << 3;
-    pub(super) const UID: u8 = 1 << 4;
-    pub(super) const QUEUES: u8 = 1 << 5;
-    pub(super) const TOTALS: u8 = 1 << 6;
-    pub(super) const ROUND_TRIP: u8 = 1 << 7;
+    pub(super) const LEFT: u16 = 1 << 3;
+    pub(super) const UID: u16 = 1 << 4;
+    pub(super) const QUEUES: u16 = 1 << 5;
+    pub(super) const TOTALS: u16 = 1 << 6;
+    pub(super) const ROUND_TRIP: u16 = 1 << 7;
+    /// The mark is known: 0, unless the row has another.
+    pub(super) const FWMARK: u16 = 1 << 8;
+    /// It is known who has chosen the local port.
+    pub(super) const PORT_CHOICE: u16 = 1 << 9;
+    /// The kernel has.
+    pub(super) const AUTOBOUND: u16 = 1 << 10;
+    /// The last scan that should have found the row has not.
+    pub(super) const MISSED: u16 = 1 << 11;
 }
 
 /// [`Totals`], once the full sock has closed, which the flag says; the round-trip time is there if its own says so. Until then,
@@ -127,6 +133,8 @@ struct Rare {
     mptcp: Option<Cookie>,
     /// Of a minisock in FIN_WAIT2, when its timer ends it.
     due: Option<Ktime>,
+    /// `SO_MARK`.
+    fwmark: u32,
     /// How many steps have been forgotten.
     forgotten: u32,
 }
@@ -148,7 +156,6 @@ impl Row {
             uid: 0,
             state,
             form: Form::Full,
-            missed: 0,
             flags: 0,
         }
     }
@@ -161,11 +168,11 @@ impl Row {
         row
     }
 
-    const fn has(&self, flag: u8) -> bool {
+    const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    const fn set(&mut self, flag: u8, value: bool) {
+    const fn set(&mut self, flag: u16, value: bool) {
         if value {
             self.flags |= flag;
         } else {
@@ -247,6 +254,29 @@ impl Row {
     /// Takes over the control group, if it is known.
     pub(super) fn learn_cgroup(&mut self, cgroup: Option<u64>) {
         self.cgroup = cgroup.and_then(NonZeroU64::new).or(self.cgroup);
+    }
+
+    /// The socket's `SO_MARK`, 0 for none; a minisock's is that of the socket that it is left of.
+    #[must_use]
+    pub fn fwmark(&self) -> Option<u32> {
+        let fwmark = || self.rare.as_ref().map_or(0, |rare| rare.fwmark);
+        self.has(flag::FWMARK).then(fwmark)
+    }
+
+    pub(super) fn set_fwmark(&mut self, fwmark: u32) {
+        self.set(flag::FWMARK, true);
+        if fwmark != 0 {
+            self.rare.get_or_insert_default().fwmark = fwmark;
+        } else if let Some(rare) = &mut self.rare {
+            rare.fwmark = 0;
+        }
+    }
+
+    /// Whether the local port is one that the kernel chooses, and no process is known to have chosen it: of an accepted
+    /// connection, a minisock and a request sock none ever is. Only scans with metrics read it.
+    #[must_use]
+    pub fn autobound(&self) -> Option<bool> {
+        self.has(flag::PORT_CHOICE).then_some(self.has(flag::AUTOBOUND))
     }
 
     /// The inode of the file behind the socket.
@@ -340,6 +370,13 @@ impl Row {
         }
         self.learn_cgroup(seen.cgroup);
         self.set_inode(seen.inode);
+        if let Some(fwmark) = seen.fwmark {
+            self.set_fwmark(fwmark);
+        }
+        if let Some(autobound) = seen.autobound {
+            self.set(flag::PORT_CHOICE, true);
+            self.set(flag::AUTOBOUND, autobound);
+        }
         if let Some(mptcp) = seen.mptcp {
             self.rare.get_or_insert_default().mptcp = Some(mptcp);
         }
@@ -367,7 +404,19 @@ impl Row {
 
     /// Notes that a sweep found the row.
     pub(super) fn passed(&mut self) {
-        self.missed = 0;
+        self.set(flag::MISSED, false);
+    }
+
+    /// Notes that a scan should have found the row, and has not. Returns whether the one before has not either.
+    pub(super) fn miss(&mut self) -> bool {
+        let again = self.is_missed();
+        self.set(flag::MISSED, true);
+        again
+    }
+
+    /// Whether the last scan has not found it.
+    const fn is_missed(&self) -> bool {
+        self.has(flag::MISSED)
     }
 
     /// Moves the row to another state.
@@ -545,7 +594,7 @@ impl Row {
     /// been announced and is told in a moment.
     #[must_use]
     pub const fn doubtful(&self) -> bool {
-        self.missed > 0 || self.announced()
+        self.is_missed() || self.announced()
     }
 
     /// Whether a process is known to hold the socket.
@@ -587,7 +636,7 @@ impl Row {
             Form::Minisock => coverage.minisocks,
         };
         let missing = portless || (closing && !coverage.minisocks);
-        if missing || assumed || self.missed > 0 {
+        if missing || assumed || self.is_missed() {
             Settlement::Urgent
         } else if covered {
             Settlement::Settled

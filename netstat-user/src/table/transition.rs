@@ -51,4 +51,6 @@ pub struct Transition {
     pub uid: Option<u32>,
     /// The socket's control group.
     pub cgroup: Option<u64>,
+    /// The socket's `SO_MARK`, as the last event or scan has shown it.
+    pub fwmark: Option<u32>,
 }

@@ -117,6 +117,8 @@ impl BriefRow {
             uid: None,
             owners: Owners::default(),
             cgroup: None,
+            fwmark: None,
+            autobound: None,
             inode: None,
             figures: None,
         })

@@ -40,6 +40,10 @@ pub struct RowView {
     pub owners: Owners,
     /// The socket's control group.
     pub cgroup: Option<u64>,
+    /// Its `SO_MARK`; 0 for none.
+    pub fwmark: Option<u32>,
+    /// As [`Row::autobound`]; up to date if the answer was to have metrics.
+    pub autobound: Option<bool>,
     /// The inode of the file behind it.
     pub inode: Option<u64>,
     /// Its figures, read from the kernel for this answer, if it was asked for them. A socket that has become
@@ -62,6 +66,8 @@ impl RowView {
             uid: row.uid(),
             owners: row.owners(),
             cgroup: row.cgroup(),
+            fwmark: row.fwmark(),
+            autobound: row.autobound(),
             inode: row.inode(),
             figures: None,
         }
@@ -81,6 +87,8 @@ impl RowView {
             uid: None,
             owners: Owners::default(),
             cgroup: None,
+            fwmark: None,
+            autobound: None,
             inode: None,
             figures: None,
         }

@@ -21,6 +21,7 @@ mod exhausted;
 mod family;
 mod figures;
 mod filter;
+mod fwmark;
 mod holders;
 mod hooks;
 mod hostile;
@@ -121,6 +122,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     ("family", family::TESTS),
     ("figures", figures::TESTS),
     ("filter", filter::TESTS),
+    ("fwmark", fwmark::TESTS),
     ("hostile", hostile::TESTS),
     ("kernels", kernels::TESTS),
     ("killed", killed::TESTS),

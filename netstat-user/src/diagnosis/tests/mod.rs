@@ -65,6 +65,8 @@ fn row(port: u16, state: TcpState, age: Duration) -> RowView {
         uid: Some(0),
         owners,
         cgroup: None,
+        fwmark: None,
+        autobound: None,
         inode: Some(1),
         figures: Some(Box::new(figures(state))),
     }

@@ -98,8 +98,14 @@ impl Looks {
 
     /// Whether `query` is of a kind that can be answered so.
     pub(super) fn can_answer(&self, query: &RowQuery) -> bool {
-        // The owner of a socket, and whether it is of MPTCP, can change without an event.
-        let unannounced = |op: &Op| matches!(op, Op::Test(Test::Uid(_) | Test::Mptcp | Test::Cgroup(_)));
+        // The owner of a socket, its mark, and whether it is of MPTCP, can change without an event.
+        let unannounced = |op: &Op| {
+            let Op::Test(test) = op else { return false };
+            matches!(
+                test,
+                Test::Uid(_) | Test::Mptcp | Test::Cgroup(_) | Test::Fwmark { .. } | Test::Autobound
+            )
+        };
         let filter = query.filter.as_ref();
         // Of an inode, no event tells.
         let plain = query.brief && !(query.as_is || query.holders || query.figures);

@@ -44,6 +44,7 @@ fn transition(number: u64, netns: Netns) -> StreamItem {
         owner: None,
         uid: None,
         cgroup: None,
+        fwmark: None,
     })
 }
 

@@ -354,6 +354,8 @@ fn what_is_not_known_passes_no_test() {
     listener.state = TcpState::Listen;
     listener.owner = None;
     listener.uid = None;
+    listener.fwmark = None;
+    listener.autobound = None;
     let none = [
         "dport < 1024",
         "dport >= 1",
@@ -361,6 +363,9 @@ fn what_is_not_known_passes_no_test() {
         "pid 5",
         "comm 'a b'",
         "uid 33",
+        "fwmark 0",
+        "fwmark 0/0",
+        "autobound",
     ];
     check(
         &listener,
@@ -369,6 +374,8 @@ fn what_is_not_known_passes_no_test() {
             "pid != 5",
             "comm ne x",
             "uid != 33",
+            "fwmark != 0",
+            "not autobound",
             "dst *:*",
             "state listening",
         ],
@@ -407,6 +414,55 @@ fn owners_and_places() {
     let mut subflow = held;
     subflow.connection.mptcp = true;
     check(&subflow, &["mptcp", "MPTCP and INET"], &["not mptcp"]);
+}
+
+#[test]
+fn marks_and_who_has_chosen_the_port() {
+    let mut marked = socket("10.0.0.1:1", "10.0.0.2:2");
+    check(
+        &marked,
+        &[
+            "fwmark 26",
+            "fwmark = 0x1a",
+            "fwmark 0X1A",
+            "fwmark eq 032",
+            "fwmark 0x1a/0xffffffff",
+            "fwmark = 0x02/0x0f or fwmark 0xa/0xf",
+            "fwmark 0/0",
+            "fwmark 1,26",
+            "fwmark:0x1a",
+            "fwmark != 0",
+            "fwmark ne 0xa/0xff",
+            "autobound",
+            "AUTOBOUND and FWMARK 26",
+        ],
+        &[
+            "fwmark 0",
+            "fwmark 0xa",
+            "fwmark 0x12/0x0f",
+            "fwmark != 0x10/0x10",
+            "not autobound",
+        ],
+    );
+    marked.autobound = Some(false);
+    check(&marked, &["! autobound"], &["autobound"]);
+    for text in [
+        "fwmark x",
+        "fwmark 1/",
+        "fwmark /1",
+        "fwmark 0x100000000",
+        "fwmark 09",
+        "fwmark -1",
+    ] {
+        let problem = parse(text, &Known).unwrap_err().to_string();
+        assert!(problem.contains("is no mark"), "{text}: {problem}");
+    }
+    assert!(parse("fwmark > 1", &Known).is_err(), "marks have no order");
+    let some = parsed("fwmark 0x10/0x0f");
+    assert!(
+        !some.can_match(TcpState::Established),
+        "the mask leaves the bit out"
+    );
 }
 
 #[test]
@@ -512,6 +568,7 @@ fn what_a_reader_has_to_know_always_passes() {
         owner: None,
         uid: None,
         cgroup: None,
+        fwmark: None,
     };
     assert!(query.wants(&StreamItem::Transition(transition)));
     transition.connection.netns = Netns(8);

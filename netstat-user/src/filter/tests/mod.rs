@@ -78,6 +78,8 @@ struct Socket {
     state: TcpState,
     owner: Option<Owner>,
     uid: Option<u32>,
+    fwmark: Option<u32>,
+    autobound: Option<bool>,
 }
 
 impl Socket {
@@ -90,6 +92,8 @@ impl Socket {
             owners: None,
             uid: self.uid,
             cgroup: Some(77),
+            fwmark: self.fwmark,
+            autobound: self.autobound,
             bound: false,
         }
     }
@@ -133,6 +137,8 @@ fn socket(local: &str, remote: &str) -> Socket {
         state: TcpState::Established,
         owner: Some(owner(5, "a b")),
         uid: Some(33),
+        fwmark: Some(0x1a),
+        autobound: Some(true),
     }
 }
 

@@ -17,7 +17,7 @@ enum Tree {
 /// A test, and what it is to mean.
 type Leaf = (&'static str, fn(&Socket) -> bool);
 
-const LEAVES: [Leaf; 10] = [
+const LEAVES: [Leaf; 12] = [
     ("state established,close-wait", |socket| {
         let wanted = [TcpState::Established, TcpState::CloseWait];
         wanted.contains(&socket.state) || socket.from.is_some_and(|from| wanted.contains(&from))
@@ -43,6 +43,10 @@ const LEAVES: [Leaf; 10] = [
     ("user != www", |socket| socket.uid != Some(33)),
     ("inet6", |socket| socket.connection.family == Family::Inet6),
     ("mptcp", |socket| socket.connection.mptcp),
+    ("fwmark 2/0xf", |socket| {
+        socket.fwmark.is_some_and(|mark| mark % 16 == 2)
+    }),
+    ("autobound", |socket| socket.autobound == Some(true)),
 ];
 
 impl Tree {
@@ -94,8 +98,9 @@ fn sockets() -> impl Strategy<Value = Socket> {
     let flags = (any::<bool>(), any::<bool>());
     let ids = (prop::option::of(32..35_u32), owner);
     let states = (prop::option::of(state.clone()), state);
-    (end.clone(), end, states, ids, flags).prop_map(
-        |(local, remote, (from, state), (uid, owner), (v6, mptcp))| Socket {
+    let marks = (prop::option::of(0..40_u32), prop::option::of(any::<bool>()));
+    (end.clone(), end, states, ids, flags, marks).prop_map(
+        |(local, remote, (from, state), (uid, owner), (v6, mptcp), (fwmark, autobound))| Socket {
             connection: Connection {
                 cookie: Cookie(1),
                 netns: Netns(7),
@@ -109,6 +114,8 @@ fn sockets() -> impl Strategy<Value = Socket> {
             state,
             owner,
             uid,
+            fwmark,
+            autobound,
         },
     )
 }
@@ -120,8 +127,12 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let ends = (prop::option::of(prefix), prop::option::of(ports));
     let end = (side, ends).prop_map(|(side, (prefix, ports))| Test::End(side, Ends { prefix, ports }));
     let states = prop::sample::select(TcpState::ALL.to_vec()).prop_map(|state| Test::State(state.into()));
-    let test =
-        prop_oneof![end, states, any::<u32>().prop_map(Test::Pid), Just(Test::Mptcp)].prop_map(Op::Test);
+    let fwmark = (0..40_u32, any::<u8>()).prop_map(|(value, mask)| Test::Fwmark {
+        value,
+        mask: mask.into(),
+    });
+    let plain = prop_oneof![Just(Test::Mptcp), Just(Test::Autobound)];
+    let test = prop_oneof![end, states, any::<u32>().prop_map(Test::Pid), fwmark, plain].prop_map(Op::Test);
     let op = prop_oneof![3 => test, 1 => Just(Op::Not), 2 => prop_oneof![Just(Op::And), Just(Op::Or)]];
     prop::collection::vec(op, 0..12)
 }
@@ -196,7 +207,9 @@ proptest! {
 }
 
 /// What texts that are nearly right are made of.
-const WORDS: [&str; 34] = [
+const WORDS: [&str; 36] = [
+    "fwmark",
+    "0x1/0xf",
     "state",
     "exclude",
     "established",

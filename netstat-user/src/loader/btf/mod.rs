@@ -101,6 +101,8 @@ fn resolve(types: &Types<'_>, field: &'static KernelField) -> Result<u32, LoadEr
         let place = types.place(owner, path)?;
         match place.width {
             None if !field.bits => Some(place.first / 8),
+            // What is a bit field on one kernel can have a byte of its own on another.
+            None => fields::bits(place.first, u8::BITS),
             Some(width) if field.bits => fields::bits(place.first, width),
             _ => None,
         }

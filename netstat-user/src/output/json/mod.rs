@@ -193,7 +193,12 @@ impl Step {
             reason: transition.reason.map(Reason::word),
             reason_detail: transition.reason.and_then(Reason::detail),
             closed_by: transition.reason.and_then(Reason::closed_by),
-            holder: Holder::of(transition.uid, transition.owner.as_ref(), transition.cgroup),
+            holder: Holder::of(
+                transition.uid,
+                transition.owner.as_ref(),
+                transition.cgroup,
+                transition.fwmark,
+            ),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::tcp::Tcp;
 use crate::{
     clock::WallClock,
     connection::{Connection, Endpoint, Family, Owner, OwnerSource},
+    facts::Form,
     labels::{Container, Labels},
     namespaces::Names,
     owners::Kept,
@@ -71,7 +72,7 @@ impl Ends {
     }
 }
 
-/// The socket's user, and the first of its owners.
+/// The socket's user and the first of its owners, its control group and its mark.
 #[derive(Serialize)]
 pub(super) struct Holder {
     uid: Option<u32>,
@@ -80,10 +81,16 @@ pub(super) struct Holder {
     fd: Option<u32>,
     owner_source: Option<OwnerSource>,
     cgroup: Option<u64>,
+    fwmark: Option<u32>,
 }
 
 impl Holder {
-    pub(super) fn of(uid: Option<u32>, owner: Option<&Owner>, cgroup: Option<u64>) -> Self {
+    pub(super) fn of(
+        uid: Option<u32>,
+        owner: Option<&Owner>,
+        cgroup: Option<u64>,
+        fwmark: Option<u32>,
+    ) -> Self {
         Self {
             uid,
             pid: owner.map(|owner| owner.pid),
@@ -91,6 +98,7 @@ impl Holder {
             fd: owner.and_then(|owner| owner.fd),
             owner_source: owner.map(|owner| owner.source),
             cgroup,
+            fwmark,
         }
     }
 }
@@ -140,6 +148,7 @@ pub(in crate::output) struct Socket {
     v6only: Option<bool>,
     #[serde(flatten)]
     holder: Holder,
+    autobound: Option<bool>,
     ns_pid: Option<u32>,
     owners: Vec<ListedOwner>,
     more_owners: u32,
@@ -181,7 +190,9 @@ impl Socket {
             v6only: figures
                 .filter(|_| row.connection.family == Family::Inet6)
                 .and_then(|figures| figures.v6only),
-            holder: Holder::of(row.uid, first, row.cgroup),
+            holder: Holder::of(row.uid, first, row.cgroup, row.fwmark),
+            // Nobody knows of the others, though filters take them for either.
+            autobound: row.autobound.filter(|_| row.form == Form::Full),
             ns_pid,
             owners: row
                 .owners

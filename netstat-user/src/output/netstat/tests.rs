@@ -36,6 +36,8 @@ fn row(ends: [(&str, u16); 2], state: TcpState) -> RowView {
         uid: None,
         owners: Owners::default(),
         cgroup: None,
+        fwmark: None,
+        autobound: None,
         inode: None,
         figures: None,
     }

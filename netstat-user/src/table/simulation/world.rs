@@ -144,6 +144,7 @@ impl World {
             standing: None,
             owner: None,
             uid: 0,
+            fwmark: 0,
             cgroup: None,
         };
         more(&mut event);
@@ -392,6 +393,8 @@ pub(super) fn sighting(socket: &Socket, time: Ktime) -> Sighting {
         state: socket.state,
         form: socket.form,
         uid: None,
+        fwmark: None,
+        autobound: None,
         cgroup: None,
         // A listener always has a file.
         inode: (socket.state == TcpState::Listen).then_some(1),
