@@ -220,6 +220,7 @@ mod tests {
             cgroup: None,
             fwmark: None,
             autobound: None,
+            bound: false,
             inode: Some(7),
             figures: None,
         }

@@ -207,6 +207,7 @@ mod tests {
             cgroup: None,
             fwmark: None,
             autobound: None,
+            bound: false,
             inode: None,
             figures: None,
         }

@@ -48,6 +48,7 @@ pub struct Listed {
     pub cgroup: Option<serde_json::Value>,
     pub fwmark: Option<u32>,
     pub autobound: Option<bool>,
+    pub bound: bool,
     pub inode: Option<u64>,
     #[serde(default)]
     pub tcp: Option<serde_json::Value>,

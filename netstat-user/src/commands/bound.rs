@@ -63,6 +63,7 @@ fn row(socket: &BoundSocket, owners: Owners, now: Ktime) -> RowView {
         cgroup: None,
         fwmark: None,
         autobound: None,
+        bound: true,
         inode: socket.inode,
         figures: None,
     }

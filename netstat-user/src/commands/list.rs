@@ -109,15 +109,8 @@ fn filter_names_bound(query: &RowQuery) -> bool {
 async fn bound_rows(args: &ListArgs, query: &RowQuery) -> anyhow::Result<Vec<RowView>> {
     let mut rows = bound::rows(query.netns, query.holders).await?;
     rows.retain(|row| {
-        let subject = Subject {
-            bound: true,
-            ..Subject::from(row)
-        };
-        let matches = query
-            .filter
-            .as_ref()
-            .is_none_or(|filter| filter.matches(&subject));
-        matches && wants_family(args, row.connection.family)
+        let matches = |filter: &Filter| filter.matches(&Subject::from(row));
+        query.filter.as_ref().is_none_or(matches) && wants_family(args, row.connection.family)
     });
     Ok(rows)
 }

@@ -171,7 +171,7 @@ impl<'a> From<&'a RowView> for Subject<'a> {
             cgroup: row.cgroup,
             fwmark: row.fwmark,
             autobound: row.autobound,
-            bound: false,
+            bound: row.bound,
         }
     }
 }

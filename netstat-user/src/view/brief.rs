@@ -119,6 +119,7 @@ impl BriefRow {
             cgroup: None,
             fwmark: None,
             autobound: None,
+            bound: false,
             inode: None,
             figures: None,
         })

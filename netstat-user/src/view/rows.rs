@@ -44,6 +44,8 @@ pub struct RowView {
     pub fwmark: Option<u32>,
     /// As [`Row::autobound`]; up to date if the answer was to have metrics.
     pub autobound: Option<bool>,
+    /// It is bound, and neither listens nor connects; no row of the table is.
+    pub bound: bool,
     /// The inode of the file behind it.
     pub inode: Option<u64>,
     /// Its figures, read from the kernel for this answer, if it was asked for them. A socket that has become
@@ -68,6 +70,7 @@ impl RowView {
             cgroup: row.cgroup(),
             fwmark: row.fwmark(),
             autobound: row.autobound(),
+            bound: false,
             inode: row.inode(),
             figures: None,
         }
@@ -89,6 +92,7 @@ impl RowView {
             cgroup: None,
             fwmark: None,
             autobound: None,
+            bound: false,
             inode: None,
             figures: None,
         }

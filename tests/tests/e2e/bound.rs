@@ -73,13 +73,19 @@ fn bound_sockets_are_listed() -> Result<()> {
         for row in &listed {
             row.descriptor_is_right()?;
             ensure!(
-                row.state == "CLOSE"
+                row.bound
+                    && row.state == "CLOSE"
                     && row.remote_port.is_none()
                     && row.uid == Some(0)
                     && row.pid == Some(std::process::id()),
                 "{row:#?}"
             );
         }
+        let all = snapshot::list_matching(&namespace, socket, "-aB")?;
+        ensure!(
+            all.iter().all(|row| row.bound == bound.contains(&row.cookie)),
+            "{all:#?}"
+        );
         let others = sorted(&snapshot::list_matching(&namespace, socket, "-a")?);
         ensure!(others.len() == 3 && !others.contains(&bound[0]), "-a: {others:?}");
         let near = cookie(first)?;

@@ -67,6 +67,7 @@ fn row(port: u16, state: TcpState, age: Duration) -> RowView {
         cgroup: None,
         fwmark: None,
         autobound: None,
+        bound: false,
         inode: Some(1),
         figures: Some(Box::new(figures(state))),
     }

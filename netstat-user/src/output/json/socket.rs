@@ -149,6 +149,7 @@ pub(in crate::output) struct Socket {
     #[serde(flatten)]
     holder: Holder,
     autobound: Option<bool>,
+    bound: bool,
     ns_pid: Option<u32>,
     owners: Vec<ListedOwner>,
     more_owners: u32,
@@ -193,6 +194,7 @@ impl Socket {
             holder: Holder::of(row.uid, first, row.cgroup, row.fwmark),
             // Nobody knows of the others, though filters take them for either.
             autobound: row.autobound.filter(|_| row.form == Form::Full),
+            bound: row.bound,
             ns_pid,
             owners: row
                 .owners

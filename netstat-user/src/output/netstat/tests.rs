@@ -38,6 +38,7 @@ fn row(ends: [(&str, u16); 2], state: TcpState) -> RowView {
         cgroup: None,
         fwmark: None,
         autobound: None,
+        bound: false,
         inode: None,
         figures: None,
     }
