@@ -10,7 +10,7 @@ use netlink_packet_core::{
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP},
-    inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
+    inet::{ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId, StateFlags, nlas::Nla},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
@@ -59,7 +59,7 @@ pub fn sockets(netns: Netns) -> Result<Vec<KernelSocket>, DiagError> {
     /// `TCP_NEW_SYN_RECV`, the state of request socks, which the crate does not name.
     const NEW_SYN_RECV: u32 = 1 << 12;
     let states = StateFlags::all().difference(StateFlags::CLOSE).bits() | NEW_SYN_RECV;
-    dump(states, |header| kernel_socket(header, netns))
+    dump(states, &[], |response| kernel_socket(&response.header, netns))
 }
 
 /// A socket that is bound, and neither listens nor connects.
@@ -71,6 +71,27 @@ pub struct BoundSocket {
     pub uid: u32,
     /// The inode of the file behind it.
     pub inode: Option<u64>,
+    /// Its `SO_MARK`, which the kernel reports to who has `CAP_NET_ADMIN`.
+    pub fwmark: Option<u32>,
+    /// Whether the kernel has chosen the port.
+    pub autobound: bool,
+}
+
+/// Instructions for the kernel's own filter (`inet_diag_bc_run`, `struct inet_diag_bc_op`), four bytes each: a code, and how many
+/// bytes to go on by if it holds, and if it does not. Who ends exactly behind the last one passes.
+mod program {
+    const AUTO: u8 = 6;
+    const JMP: u8 = 1;
+
+    const fn op(code: u8, yes: u8, no: u8) -> [u8; 4] {
+        let [low, high] = (no as u16).to_ne_bytes();
+        [code, yes, low, high]
+    }
+
+    /// Whose port the kernel has chosen.
+    pub(super) const AUTOBOUND: &[[u8; 4]] = &[op(AUTO, 4, 8)];
+    /// All others: `JMP` never holds, and goes too far.
+    pub(super) const NOT_AUTOBOUND: &[[u8; 4]] = &[op(AUTO, 4, 8), op(JMP, 4, 8)];
 }
 
 /// The TCP sockets of the calling thread's network namespace, which is `netns`, that are bound, and neither listen nor
@@ -82,26 +103,39 @@ pub struct BoundSocket {
 pub fn bound(netns: Netns) -> Result<Vec<BoundSocket>, DiagError> {
     /// `TCP_BOUND_INACTIVE` (`include/net/tcp_states.h`, 6.8), which no socket has for its state: they are in CLOSE.
     const BOUND_INACTIVE: u32 = 1 << 13;
-    dump(BOUND_INACTIVE, |header| {
-        Ok(BoundSocket {
-            connection: connection(header, netns),
-            uid: header.uid,
-            inode: Some(header.inode.into()).filter(|inode| *inode != 0),
-        })
-    })
+    let mut found = Vec::new();
+    // No attribute of the answer says who has chosen the port, but the kernel can be asked for either kind.
+    for (program, autobound) in [(program::AUTOBOUND, true), (program::NOT_AUTOBOUND, false)] {
+        found.extend(dump(BOUND_INACTIVE, program.as_flattened(), |response| {
+            let header = &response.header;
+            let mark = response.nlas.iter().find_map(|attribute| match attribute {
+                Nla::Mark(mark) => Some(*mark),
+                _ => None,
+            });
+            Ok(BoundSocket {
+                connection: connection(header, netns),
+                uid: header.uid,
+                inode: Some(header.inode.into()).filter(|inode| *inode != 0),
+                fwmark: mark,
+                autobound,
+            })
+        })?);
+    }
+    Ok(found)
 }
 
-/// What is made of the sockets in one of `states`.
+/// What is made of the sockets in one of `states` that pass `program`, if it is not empty.
 fn dump<T>(
     states: u32,
-    make: impl Fn(&InetResponseHeader) -> Result<T, DiagError>,
+    program: &[u8],
+    make: impl Fn(&InetResponse) -> Result<T, DiagError>,
 ) -> Result<Vec<T>, DiagError> {
     let socket = open()?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        socket.send(&request(family, states), 0)?;
-        receive(&socket, |header| {
-            found.push(make(header)?);
+        socket.send(&with_program(request(family, states), program), 0)?;
+        receive(&socket, |response| {
+            found.push(make(response)?);
             Ok(())
         })?;
     }
@@ -144,9 +178,26 @@ fn request(family: u8, states: u32) -> Vec<u8> {
     serialized(NLM_F_REQUEST | NLM_F_DUMP, request)
 }
 
+/// The request with an attribute behind it, which the crate does not write: a length, a type and the program.
+fn with_program(mut request: Vec<u8>, program: &[u8]) -> Vec<u8> {
+    /// `INET_DIAG_REQ_BYTECODE` (`include/uapi/linux/inet_diag.h`).
+    const BYTECODE: u16 = 1;
+    let length = u16::try_from(4 + program.len()).unwrap_or(u16::MAX);
+    if program.is_empty() {
+        return request;
+    }
+    request.extend(length.to_ne_bytes());
+    request.extend(BYTECODE.to_ne_bytes());
+    request.extend(program);
+    // The message begins with its length.
+    let total = u32::try_from(request.len()).unwrap_or(u32::MAX);
+    request[..4].copy_from_slice(&total.to_ne_bytes());
+    request
+}
+
 fn receive(
     socket: &Socket,
-    mut take: impl FnMut(&InetResponseHeader) -> Result<(), DiagError>,
+    mut take: impl FnMut(&InetResponse) -> Result<(), DiagError>,
 ) -> Result<(), DiagError> {
     let mut buffer = BytesMut::with_capacity(DATAGRAM);
     loop {
@@ -157,7 +208,7 @@ fn receive(
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    take(&response.header)?;
+                    take(&response)?;
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(DiagError::Refused(error.to_io())),

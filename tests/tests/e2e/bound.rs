@@ -6,12 +6,13 @@ use anyhow::{Context, Result, ensure};
 use netstat_tests::{
     Daemon, Namespace, binary,
     daemon::directory,
+    requirements::CannotRun,
     snapshot::{self, Listed},
     sockets::{LOOPBACK, Pair, cookie, socket_for},
 };
 use socket2::Socket;
 
-crate::tests![bound_sockets_are_listed];
+crate::tests![bound_sockets_are_listed, marks_and_ports_of_bound_sockets];
 
 /// A socket that is bound to `address`, and nothing else.
 fn bind(namespace: &Namespace, address: &str) -> Result<(Socket, u16)> {
@@ -129,6 +130,43 @@ fn bound_sockets_are_listed() -> Result<()> {
             let theirs = printed.lines().filter(|line| line.contains("sk:")).count();
             ensure!(theirs == bound.len(), "{printed}");
         }
+    }
+    Ok(())
+}
+
+/// Who has chosen the port is a question that `sock_diag` answers, and the mark is in its answer.
+fn marks_and_ports_of_bound_sockets() -> Result<()> {
+    if !kernel_tells()? {
+        return Err(CannotRun("needs a kernel that reports bound sockets: Linux 6.8").into());
+    }
+    let namespace = Namespace::new()?;
+    let sockets = [
+        bind(&namespace, "127.0.0.1:0")?.0,
+        bind(&namespace, "127.0.0.1:4000")?.0,
+        bind(&namespace, "[::1]:4001")?.0,
+    ];
+    sockets[2].set_mark(6)?;
+    let cookies: Vec<u64> = sockets.iter().map(cookie).collect::<Result<_>>()?;
+    let absent = directory()?.path().join("absent.sock");
+    for (arguments, expected) in [
+        ("-B autobound", &cookies[..1]),
+        ("-B not autobound", &cookies[1..]),
+        ("-B fwmark 6/0xf", &cookies[2..]),
+        ("-B fwmark 0", &cookies[..2]),
+    ] {
+        let listed = snapshot::list_matching(&namespace, &absent, arguments)?;
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        ensure!(sorted(&listed) == expected, "list {arguments}: {listed:#?}");
+    }
+    let listed = snapshot::list_matching(&namespace, &absent, "-B")?;
+    for (number, cookie) in cookies.iter().enumerate() {
+        let row = listed.iter().find(|row| row.cookie == *cookie);
+        let row = row.with_context(|| format!("no row of {cookie}: {listed:#?}"))?;
+        ensure!(
+            row.autobound == Some(number == 0) && row.fwmark == Some(if number == 2 { 6 } else { 0 }),
+            "{row:#?}"
+        );
     }
     Ok(())
 }
