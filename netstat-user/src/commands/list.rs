@@ -35,13 +35,14 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     // What can only be in one namespace is looked for there, and a namespace that is not there is an error.
     let only = filter.as_ref().and_then(Filter::only_namespace);
     let netns = netns.or(only);
+    let names_holders = filter.as_ref().is_some_and(Filter::names_holders);
     let query = RowQuery {
         netns,
-        holders: args.programs || args.json || filter.as_ref().is_some_and(Filter::names_holders),
+        holders: args.programs || args.json || names_holders,
         figures: args.timers || args.json || filter.as_ref().is_some_and(Filter::names_autobound),
         filter,
         as_is: false,
-        brief: !(args.json || args.extend || args.programs || args.timers),
+        brief: !(args.json || args.extend || args.programs || args.timers || names_holders),
     };
     if args.programs || args.json {
         tell_whose_ids();
@@ -60,7 +61,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
             wanted,
             places,
             names,
-            programs: args.programs,
+            query: &query,
             open: Vec::new(),
         };
         let (_, about) = source.each_row(&query, &mut lines).await?;
@@ -79,6 +80,7 @@ pub(super) async fn run(socket: &Path, args: &ListArgs) -> anyhow::Result<()> {
     rows.retain(&wanted);
     if query.holders {
         keepers::complete(&mut rows);
+        query.retain_matching(&mut rows);
     }
     if bound {
         rows.extend(bound_rows(args, &query).await?);
@@ -116,31 +118,32 @@ async fn bound_rows(args: &ListArgs, query: &RowQuery) -> anyhow::Result<Vec<Row
 }
 
 /// Makes lines of rows.
-struct Lines<W> {
+struct Lines<'a, W> {
     table: netstat::Table,
     wanted: W,
     places: bool,
     names: Names,
-    programs: bool,
+    query: &'a RowQuery,
     /// Sockets that no process has a descriptor of: what has them is looked for at the end.
     open: Vec<RowView>,
 }
 
-impl<W: Fn(&RowView) -> bool> Lines<W> {
+impl<W: Fn(&RowView) -> bool> Lines<'_, W> {
     fn complete(&mut self) {
         keepers::complete(&mut self.open);
+        self.query.retain_matching(&mut self.open);
         for row in std::mem::take(&mut self.open) {
             self.table.add(&row, self.places.then_some(&mut self.names));
         }
     }
 }
 
-impl<W: Fn(&RowView) -> bool> RowSink for Lines<W> {
+impl<W: Fn(&RowView) -> bool> RowSink for Lines<'_, W> {
     fn take(&mut self, row: RowView) {
         if !(self.wanted)(&row) {
             return;
         }
-        if self.programs && keepers::is_open(&row) {
+        if self.query.holders && keepers::is_open(&row) {
             self.open.push(row);
         } else {
             self.table.add(&row, self.places.then_some(&mut self.names));

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     cli::ShowArgs,
     client::Client,
+    filter::{Filter, Subject},
     keepers,
     labels::Labels,
     namespaces::Names,
@@ -30,6 +31,7 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
         most: args.most,
     };
     let mut client = Client::connect(socket).await?;
+    let filter = query.rows.filter.clone();
     let (clock, now, mut histories) = client.histories(query).await?;
     for history in histories
         .found
@@ -37,6 +39,10 @@ pub(super) async fn run(socket: &Path, args: &ShowArgs) -> anyhow::Result<()> {
         .filter(|history| history.ending.is_none())
     {
         keepers::complete(std::slice::from_mut(&mut history.row));
+    }
+    if let Some(filter) = filter.filter(Filter::names_holders) {
+        let found = &mut histories.found;
+        found.retain(|history| filter.matches(&Subject::from(&history.row)));
     }
     tell_whose_ids();
     let mut out = output::stdout();

@@ -211,6 +211,13 @@ impl Filter {
         })
     }
 
+    /// Whether a row is wanted if some other process holds it, of which nobody knows yet.
+    #[must_use]
+    pub fn can_match_kept(&self, row: &Row) -> bool {
+        let subject = Subject::from(row);
+        self.can_hold(|test| (!test.is_about_holders()).then(|| test.holds(&subject)))
+    }
+
     /// The steps.
     #[must_use]
     pub fn ops(&self) -> &[Op] {
@@ -226,8 +233,7 @@ impl Filter {
     /// Whether it is about who holds a socket.
     #[must_use]
     pub fn names_holders(&self) -> bool {
-        self.tests()
-            .any(|test| matches!(test, Test::Pid(_) | Test::Comm(_) | Test::CommLike(_)))
+        self.tests().any(Test::is_about_holders)
     }
 
     /// Whether it is about sockets that are bound, and neither listen nor connect.

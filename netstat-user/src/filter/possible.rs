@@ -78,7 +78,7 @@ impl Filter {
     }
 
     /// As `matches`, for what a value can be where `judge` cannot tell: true, or false.
-    fn can_hold(&self, judge: impl Fn(&Test) -> Option<bool>) -> bool {
+    pub(super) fn can_hold(&self, judge: impl Fn(&Test) -> Option<bool>) -> bool {
         let (mut can_hold, mut can_fail) = (0_u64, 0_u64);
         for op in self.ops() {
             match op {

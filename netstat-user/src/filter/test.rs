@@ -78,6 +78,11 @@ impl Ends {
 }
 
 impl Test {
+    /// Whether it is about who holds a socket.
+    pub(super) const fn is_about_holders(&self) -> bool {
+        matches!(self, Self::Pid(_) | Self::Comm(_) | Self::CommLike(_))
+    }
+
     /// Whether `subject` passes.
     #[must_use]
     pub fn holds(&self, subject: &Subject<'_>) -> bool {

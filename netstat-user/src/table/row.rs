@@ -597,6 +597,12 @@ impl Row {
         self.is_missed() || self.announced()
     }
 
+    /// Whether something holds the socket, and no process is known that does: an `io_uring`, or a message under way.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.inode().is_some() && !self.owners.is_held() && !self.connection.mptcp
+    }
+
     /// Whether a process is known to hold the socket.
     pub(super) fn is_held(&self) -> bool {
         self.owners.is_held()

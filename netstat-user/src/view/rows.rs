@@ -9,7 +9,7 @@ use crate::{
     clock::Ktime,
     connection::{Connection, Netns},
     facts::{FigureSet, Figures, Form, Queues},
-    filter::Filter,
+    filter::{Filter, Subject},
     namespaces::{Refused, UNREACHABLE},
     owners::Owners,
     settings::Settings,
@@ -145,7 +145,8 @@ impl RowView {
 pub struct RowQuery {
     /// One namespace; `None` for all.
     pub netns: Option<Netns>,
-    /// Those that this matches; `None` for all.
+    /// Those that this matches; `None` for all. With [`holders`](Self::holders), those too that it may match once it is known what
+    /// has them, if no process is known that does: who asks finds that out, and leaves out what does not match.
     pub filter: Option<Filter>,
     /// Look for the holders of the sockets first. Without this the answer has no owners, unless it is
     /// [as the table has it](Self::as_is); the filter knows them nevertheless.
@@ -177,11 +178,22 @@ impl RowQuery {
         self.holders || self.as_is
     }
 
-    /// Whether `row` is a part of the answer.
+    /// Whether `row` is a part of the answer: see [`RowQuery::filter`].
     #[must_use]
     pub fn wants(&self, row: &Row) -> bool {
+        let matches = |filter: &Filter| {
+            let may_be_held = || self.holders && filter.names_holders() && row.is_kept();
+            filter.matches_row(row) || may_be_held() && filter.can_match_kept(row)
+        };
         self.netns.is_none_or(|netns| netns == row.connection.netns)
-            && self.filter.as_ref().is_none_or(|filter| filter.matches_row(row))
+            && self.filter.as_ref().is_none_or(matches)
+    }
+
+    /// Keeps the rows that match, once it is known what else has sockets.
+    pub(crate) fn retain_matching(&self, rows: &mut Vec<RowView>) {
+        if let Some(filter) = self.filter.as_ref().filter(|filter| filter.names_holders()) {
+            rows.retain(|row| filter.matches(&Subject::from(row)));
+        }
     }
 }
 

@@ -110,6 +110,43 @@ fn a_socket_in_an_io_uring() -> Result<()> {
     )?;
     let alone: Value = serde_json::from_str(list.lines().next().context("no row")?)?;
     ensure!(alone["held_in"] == "io_uring" && alone["pid"] == pid, "{alone}");
+    found_by_its_process(&scene)
+}
+
+/// Filters by process find what only a ring of the process has, with a daemon that has not seen it before, and without one.
+fn found_by_its_process(scene: &Scene) -> Result<()> {
+    let pid = scene.server.pid();
+    let late = Daemon::start()?;
+    for socket in [late.socket(), Path::new("/nonexistent/netstate")] {
+        for (filter, count) in [
+            (format!("CLOSE_WAIT pid {pid}"), 1),
+            ("CLOSE_WAIT comm e2e-server".to_owned(), 1),
+            ("CLOSE_WAIT ( comm e2e-s* or port 1 )".to_owned(), 1),
+            (format!("CLOSE_WAIT not pid {pid}"), 0),
+            ("CLOSE_WAIT pid 1".to_owned(), 0),
+            (format!("TIME_WAIT pid {pid}"), 0),
+        ] {
+            for (flags, heads) in [("-an", 2), ("-anp", 2), ("-a", 2), ("-a --json", 0)] {
+                let arguments = format!("list {flags} {filter}");
+                let printed = run_in(&scene.namespace, socket, &arguments)?;
+                ensure!(printed.lines().count() == heads + count, "{arguments}: {printed}");
+            }
+        }
+    }
+    let shown = run_in(
+        &scene.namespace,
+        late.socket(),
+        &format!("show --json CLOSE_WAIT pid {pid}"),
+    )?;
+    ensure!(shown.lines().count() == 1, "{shown}");
+    for (filter, count) in [(format!("pid {pid}"), 1), ("pid 1".to_owned(), 0)] {
+        let arguments = format!(
+            "--netns {} --older 1s CLOSE_WAIT {filter}",
+            scene.namespace.inode()
+        );
+        let (findings, _) = stuck(late.socket(), &arguments)?;
+        ensure!(findings.len() == count, "stuck {arguments}: {findings:#?}");
+    }
     Ok(())
 }
 
