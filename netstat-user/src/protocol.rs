@@ -19,7 +19,7 @@ use crate::clock::{Ktime, WallClock};
 use crate::view::{About, Histories, HistoryQuery, RowQuery, RowView, Stats, StreamItem, WatchQuery};
 
 /// The version that this program speaks. Any change of a message is another version.
-pub const VERSION: u16 = 10;
+pub const VERSION: u16 = 11;
 
 /// A question is at most this long.
 pub const LONGEST_QUESTION: usize = 4 * 1024;

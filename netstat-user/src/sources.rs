@@ -37,17 +37,25 @@ pub enum Subject {
     Resets,
     /// Segments and SYN-ACKs that are sent again.
     Retransmits,
+    /// Connects that fail without a change of state.
+    Connects,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Minisocks,
         Self::Requests,
         Self::Ports,
         Self::Resets,
         Self::Retransmits,
+        Self::Connects,
     ];
+
+    /// Whether it is reported only with `hook`. The hooks on `connect` serve two subjects: its port, and its failure.
+    fn depends_on(self, hook: &HookState) -> bool {
+        hook.subject == self || (self == Self::Connects && hook.hook.ends_with("_connect"))
+    }
 
     /// Whether sweeps find what no hook tells.
     #[must_use]
@@ -64,6 +72,7 @@ impl fmt::Display for Subject {
             Self::Minisocks => "minisocks",
             Self::Resets => "resets",
             Self::Retransmits => "retransmissions",
+            Self::Connects => "failed connects",
         })
     }
 }
@@ -94,22 +103,23 @@ pub fn coverage(hooks: &[HookState]) -> Coverage {
 }
 
 /// Each subject and how it is known, for people: `minisocks by hooks`, `minisocks by sweep (…)` with the reason, or
-/// `resets not told (…)`.
+/// `resets not reported (…)`.
 #[must_use]
 pub fn describe(hooks: &[HookState]) -> Vec<String> {
     let described = Subject::ALL.iter().map(|subject| {
         let refused = hooks
             .iter()
-            .filter(|hook| hook.subject == *subject)
+            .filter(|hook| subject.depends_on(hook))
             .find_map(|hook| Some((hook, hook.refused.as_ref()?)));
         match refused {
             None if subject.is_swept() => format!("{subject} by hooks"),
+            None if *subject == Subject::Connects => format!("{subject} by hooks"),
             None => format!("{subject} by tracepoints"),
             Some((hook, why)) => {
                 let instead = if subject.is_swept() {
                     "by sweep"
                 } else {
-                    "not told"
+                    "not reported"
                 };
                 format!("{subject} {instead} ({}: {why})", hook.hook)
             }
@@ -148,7 +158,7 @@ mod tests {
         let hooks = [hook(Subject::Resets, Some("no such function"))];
         assert_eq!(
             describe(&hooks)[3],
-            "resets not told (fentry/f: no such function)"
+            "resets not reported (fentry/f: no such function)"
         );
     }
 }

@@ -2,8 +2,10 @@
 
 use std::{
     ffi::CString,
-    fs, io,
-    os::fd::{FromRawFd as _, OwnedFd},
+    fs::{self, File},
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -110,14 +112,6 @@ impl Empty {
     /// # Errors
     /// When the kernel refuses.
     pub fn attach(tracepoint: &str) -> Result<Self> {
-        /// The part of `union bpf_attr` that `BPF_PROG_LOAD` needs.
-        #[repr(C)]
-        struct Load {
-            program_type: u32,
-            instructions: u32,
-            code: u64,
-            licence: u64,
-        }
         /// The part that `BPF_RAW_TRACEPOINT_OPEN` uses.
         #[repr(C)]
         struct Open {
@@ -125,31 +119,88 @@ impl Empty {
             program: u32,
         }
         const RAW_TRACEPOINT: u32 = 17;
-        // `r0 = 0; exit`, as `struct bpf_insn` has it.
-        let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-        let mut load = Load {
-            program_type: RAW_TRACEPOINT,
-            instructions: 2,
-            code: code.as_ptr() as u64,
-            licence: c"GPL".as_ptr() as u64,
-        };
-        // SAFETY: the attributes are those of the command; the addresses are of as much as is said, and outlive the call.
-        let program = unsafe { bpf(5, &mut load) }.context("cannot load an empty program")?;
-        // SAFETY: the kernel has just given it to us.
-        let _program = unsafe { OwnedFd::from_raw_fd(program) };
+        let program = load_zero(RAW_TRACEPOINT, 0)?;
         let name = CString::new(tracepoint)?;
         let mut open = Open {
             name: name.as_ptr() as u64,
-            program: u32::try_from(program)?,
+            program: u32::try_from(program.as_raw_fd())?,
         };
-        // SAFETY: as above.
+        // SAFETY: the attributes are those of the command, and the name outlives the call.
         let link = unsafe { bpf(17, &mut open) };
         let link = link.with_context(|| format!("cannot attach an empty program to {tracepoint}"))?;
         Ok(Self {
-            // SAFETY: as above.
+            // SAFETY: the kernel has just given it to us.
             _link: unsafe { OwnedFd::from_raw_fd(link) },
         })
     }
+}
+
+/// Has a control group refuse every `connect` of its sockets with EPERM, until the group is removed. `folder` is the
+/// group's, of version 2.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn refuse_connects(folder: &Path) -> Result<()> {
+    /// What `BPF_PROG_ATTACH` uses.
+    #[repr(C)]
+    struct Attach {
+        target: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    const CGROUP_SOCK_ADDR: u32 = 18;
+    const INET4_CONNECT: u32 = 10;
+    const INET6_CONNECT: u32 = 11;
+    let group = File::open(folder)?;
+    for kind in [INET4_CONNECT, INET6_CONNECT] {
+        let program = load_zero(CGROUP_SOCK_ADDR, kind)?;
+        let mut attach = Attach {
+            target: u32::try_from(group.as_raw_fd())?,
+            program: u32::try_from(program.as_raw_fd())?,
+            kind,
+            flags: 0,
+        };
+        // SAFETY: the attributes are those of the command, and hold no address.
+        unsafe { bpf(8, &mut attach) }.context("cannot attach a program to a control group")?;
+    }
+    Ok(())
+}
+
+/// Loads a program that returns 0.
+fn load_zero(program_type: u32, attach_type: u32) -> Result<OwnedFd> {
+    /// The part of `union bpf_attr` that `BPF_PROG_LOAD` needs.
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        instructions: u32,
+        code: u64,
+        licence: u64,
+        log: [u64; 2],
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+        interface: u32,
+        attach_type: u32,
+    }
+    // `r0 = 0; exit`, as `struct bpf_insn` has it.
+    let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let mut load = Load {
+        program_type,
+        instructions: 2,
+        code: code.as_ptr() as u64,
+        licence: c"GPL".as_ptr() as u64,
+        log: [0; 2],
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        interface: 0,
+        attach_type,
+    };
+    // SAFETY: the attributes are those of the command; the addresses are of as much as is said, and outlive the call.
+    let program = unsafe { bpf(5, &mut load) }.context("cannot load an empty program")?;
+    // SAFETY: the kernel has just given it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 
 /// `bpf(2)`. `command` is one of `enum bpf_cmd`, include/uapi/linux/bpf.h.

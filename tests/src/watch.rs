@@ -56,10 +56,29 @@ pub struct Transition {
     pub closed_by: Option<String>,
 }
 
+/// A `connect` that failed and changed no state.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the keys are those of docs/json-schema/watch.json")]
+pub struct FailedConnect {
+    pub cookie: u64,
+    pub netns: u32,
+    pub family: String,
+    pub local_addr: IpAddr,
+    pub local_port: Option<u16>,
+    pub remote_addr: IpAddr,
+    pub remote_port: Option<u16>,
+    pub uid: Option<u32>,
+    pub pid: Option<u32>,
+    pub comm: Option<String>,
+    pub error: Option<String>,
+    pub errno: i32,
+}
+
 /// What came out of it so far.
 #[derive(Debug, Default)]
 struct Seen {
     transitions: BTreeMap<u64, Vec<Transition>>,
+    failed_connects: Vec<FailedConnect>,
     missed: u64,
     lost: u64,
     stderr: Vec<String>,
@@ -171,6 +190,20 @@ impl Watch {
             .count()
     }
 
+    /// The failed connects of all sockets, in the order they were printed.
+    #[must_use]
+    pub fn all_failed_connects(&self) -> Vec<FailedConnect> {
+        self.seen().failed_connects.clone()
+    }
+
+    /// The failed connects of one socket, in the order they were printed.
+    #[must_use]
+    pub fn failed_connects(&self, cookie: u64) -> Vec<FailedConnect> {
+        let seen = self.seen();
+        let failed = seen.failed_connects.iter();
+        failed.filter(|failed| failed.cookie == cookie).cloned().collect()
+    }
+
     /// How many transitions it was told that it missed.
     #[must_use]
     pub fn missed(&self) -> u64 {
@@ -276,6 +309,7 @@ impl Seen {
         #[serde(tag = "event", rename_all = "snake_case")]
         enum Item {
             Transition(Box<Transition>),
+            ConnectFailed(FailedConnect),
             Missed { missed: u64 },
             Lost { lost: u64 },
         }
@@ -284,6 +318,7 @@ impl Seen {
                 let transitions = self.transitions.entry(transition.cookie).or_default();
                 transitions.push(*transition);
             }
+            Ok(Item::ConnectFailed(failed)) => self.failed_connects.push(failed),
             Ok(Item::Missed { missed }) => self.missed += missed,
             Ok(Item::Lost { lost }) => self.lost += lost,
             Err(_) => self.broken = Some(line),

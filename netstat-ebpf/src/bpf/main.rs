@@ -12,6 +12,7 @@
     clippy::inline_always,
     clippy::needless_pass_by_value
 )]
+mod connect_failure;
 mod end;
 mod figures_iter;
 mod file_iter;
@@ -23,6 +24,7 @@ mod mark;
 mod minisock;
 mod news;
 mod port;
+mod process;
 mod request;
 mod ring;
 mod seq;

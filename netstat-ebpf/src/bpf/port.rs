@@ -1,4 +1,5 @@
-//! Hooks on the ends of `connect` and `listen`: by then the port is chosen that the change of state was announced without.
+//! Hooks on the ends of `connect` and `listen`: by then the port is chosen that the change of state was announced without,
+//! or the call has failed.
 
 use core::ffi::c_void;
 
@@ -6,7 +7,8 @@ use aya_ebpf::{macros::fexit, programs::FExitContext};
 use netstat_ebpf::wire::{change, form};
 
 use crate::{
-    kernel::{at, load},
+    connect_failure::{is_v4_mapped, report_failure},
+    kernel::{at, load, probe_bits},
     news::{self, News},
     socket::{IPPROTO_TCP, TCP_LISTEN, TCP_SYN_SENT, describe_full},
 };
@@ -14,12 +16,22 @@ use crate::{
 /// `connect` of an IPv4 socket.
 #[fexit(function = "tcp_v4_connect")]
 pub fn connecting_v4(ctx: FExitContext) -> i32 {
+    if report_failure(&ctx) {
+        return 0;
+    }
     chosen(&ctx, TCP_SYN_SENT)
 }
 
-/// `connect` of an IPv6 socket.
+/// `connect` of an IPv6 socket. For an IPv4 destination the kernel calls [`connecting_v4`]'s function from this one, unless
+/// the socket takes no IPv4.
 #[fexit(function = "tcp_v6_connect")]
 pub fn connecting_v6(ctx: FExitContext) -> i32 {
+    if is_v4_mapped(&ctx) && probe_bits(ctx.arg(0), at!(skc_ipv6only)) == Some(0) {
+        return 0;
+    }
+    if report_failure(&ctx) {
+        return 0;
+    }
     chosen(&ctx, TCP_SYN_SENT)
 }
 

@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -14,6 +14,7 @@ use netstat_ebpf::wire::{StateChange, StateEnd, flag, kind, lost};
 use crate::{
     end, interrupted,
     kernel::{at, load},
+    process::{self, Process},
     ring,
     socket::{IPPROTO_TCP, TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, describe_full, describe_tcp},
 };
@@ -26,9 +27,6 @@ const TCP_LAST_ACK: u8 = 9;
 /// `enum sock_flags`, unchanged since 2.6.
 const SOCK_DEAD: u64 = 1 << 0;
 pub const SOCK_DONE: u64 = 1 << 1;
-
-/// `include/linux/sched.h`.
-const PF_KTHREAD: u32 = 0x0020_0000;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
@@ -113,13 +111,14 @@ unsafe fn describe(
             describe_tcp(tcp, &raw mut (*out).socket);
         }
         let acting = acts_for_itself(old, new) && is_in_system_call(sk);
-        if acting && describe_owner(out) {
+        let process = if acting { process::current() } else { None };
+        if process.is_some() {
             flags |= flag::TASK_IS_OWNER;
-        } else {
-            (*out).pid = 0;
-            (*out).start = 0;
-            (&raw mut (*out).comm).cast::<[u64; 2]>().write([0; 2]);
         }
+        let Process { pid, comm, start } = process.unwrap_or(Process::NONE);
+        (*out).pid = pid;
+        (*out).start = start;
+        (&raw mut (*out).comm).cast::<[u64; 2]>().write(comm);
         (*out).flags = flags;
         tcp
     }
@@ -144,24 +143,4 @@ fn acts_for_itself(old: u8, new: u8) -> bool {
 pub unsafe fn is_in_system_call(sk: *const c_void) -> bool {
     // SAFETY: `sk` is trusted.
     unsafe { load::<i32>(sk, at!(sk_lock_owned)) != 0 }
-}
-
-/// Fills in which process acts. `false`, with nothing filled in, if it is a kernel thread, such as a worker that closes
-/// files for others.
-#[inline(always)]
-unsafe fn describe_owner(out: *mut StateChange) -> bool {
-    // SAFETY: the current task is trusted, and `out` may be written.
-    unsafe {
-        let task = bpf_get_current_task_btf().cast::<c_void>().cast_const();
-        if load::<u32>(task, at!(task_flags)) & PF_KTHREAD != 0 {
-            return false;
-        }
-        (*out).pid = load(task, at!(task_tgid));
-        let process: *const c_void = load(task, at!(task_group_leader));
-        (*out).start = load(process, at!(task_start));
-        (&raw mut (*out).comm)
-            .cast::<[u64; 2]>()
-            .write(load(process, at!(task_comm)));
-    }
-    true
 }

@@ -32,6 +32,8 @@ pub mod kind {
     pub const NAMESPACE_HELD: u32 = 10;
     /// A [`SocketMark`](super::SocketMark).
     pub const SOCKET_MARK: u32 = 9;
+    /// A [`ConnectFailure`](super::ConnectFailure).
+    pub const CONNECT_FAILURE: u32 = 11;
 }
 
 /// Bits of [`Socket::flags`].
@@ -135,7 +137,7 @@ pub mod lost {
     pub const STATE_CHANGE: u32 = 0;
     /// [`SocketNews`](super::SocketNews) and [`SocketGone`](super::SocketGone) records.
     pub const NEWS: u32 = 1;
-    /// [`SocketMark`](super::SocketMark) records.
+    /// [`SocketMark`](super::SocketMark) and [`ConnectFailure`](super::ConnectFailure) records.
     pub const MARK: u32 = 2;
     /// How many counters there are.
     pub const COUNT: u32 = 3;
@@ -270,6 +272,29 @@ pub struct SocketMark {
     pub time: u64,
     /// `sock_gen_cookie`.
     pub cookie: u64,
+}
+
+/// A `connect` that failed and left its socket in CLOSE. Where the socket has been in SYN_SENT during that call, a
+/// [`StateEnd`] comes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ConnectFailure {
+    /// [`kind::CONNECT_FAILURE`].
+    pub kind: u32,
+    /// What `connect` returns to the process: an errno, positive.
+    pub error: u32,
+    /// When the kernel's function returned.
+    pub time: u64,
+    /// The socket; its remote end is the address that the process passed to `connect`.
+    pub socket: Socket,
+    /// The id of the process that called `connect` (`tgid`); 0 for a kernel thread.
+    pub pid: u32,
+    /// `SO_MARK` of the socket; 0 for none.
+    pub fwmark: u32,
+    /// The process's name, as in [`StateChange`].
+    pub comm: [u8; COMM_LEN],
+    /// As in [`StateChange`].
+    pub start: u64,
 }
 
 /// One socket as `iter/tcp` found it.

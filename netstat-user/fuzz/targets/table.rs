@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use netstate::{
     clock::Ktime,
     connection::{Connection, Cookie, Endpoint, Family, Netns, SkAddr},
-    facts::{Form, Gone, Occurrence, Queues, Sighting, Standing, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{ConnectFailure, Form, Gone, Occurrence, Queues, Sighting, Standing, SocketGone, SocketMark, SocketNews, StateEvent},
     sources::Coverage,
     table::{NamespaceSweep, Table, Transition},
     tcp::TcpState,
@@ -64,7 +64,7 @@ impl World {
         let connection = connection(who, ends);
         let (from, to) = (state(states & 15), state(states >> 4));
         let form = [Form::Full, Form::Minisock, Form::Request][usize::from(flags % 3)];
-        match what % 8 {
+        match what % 9 {
             0 | 1 => {
                 let event = StateEvent {
                     time,
@@ -130,6 +130,18 @@ impl World {
                 self.table.apply_mark(&mark, &mut self.out);
             }
             6 => self.table.release(Ktime(self.now), &mut self.out),
+            7 => {
+                let failure = ConnectFailure {
+                    time,
+                    connection,
+                    error: u32::from(flags),
+                    fwmark: 0,
+                    owner: None,
+                    uid: 0,
+                    cgroup: None,
+                };
+                self.table.apply_connect_failure(&failure, &mut self.out);
+            }
             _ => self.end_sweep(),
         }
     }

@@ -64,8 +64,11 @@ fn text(stats: &Stats, names: &mut Names) -> String {
     add(
         "Events",
         format!(
-            "{}, {:.1}/s; {} transitions",
-            stats.events, stats.events_per_second, stats.transitions
+            "{}, {:.1}/s; {} transitions{}",
+            stats.events,
+            stats.events_per_second,
+            stats.transitions,
+            failed_connects(stats.connects_failed)
         ),
     );
     add("Lost", lost(stats));
@@ -95,6 +98,15 @@ fn text(stats: &Stats, names: &mut Names) -> String {
     );
     add("Watching", format!("{} reader(s)", stats.subscribers));
     text
+}
+
+/// Connects that failed without a transition; nothing where there are none.
+fn failed_connects(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; 1 failed connect".to_owned(),
+        more => format!("; {more} failed connects"),
+    }
 }
 
 /// A namespace's number, and its name if it has one.

@@ -182,6 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_connect_has_its_error_and_its_process() {
+        for pid in [1, 0] {
+            let failure = wire::ConnectFailure {
+                kind: kind::CONNECT_FAILURE,
+                error: 101,
+                time: 5,
+                socket: socket(),
+                pid,
+                fwmark: 0,
+                comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+                start: 3,
+            };
+            let Ok(RingRecord::ConnectFailure(decoded)) = ring_record(failure.as_bytes()) else {
+                panic!("not decoded");
+            };
+            assert_eq!((decoded.error, decoded.time), (101, Ktime(5)));
+            assert_eq!(decoded.owner.map_or(0, |owner| owner.pid), pid);
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_an_error() {
         let bad_state = wire::StateChange {
             new_state: 0,

@@ -6,7 +6,10 @@ use super::{DecodeError, connection, known_cgroup, known_form, read, record_kind
 use crate::{
     clock::Ktime,
     connection::{Comm, Cookie, Owner, OwnerSource, SkAddr},
-    facts::{Form, Gone, Occurrence, SocketGone, SocketMark, SocketNews, Standing, StateEvent, Totals},
+    facts::{
+        ConnectFailure, Form, Gone, Occurrence, SocketGone, SocketMark, SocketNews, Standing, StateEvent,
+        Totals,
+    },
     tcp::TcpState,
 };
 
@@ -21,6 +24,8 @@ pub enum RingRecord {
     Gone(SocketGone),
     /// Something happened to a socket.
     Mark(SocketMark),
+    /// A `connect` failed.
+    ConnectFailure(ConnectFailure),
 }
 
 impl RingRecord {
@@ -32,6 +37,7 @@ impl RingRecord {
             Self::News(news) => news.connection.cookie,
             Self::Gone(gone) => gone.cookie,
             Self::Mark(mark) => mark.cookie,
+            Self::ConnectFailure(failure) => failure.connection.cookie,
         }
     }
 
@@ -43,6 +49,7 @@ impl RingRecord {
             Self::News(news) => news.time,
             Self::Gone(gone) => gone.time,
             Self::Mark(mark) => mark.time,
+            Self::ConnectFailure(failure) => failure.time,
         }
     }
 }
@@ -62,22 +69,15 @@ pub fn ring_record(bytes: &[u8]) -> Result<RingRecord, DecodeError> {
         kind::SOCKET_NEWS => news(&read(bytes)?.0).map(RingRecord::News),
         kind::SOCKET_GONE => gone(&read(bytes)?.0).map(RingRecord::Gone),
         kind::SOCKET_MARK => mark(&read(bytes)?.0).map(RingRecord::Mark),
+        kind::CONNECT_FAILURE => connect_failure(&read(bytes)?.0).map(RingRecord::ConnectFailure),
         other => Err(DecodeError::Kind(other)),
     }
 }
 
 fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result<StateEvent, DecodeError> {
     let has = |flag| change.flags & flag != 0;
-    let owner = has(wire::flag::TASK_IS_OWNER).then_some(Owner {
-        pid: change.pid,
-        start: Ktime(change.start),
-        tid: None,
-        fd: None,
-        more_fds: 0,
-        comm: Comm(change.comm),
-        seen: Ktime(change.time),
-        source: OwnerSource::Event,
-    });
+    let owner =
+        has(wire::flag::TASK_IS_OWNER).then(|| acting(change.time, change.pid, change.start, change.comm));
     Ok(StateEvent {
         time: Ktime(change.time),
         connection: connection(&change.socket)?,
@@ -93,6 +93,33 @@ fn state_event(change: &wire::StateChange, standing: Option<Standing>) -> Result
         uid: change.socket.uid,
         fwmark: change.fwmark,
         cgroup: known_cgroup(&change.socket),
+    })
+}
+
+/// The process that acts at `time`.
+fn acting(time: u64, pid: u32, start: u64, comm: [u8; wire::COMM_LEN]) -> Owner {
+    Owner {
+        pid,
+        start: Ktime(start),
+        tid: None,
+        fd: None,
+        more_fds: 0,
+        comm: Comm(comm),
+        seen: Ktime(time),
+        source: OwnerSource::Event,
+    }
+}
+
+fn connect_failure(failure: &wire::ConnectFailure) -> Result<ConnectFailure, DecodeError> {
+    let owner = acting(failure.time, failure.pid, failure.start, failure.comm);
+    Ok(ConnectFailure {
+        time: Ktime(failure.time),
+        connection: connection(&failure.socket)?,
+        error: failure.error,
+        owner: (failure.pid != 0).then_some(owner),
+        uid: failure.socket.uid,
+        cgroup: known_cgroup(&failure.socket),
+        fwmark: failure.fwmark,
     })
 }
 

@@ -46,6 +46,7 @@ pub use thread::Thread;
 use crate::{
     clock::Ktime,
     decode::{DecodeError, RingRecord},
+    facts::ConnectFailure,
     loader::{EventRing, KernelLog, LoadError, Tracer},
     sources,
     sweeper::{self, Job, Outcome},
@@ -371,6 +372,7 @@ impl Core {
                 self.table.apply_gone(&gone, &mut self.fresh);
             }
             Ok(RingRecord::Mark(mark)) => self.table.apply_mark(&mark, &mut self.fresh),
+            Ok(RingRecord::ConnectFailure(failure)) => self.connect_failed(&failure),
             Err(error) => {
                 // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
                 if self.counters.undecodable == 0 {
@@ -453,6 +455,16 @@ impl Core {
             self.table.release(Ktime::now(), &mut self.fresh);
         }
         self.publish();
+    }
+
+    fn connect_failed(&mut self, failure: &ConnectFailure) {
+        self.counters.events += 1;
+        self.places.heard(failure.connection.netns, failure.owner);
+        if self.table.apply_connect_failure(failure, &mut self.fresh) {
+            self.counters.connects_failed += 1;
+            self.publish();
+            self.stream.send([StreamItem::ConnectFailed(*failure)]);
+        }
     }
 
     fn publish(&mut self) {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::recorder::Recorder;
 use crate::{
     clock::Ktime,
-    facts::{HolderIndex, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{ConnectFailure, HolderIndex, SocketGone, SocketMark, SocketNews, StateEvent},
     recording::Fact,
     table::{Lost, Place, Row, SweepPart, Table, Transition, Unshown, Vacated},
     view::Loss,
@@ -67,6 +67,15 @@ impl Told {
     pub(super) fn apply_mark(&mut self, mark: &SocketMark, out: &mut Vec<Transition>) {
         self.record(|| Fact::Mark(*mark));
         self.table.apply_mark(mark, out);
+    }
+
+    pub(super) fn apply_connect_failure(
+        &mut self,
+        failure: &ConnectFailure,
+        out: &mut Vec<Transition>,
+    ) -> bool {
+        self.record(|| Fact::ConnectFailure(*failure));
+        self.table.apply_connect_failure(failure, out)
     }
 
     pub(super) fn release(&mut self, now: Ktime, out: &mut Vec<Transition>) {

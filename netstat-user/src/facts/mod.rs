@@ -105,6 +105,26 @@ pub struct Totals {
     pub srtt_us: Option<u32>,
 }
 
+/// A `connect` that failed and left its socket in CLOSE. Where the socket has been in SYN_SENT during that call, its
+/// [`StateEvent`] to CLOSE comes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectFailure {
+    /// When the kernel's function returned.
+    pub time: Ktime,
+    /// Which socket. Its remote end is the address that the process passed to `connect`.
+    pub connection: Connection,
+    /// What `connect` returns to the process: an errno.
+    pub error: u32,
+    /// `SO_MARK`; 0 for none.
+    pub fwmark: u32,
+    /// The process that called `connect`.
+    pub owner: Option<Owner>,
+    /// The socket's user.
+    pub uid: u32,
+    /// The socket's control group.
+    pub cgroup: Option<u64>,
+}
+
 /// Something that happened to a socket and is no change of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketMark {

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{Pattern, Ports, Prefix, StateSet};
 use crate::{
     connection::{Comm, Connection, Cookie, Endpoint, Family, Netns, Owner},
+    facts::ConnectFailure,
     owners::Owners,
     table::{Row, Transition},
+    tcp::TcpState,
     view::RowView,
 };
 
@@ -177,6 +179,22 @@ impl<'a> From<&'a RowView> for Subject<'a> {
             fwmark: row.fwmark,
             autobound: row.autobound,
             bound: row.bound,
+        }
+    }
+}
+
+impl<'a> From<&'a ConnectFailure> for Subject<'a> {
+    fn from(failure: &'a ConnectFailure) -> Self {
+        Self {
+            connection: &failure.connection,
+            states: TcpState::Close.into(),
+            owner: failure.owner,
+            owners: None,
+            uid: Some(failure.uid),
+            cgroup: failure.cgroup,
+            fwmark: Some(failure.fwmark),
+            autobound: None,
+            bound: false,
         }
     }
 }

@@ -48,6 +48,18 @@ const HOOKS: &[Hook] = &[
         &["inet_csk_listen_start"],
     ),
     hook(
+        "permitted_v4",
+        Subject::Connects,
+        Place::Exit,
+        &["tcp_v4_pre_connect"],
+    ),
+    hook(
+        "permitted_v6",
+        Subject::Connects,
+        Place::Exit,
+        &["tcp_v6_pre_connect"],
+    ),
+    hook(
         "request_hashed",
         Subject::Requests,
         Place::Entry,

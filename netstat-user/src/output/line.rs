@@ -12,7 +12,9 @@ use super::{Short, color::Palette, day::Day, text::Text};
 use crate::{
     clock::WallClock,
     connection::{Connection, Endpoint, Family, Netns, Owner, OwnerSource},
+    facts::ConnectFailure,
     namespaces::Names,
+    reason::Reason,
     table::{Source, Transition},
     tcp::TcpState,
     view::StreamItem,
@@ -91,6 +93,10 @@ impl Lines {
                 self.day(text, clock.timestamp(transition.time));
                 self.transition(text, transition, clock);
             }
+            StreamItem::ConnectFailed(failure) => {
+                self.day(text, clock.timestamp(failure.time));
+                self.connect_failed(text, failure, clock);
+            }
             StreamItem::Lost(loss) => {
                 self.day(text, clock.timestamp(loss.since));
                 text.display(format_args!(
@@ -136,6 +142,43 @@ impl Lines {
         text.push(transition.to.name());
         text.fill(start, 11);
         text.push(reset);
+        self.ends(text, connection);
+        text.push(" ");
+        let start = text.len();
+        lasted(text, transition);
+        text.fill_before(start, 10);
+        text.push("  ");
+        owner(text, transition.owner.as_ref());
+        self.remarks(text, transition);
+        self.place(text, connection.netns);
+    }
+
+    /// A `connect` that failed: the socket is in CLOSE, as it was before.
+    fn connect_failed(&mut self, text: &mut Text, failure: &ConnectFailure, clock: WallClock) {
+        let (closed, alarm) = (self.palette.state(TcpState::Close), self.palette.alarm());
+        let reset = self.palette.reset();
+        self.time.write(text, clock.timestamp(failure.time));
+        text.push(" ");
+        text.push(closed);
+        let start = text.len();
+        text.push(TcpState::Close.name());
+        text.fill_before(start, 11);
+        text.push(reset);
+        let start = text.len();
+        text.fill(start, "   ".len() + 11);
+        self.ends(text, &failure.connection);
+        text.push(" ");
+        let start = text.len();
+        text.push("-");
+        text.fill_before(start, 10);
+        text.push("  ");
+        owner(text, failure.owner.as_ref());
+        let reason = Reason::ConnectFailed(Some(failure.error));
+        text.display(format_args!("  {alarm}{reason}{reset}"));
+        self.place(text, failure.connection.netns);
+    }
+
+    fn ends(&mut self, text: &mut Text, connection: &Connection) {
         let names = &mut self.names;
         let ends = [End::local(connection, names), End::remote(connection, names)];
         for end in ends {
@@ -144,13 +187,6 @@ impl Lines {
             end.write(text);
             text.fill(start, 23);
         }
-        text.push(" ");
-        let start = text.len();
-        lasted(text, transition);
-        text.fill_before(start, 10);
-        text.push("  ");
-        self.remarks(text, transition);
-        self.place(text, connection.netns);
     }
 
     fn palettes(&self, transition: &Transition) -> Palettes {
@@ -164,17 +200,6 @@ impl Lines {
     }
 
     fn remarks(&self, text: &mut Text, transition: &Transition) {
-        match &transition.owner {
-            Some(owner) => {
-                text.number(u64::from(owner.pid));
-                text.push("/");
-                text.display(owner.comm);
-                if owner.source == OwnerSource::Inherited {
-                    text.push("?");
-                }
-            }
-            None => text.push("-"),
-        }
         if let Some(reason) = transition.reason {
             let color = if reason.is_orderly() {
                 self.palette.faint()
@@ -268,6 +293,20 @@ struct Palettes {
     from: &'static str,
     to: &'static str,
     reset: &'static str,
+}
+
+fn owner(text: &mut Text, owner: Option<&Owner>) {
+    match owner {
+        Some(owner) => {
+            text.number(u64::from(owner.pid));
+            text.push("/");
+            text.display(owner.comm);
+            if owner.source == OwnerSource::Inherited {
+                text.push("?");
+            }
+        }
+        None => text.push("-"),
+    }
 }
 
 fn lasted(text: &mut Text, transition: &Transition) {
@@ -443,6 +482,27 @@ mod tests {
             rest,
             "    SYN_SENT → CLOSE       127.0.0.1:-             127.0.0.1:81               ≥129 µs  \
              7/a\\u{1b}[2J  refused: a RST answered the SYN  (seen by scan, at most 40.0 ms late)\n"
+        );
+    }
+
+    #[test]
+    fn a_failed_connect_has_its_error_and_no_second_state() {
+        let transition = refused();
+        let failure = ConnectFailure {
+            time: transition.time,
+            connection: transition.connection,
+            error: 101,
+            fwmark: 0,
+            owner: transition.owner,
+            uid: 0,
+            cgroup: None,
+        };
+        let line = printed(ColorArg::Never, &StreamItem::ConnectFailed(failure));
+        let (_time, rest) = line.split_at("00:00:00.000000".len());
+        assert_eq!(
+            rest,
+            "       CLOSE               127.0.0.1:-             127.0.0.1:81                     -  \
+             7/a\\u{1b}[2J  connect failed: ENETUNREACH (Network is unreachable)\n"
         );
     }
 

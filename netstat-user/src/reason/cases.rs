@@ -249,7 +249,7 @@ fn before_there_is_a_connection() {
         Some(closed(Side::Us, Some(Closing::BeforeConnected)))
     );
     // `tcp_v4_connect`
-    assert_eq!(why(SynSent, 0, CALLED), Some(Reason::ConnectFailed));
+    assert_eq!(why(SynSent, 0, CALLED), Some(Reason::ConnectFailed(None)));
     assert_eq!(
         why(Listen, 0, CLOSING),
         Some(Reason::Closed { by: None, how: None })

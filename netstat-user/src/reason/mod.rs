@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use of_event::{
-    FollowUp, Known, fatal_error, is_in_order, may_be_ours, may_leave_fin_wait2, of_event,
+    FollowUp, Known, fatal_error, is_failing_connect, is_in_order, may_be_ours, may_leave_fin_wait2, of_event,
 };
 pub(crate) use of_minisock::{Cause, of_minisock};
 
@@ -47,8 +47,8 @@ pub enum Reason {
     Unreachable(u32),
     /// This host has dropped the connection and sent no RST.
     Abandoned(Abort),
-    /// `connect` has failed before a SYN could be sent.
-    ConnectFailed,
+    /// `connect` has failed before a SYN could be sent: an errno, where hooks report it.
+    ConnectFailed(Option<u32>),
     /// A listener that was not closed listens no more: `listen` has failed, or it was shut down, disconnected or
     /// killed.
     ListenEnded,
@@ -148,7 +148,7 @@ impl Reason {
             Self::Reset => "reset",
             Self::Unreachable(_) => "unreachable",
             Self::Abandoned(_) => "abandoned",
-            Self::ConnectFailed => "connect_failed",
+            Self::ConnectFailed(_) => "connect_failed",
             Self::ListenEnded => "listening_ended",
             Self::OutOfResources => "out_of_resources",
             Self::NamespaceGone => "namespace_gone",
@@ -170,7 +170,8 @@ impl Reason {
             Self::Unreachable(errno) => return Some(unreachable(errno)),
             Self::OutOfResources => "too many sockets without a process, or out of memory",
             Self::Errno(errno) => return Some(format!("errno {errno}")),
-            Self::ResetByPeer | Self::ConnectFailed | Self::ListenEnded | Self::NamespaceGone => return None,
+            Self::ConnectFailed(errno) => return errno.map(errno::describe),
+            Self::ResetByPeer | Self::ListenEnded | Self::NamespaceGone => return None,
         };
         Some(text.to_owned())
     }
@@ -263,6 +264,8 @@ impl Abort {
 /// Errnos by which the kernel tells what an ICMP message or a failing route said (`icmp_err_convert`, `tcp_v4_err`);
 /// `include/uapi/asm-generic/errno*.h`: MIPS and SPARC number theirs differently.
 pub(crate) mod errno {
+    use nix::errno::Errno;
+
     pub(crate) const EPIPE: u32 = 32;
     pub(crate) const ENONET: u32 = 64;
     pub(crate) const ENOPROTOOPT: u32 = 92;
@@ -274,6 +277,20 @@ pub(crate) mod errno {
     pub(crate) const ECONNREFUSED: u32 = 111;
     pub(crate) const EHOSTDOWN: u32 = 112;
     pub(crate) const EHOSTUNREACH: u32 = 113;
+
+    /// The name that C gives an errno: `EHOSTUNREACH`; `None` for a number without a name.
+    pub(crate) fn name(errno: u32) -> Option<String> {
+        let known = Errno::from_raw(i32::try_from(errno).ok()?);
+        (known != Errno::UnknownErrno).then(|| format!("{known:?}"))
+    }
+
+    /// An errno for people: `EHOSTUNREACH (No route to host)`.
+    pub(crate) fn describe(errno: u32) -> String {
+        match (name(errno), i32::try_from(errno)) {
+            (Some(name), Ok(raw)) => format!("{name} ({})", Errno::from_raw(raw).desc()),
+            _ => format!("errno {errno}"),
+        }
+    }
 }
 
 fn unreachable(errno: u32) -> String {

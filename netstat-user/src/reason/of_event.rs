@@ -20,11 +20,11 @@ pub(crate) struct Known {
     pub(crate) reset_received: bool,
     /// A RST was sent in the state that it leaves, and no segment had asked for it.
     pub(crate) reset_sent: bool,
-    /// What the kernel sent right after the event; `None` when that is unknown.
+    /// What the kernel sent or returned right after the event; `None` when that is unknown.
     pub(crate) follow_up: Option<FollowUp>,
 }
 
-/// What the kernel sends right after an event that ends a connection.
+/// What the kernel sends or returns right after an event that ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FollowUp {
     /// No RST.
@@ -33,6 +33,8 @@ pub(crate) enum FollowUp {
     Answer,
     /// A RST that no segment asked for (`tcp_send_active_reset`).
     Reset,
+    /// `connect` has returned this errno.
+    ConnectFailed(u32),
 }
 
 /// Why `event`, which leaves nothing of the connection, came; `None` when that is not certain.
@@ -54,7 +56,7 @@ pub(crate) fn of_event(event: &StateEvent, known: Known) -> Option<Reason> {
     match fatal_error(event) {
         Some(error) => Some(by_error(event, error, known)),
         None if event.orphan => orphan(event, known),
-        None => held(event, standing),
+        None => held(event, standing, known),
     }
 }
 
@@ -98,6 +100,15 @@ pub(crate) fn fatal_error(event: &StateEvent) -> Option<u32> {
     event
         .error
         .filter(|error| !orphaned || matches!(*error, errno::ECONNRESET | errno::ECONNABORTED))
+}
+
+/// Whether `event` is how `tcp_v4_connect` and `tcp_v6_connect` take the state back when there is no port, or no route.
+/// Where hooks report what those return, the errno follows.
+pub(crate) fn is_failing_connect(event: &StateEvent) -> bool {
+    let calling = event
+        .standing
+        .is_some_and(|standing| standing.in_system_call && !standing.connecting);
+    calling && event.from == SynSent && event.error.is_none() && !event.orphan
 }
 
 /// `tcp_need_reset`: the states in which an abort sends a RST.
@@ -157,7 +168,7 @@ fn by_error(event: &StateEvent, error: u32, known: Known) -> Reason {
         }
         errno::ECONNRESET if may_be_ours(event) => match known.follow_up {
             Some(FollowUp::Answer) => Reason::ResetByUs(Abort::DataAfterClose),
-            Some(FollowUp::Nothing | FollowUp::Reset) => Reason::ResetByPeer,
+            Some(FollowUp::Nothing | FollowUp::Reset | FollowUp::ConnectFailed(_)) => Reason::ResetByPeer,
             None => Reason::Reset,
         },
         errno::ECONNRESET | errno::EPIPE => Reason::ResetByPeer,
@@ -230,7 +241,10 @@ fn orphan(event: &StateEvent, known: Known) -> Option<Reason> {
 }
 
 /// No error, and the process still holds the socket, or none ever has.
-fn held(event: &StateEvent, standing: &Standing) -> Option<Reason> {
+fn held(event: &StateEvent, standing: &Standing, known: Known) -> Option<Reason> {
+    if let (SynSent, Some(FollowUp::ConnectFailed(errno))) = (event.from, known.follow_up) {
+        return Some(Reason::ConnectFailed(Some(errno)));
+    }
     match event.from {
         // `inet_csk_listen_start`, `inet_shutdown`, `tcp_abort`.
         Listen => Some(Reason::ListenEnded),
@@ -238,8 +252,7 @@ fn held(event: &StateEvent, standing: &Standing) -> Option<Reason> {
         _ if event.connection.mptcp => None,
         // `inet_child_forget`: called by `inet_csk_listen_stop`, or by `inet_csk_reqsk_queue_add` of a listener that is one no more.
         Established | CloseWait | SynRecv if !standing.held => Some(Reason::ResetByUs(Abort::ListenerGone)),
-        // `tcp_v4_connect` and `tcp_v6_connect` take the state back when there is no port, or no way.
-        SynSent if standing.in_system_call && !standing.connecting => Some(Reason::ConnectFailed),
+        SynSent if is_failing_connect(event) => Some(Reason::ConnectFailed(None)),
         SynSent if standing.in_system_call => Some(before_connected()),
         // `connect` with `AF_UNSPEC`.
         _ if standing.in_system_call && standing.held => {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Ktime,
     connection::{Cookie, Netns},
-    facts::{Holder, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
+    facts::{ConnectFailure, Holder, Sighting, SocketGone, SocketMark, SocketNews, StateEvent},
     table::Lost,
     view::Loss,
 };
@@ -63,6 +63,8 @@ pub enum Fact {
     Joined(usize),
     /// The kernel had no room for some events.
     Unseen(Loss),
+    /// A `connect` failed.
+    ConnectFailure(ConnectFailure),
 }
 
 impl Fact {
@@ -74,6 +76,7 @@ impl Fact {
             Self::News(news) => Some(news.connection.cookie),
             Self::Gone(gone) => Some(gone.cookie),
             Self::Mark(mark) => Some(mark.cookie),
+            Self::ConnectFailure(failure) => Some(failure.connection.cookie),
             _ => None,
         }
     }

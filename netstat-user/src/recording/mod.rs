@@ -34,7 +34,7 @@ use crate::{clock::WallClock, connection::Netns, sources::Coverage};
 /// What a recording begins with.
 pub const MAGIC: [u8; 8] = *b"NETSTREC";
 /// The version of the format that this program writes and reads. Any change of a fact is another version.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Facts take a piece of so many plain bytes, or one that is little longer.
 pub const PIECE: usize = 256 * 1024;

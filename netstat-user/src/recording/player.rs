@@ -94,6 +94,13 @@ impl Player {
             }
             Fact::Joined(count) => drop(self.table.join(count)),
             Fact::Unseen(loss) => out.push(StreamItem::Lost(loss)),
+            Fact::ConnectFailure(ref failure) => {
+                let alone = self.table.apply_connect_failure(failure, fresh);
+                out.extend(fresh.drain(..).map(StreamItem::Transition));
+                if alone {
+                    out.push(StreamItem::ConnectFailed(*failure));
+                }
+            }
         }
         out.extend(self.fresh.drain(..).map(StreamItem::Transition));
     }

@@ -5,7 +5,7 @@
 //! (`tcp_rcv_state_process`). That RST is announced right after the event, by the same CPU in the same run. So such an end
 //! waits for it, [`ANSWER`] long. So does an end in FIN_WAIT2 that has left no minisock, where hooks would tell of one: data
 //! came with the acknowledgement of the FIN, or there was no room for the minisock. Without hooks a minisock is assumed, and
-//! the RST shows that there is none.
+//! the RST shows that there is none. And so does a `connect` that fails after SYN_SENT, where hooks report its errno.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::Ktime,
     connection::Cookie,
-    facts::{Form, Occurrence, SocketMark, StateEvent},
-    reason::{Cause, FollowUp, may_be_ours, may_leave_fin_wait2},
+    facts::{ConnectFailure, Form, Occurrence, SocketMark, StateEvent},
+    reason::{Cause, FollowUp, is_failing_connect, may_be_ours, may_leave_fin_wait2},
     tcp::TcpState::{Close, FinWait2},
 };
 
@@ -73,6 +73,16 @@ impl Table {
         }
     }
 
+    /// Folds a failed `connect`. Returns `true` if it is reported by itself: the socket's state has not changed. Where the
+    /// socket has been in SYN_SENT during the call, its end waits for the errno.
+    pub fn apply_connect_failure(&mut self, failure: &ConnectFailure, out: &mut Vec<Transition>) -> bool {
+        let waiting = self.waiting.remove(&failure.connection.cookie);
+        if let Some(event) = &waiting {
+            self.fold(event, Some(FollowUp::ConnectFailed(failure.error)), out);
+        }
+        !waiting.is_some_and(|event| is_failing_connect(&event))
+    }
+
     /// Whether some end waits for its reason.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -97,12 +107,14 @@ impl Table {
         let cookie = event.connection.cookie;
         self.tell_waiting(cookie, out);
         let cut_off = self.is_without_minisock(event);
-        if event.to != Close || !(cut_off || may_be_ours(event)) {
+        let connecting = self.coverage().ports && is_failing_connect(event);
+        if event.to != Close || !(cut_off || connecting || may_be_ours(event)) {
             return false;
         }
         // Without the mark of what came, that of the answer may not come either: they are attached in this order.
         let waits = self.store.change_of(cookie, |row| {
-            let waits = row.last_fact <= event.time && (cut_off || row.has_seen(Occurrence::ResetReceived));
+            let waits = row.last_fact <= event.time
+                && (cut_off || connecting || row.has_seen(Occurrence::ResetReceived));
             if waits {
                 row.announce();
                 row.last_fact = event.time;

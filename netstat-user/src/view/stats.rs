@@ -39,6 +39,8 @@ pub struct Stats {
     pub events_per_second: f64,
     /// Transitions reported.
     pub transitions: u64,
+    /// Connects that failed without a change of state, as far as hooks report them.
+    pub connects_failed: u64,
     /// Events for which the ring had no room, by CPU.
     pub lost_ring_full: Vec<u64>,
     /// What hooks told of minisocks, request socks and ports, and found no room, by CPU.

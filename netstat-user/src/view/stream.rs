@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Ktime, connection::Netns, filter::Filter, table::Transition};
+use crate::{
+    clock::Ktime,
+    connection::Netns,
+    facts::ConnectFailure,
+    filter::{Filter, Subject},
+    table::Transition,
+};
 
 /// Which transitions somebody wants to see.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,15 +29,13 @@ impl WatchQuery {
     /// Whether `item` is to be seen; what is about no connection in particular is about all.
     #[must_use]
     pub fn wants(&self, item: &StreamItem) -> bool {
-        let StreamItem::Transition(transition) = item else {
-            return true;
+        let subject: Subject<'_> = match item {
+            StreamItem::Transition(transition) => transition.into(),
+            StreamItem::ConnectFailed(failure) => failure.into(),
+            StreamItem::Lost(_) | StreamItem::Missed { .. } => return true,
         };
-        self.netns
-            .is_none_or(|netns| netns == transition.connection.netns)
-            && self
-                .filter
-                .as_ref()
-                .is_none_or(|filter| filter.matches(&transition.into()))
+        self.netns.is_none_or(|netns| netns == subject.connection.netns)
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(&subject))
     }
 }
 
@@ -40,6 +44,8 @@ impl WatchQuery {
 pub enum StreamItem {
     /// A connection changed its state.
     Transition(Transition),
+    /// A `connect` failed, and its socket's state has not changed.
+    ConnectFailed(ConnectFailure),
     /// The kernel had no room for some events, or could not run the program: the table is repaired, the
     /// transitions are gone. Comes after everything that happened before `until` and was not lost.
     Lost(Loss),

@@ -14,6 +14,7 @@ mod clients;
 mod clock;
 mod close;
 mod closed_output;
+mod connects;
 mod containers;
 mod daemon;
 mod errors;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Test])] = &[
     // The slowest first, so that none of them is left to run alone at the end.
     ("time_wait", time_wait::TESTS),
     ("namespaces", namespaces::TESTS),
+    ("connects", connects::TESTS),
     ("containers", containers::TESTS),
     ("orphan", orphan::TESTS),
     ("stuck::asking", stuck::asking::TESTS),

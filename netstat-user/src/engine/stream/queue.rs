@@ -28,7 +28,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     items: VecDeque<StreamItem>,
-    /// What had to go before those: transitions,
+    /// What had to go before those: transitions and failed connects,
     missed: u64,
     /// the number of which is a bound,
     at_most: bool,
@@ -122,7 +122,7 @@ impl Queue {
 impl Waiting {
     fn forget_oldest(&mut self) {
         match self.items.pop_front() {
-            Some(StreamItem::Transition(_)) => self.missed += 1,
+            Some(StreamItem::Transition(_) | StreamItem::ConnectFailed(_)) => self.missed += 1,
             Some(StreamItem::Missed { items, at_most }) => {
                 self.missed += items;
                 self.at_most |= at_most;

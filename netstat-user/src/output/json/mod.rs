@@ -17,9 +17,10 @@ pub(super) use socket::{Ends, Identity, Socket};
 
 use crate::{
     clock::WallClock,
+    facts::ConnectFailure,
     labels::Labels,
     namespaces::{Names, Refused},
-    reason::{Reason, Side},
+    reason::{Reason, Side, errno},
     table::{Source, Transition},
     tcp::TcpState,
     view::{RowView, Stats, StreamItem},
@@ -48,6 +49,7 @@ pub fn row(
 pub fn item(out: &mut impl Write, item: &StreamItem, names: &mut Names, clock: WallClock) -> io::Result<()> {
     match item {
         StreamItem::Transition(transition) => line(out, &Step::of(transition, names, clock)),
+        StreamItem::ConnectFailed(failure) => line(out, &FailedConnect::of(failure, names, clock)),
         StreamItem::Lost(loss) => {
             let told = Lost {
                 event: "lost",
@@ -118,6 +120,7 @@ pub fn stats(out: &mut impl Write, stats: &Stats, names: &mut Names) -> io::Resu
             "events": stats.events,
             "events_per_second": stats.events_per_second,
             "transitions": stats.transitions,
+            "connects_failed": stats.connects_failed,
             "lost": stats.lost(),
             "lost_ring_full_by_cpu": stats.lost_ring_full,
             "lost_recursion": stats.lost_recursion,
@@ -198,6 +201,38 @@ impl Step {
                 transition.owner.as_ref(),
                 transition.cgroup,
                 transition.fwmark,
+            ),
+        }
+    }
+}
+
+/// A `connect` that failed and changed no state.
+#[derive(Serialize)]
+struct FailedConnect {
+    event: &'static str,
+    #[serde(flatten)]
+    identity: Identity,
+    time: String,
+    /// The name of the errno.
+    error: Option<String>,
+    errno: u32,
+    #[serde(flatten)]
+    holder: Holder,
+}
+
+impl FailedConnect {
+    fn of(failure: &ConnectFailure, names: &mut Names, clock: WallClock) -> Self {
+        Self {
+            event: "connect_failed",
+            identity: Identity::of(&failure.connection, names),
+            time: clock.timestamp(failure.time).to_string(),
+            error: errno::name(failure.error),
+            errno: failure.error,
+            holder: Holder::of(
+                Some(failure.uid),
+                failure.owner.as_ref(),
+                failure.cgroup,
+                Some(failure.fwmark),
             ),
         }
     }

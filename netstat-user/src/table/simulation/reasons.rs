@@ -6,7 +6,7 @@ use super::world::{Socket, World, sighting};
 use crate::{
     clock::Ktime,
     connection::Cookie,
-    facts::{Form, Occurrence, Sighting, Standing},
+    facts::{ConnectFailure, Form, Occurrence, Sighting, Standing},
     reason::{Abort, Reason, Timeout},
     table::{ANSWER, NamespaceSweep, Row},
     tcp::TcpState::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, SynRecv, SynSent},
@@ -248,6 +248,57 @@ fn a_minisock_whose_peer_has_sent_a_reset() {
         let reason = (!survives).then_some(Reason::ResetByPeer);
         assert_eq!(last_reason(&world), reason);
     }
+}
+
+fn failure_of(socket: Socket, time: Ktime) -> ConnectFailure {
+    ConnectFailure {
+        time,
+        connection: socket.connection,
+        error: 99,
+        fwmark: 0,
+        owner: None,
+        uid: 0,
+        cgroup: None,
+    }
+}
+
+/// Where hooks report what `connect` returns, its end waits for the errno, and is the only report of that call.
+#[test]
+fn a_connect_that_fails_after_syn_sent_is_reported_once() {
+    for hooked in [true, false] {
+        let world = if hooked { World::hooked() } else { World::default() };
+        let (mut world, socket) = client_in(world, &[]);
+        assert_eq!(socket.state, SynSent);
+        world.end(socket, None, |event| {
+            event.standing = Some(Standing {
+                held: true,
+                in_system_call: true,
+                ..Standing::default()
+            });
+        });
+        world.read(usize::MAX);
+        assert_eq!(world.table.is_waiting(), hooked);
+        if hooked {
+            let failure = failure_of(socket, Ktime(world.now));
+            let alone = world
+                .table
+                .apply_connect_failure(&failure, &mut world.transitions);
+            assert!(!alone);
+        }
+        let errno = hooked.then_some(99);
+        assert_eq!(last_reason(&world), Some(Reason::ConnectFailed(errno)));
+        assert!(world.table.is_empty() && !world.table.is_waiting());
+    }
+}
+
+#[test]
+fn a_connect_that_fails_before_syn_sent_leaves_no_row() {
+    let mut world = World::hooked();
+    let socket = world.new_socket(Close, Form::Full, 0, 80);
+    let alone = world
+        .table
+        .apply_connect_failure(&failure_of(socket, Ktime(1)), &mut world.transitions);
+    assert!(alone && world.transitions.is_empty() && world.table.is_empty());
 }
 
 /// A sweep has seen when the timer of a minisock in FIN_WAIT2 is due.
