@@ -2,7 +2,7 @@
 //! in a namespace of its own, and threads that only compute.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -80,19 +80,22 @@ impl Saturation {
             self.held.push((client, accept(&listener)?));
         }
         self.listeners.push(listener.try_clone()?);
-        let stop = Arc::clone(&self.stop);
-        self.threads.push(thread::spawn(move || serve(&listener, &stop)));
+        self.threads.push(thread::spawn(move || serve(&listener)));
         let (stop, connections) = (Arc::clone(&self.stop), Arc::clone(&self.connections));
         let within = Arc::clone(&namespace);
         self.threads.push(thread::spawn(move || {
             within.enter_for_good()?;
-            while !stop.load(Ordering::Relaxed) {
-                connect_once(target)?;
-                connections.fetch_add(1, Ordering::Relaxed);
-            }
-            // The server waits in accept.
-            TcpStream::connect(target).context("cannot end the server")?;
-            Ok(())
+            let load = || {
+                while !stop.load(Ordering::Relaxed) {
+                    connect_once(target)?;
+                    connections.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            };
+            let done = load();
+            let mut last = TcpStream::connect(target).context("cannot end the server")?;
+            last.write_all(&[LAST]).context("cannot end the server")?;
+            done
         }));
         self.namespaces.push(namespace);
         Ok(())
@@ -124,14 +127,20 @@ impl Drop for Saturation {
     }
 }
 
-/// Accepts connections and closes each once its peer has.
-fn serve(listener: &TcpListener, stop: &AtomicBool) -> Result<()> {
-    while !stop.load(Ordering::Relaxed) {
+/// What the last connection of a client sends.
+const LAST: u8 = 1;
+
+/// Accepts connections and closes each once its peer has, up to the client's last one. A server that stopped earlier could leave
+/// its accept queue full, and that connection unanswered.
+fn serve(listener: &TcpListener) -> Result<()> {
+    loop {
         let (mut stream, _) = listener.accept().context("cannot accept")?;
+        let mut received = [0];
         // A RST is an end, too.
-        let _ = stream.read(&mut [0]);
+        if stream.read(&mut received).is_ok() && received == [LAST] {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// A connection that its client ends by a RST, so that no port stays taken.
