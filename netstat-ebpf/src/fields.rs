@@ -22,6 +22,8 @@ pub struct KernelField {
     pub required: bool,
     /// Structure and path where other kernels have it, tried when the first is not there.
     pub elsewhere: Option<(&'static str, &'static str)>,
+    /// Only older kernels have it, and newer ones need it not.
+    pub former: bool,
     /// It is a bit field: [`Offsets`] holds its place as [`bits`] packs it.
     pub bits: bool,
 }
@@ -55,6 +57,7 @@ macro_rules! kernel_fields {
                     path: $path,
                     required: matches!(kernel_fields!(@$need), Need::Required),
                     elsewhere: kernel_fields!(@or $($other, $other_path)?),
+                    former: matches!(kernel_fields!(@$need), Need::Former),
                     bits: matches!(kernel_fields!(@$need), Need::Bits),
                 },)*
             ];
@@ -80,15 +83,17 @@ macro_rules! kernel_fields {
     };
     (@required) => { Need::Required };
     (@optional) => { Need::Optional };
+    (@former) => { Need::Former };
     (@bits) => { Need::Bits };
     (@or) => { None };
     (@or $owner:literal, $path:literal) => { Some(($owner, $path)) };
 }
 
-/// What the list below says of a field: bit fields are optional too.
+/// What the list below says of a field: bit fields and former fields are optional too.
 enum Need {
     Required,
     Optional,
+    Former,
     Bits,
 }
 
@@ -293,7 +298,7 @@ kernel_fields! {
     /// The namespace's `ip_local_port_range`: u32 with the last port in its upper half (6.8), or the first of two ints.
     net_local_ports = "net", "ipv4.ip_local_ports.range", optional;
     /// The second of the two.
-    net_last_local_port = "net", "ipv4.ip_local_ports.range[1]", optional;
+    net_last_local_port = "net", "ipv4.ip_local_ports.range[1]", former;
     /// The namespace's `tcp_syn_retries`; u8.
     net_syn_retries = "net", "ipv4.sysctl_tcp_syn_retries", optional;
     /// The namespace's `tcp_syn_linear_timeouts`; u8. Since 6.5.

@@ -58,7 +58,7 @@ pub(super) fn absent_fields() -> Result<Vec<String>, LoadError> {
     let offsets = Kernel::read(&bytes)?.offsets()?;
     let (offsets, _) = offsets.as_bytes().as_chunks::<4>();
     let fields = Offsets::FIELDS.iter().zip(offsets);
-    let absent = fields.filter(|(_, offset)| u32::from_ne_bytes(**offset) == ABSENT);
+    let absent = fields.filter(|(field, offset)| !field.former && u32::from_ne_bytes(**offset) == ABSENT);
     Ok(absent
         .map(|(field, _)| format!("{}.{}", field.owner, field.path))
         .collect())
@@ -135,6 +135,7 @@ mod tests {
             path: "sk_no_such_field",
             required: true,
             elsewhere: None,
+            former: false,
             bits: false,
         };
         let missing: &'static KernelField = Box::leak(Box::new(missing));
@@ -162,6 +163,7 @@ mod tests {
                 path,
                 required: true,
                 elsewhere,
+                former: false,
                 bits,
             }))
         };
