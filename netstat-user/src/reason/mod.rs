@@ -1,4 +1,4 @@
-//! Why a connection ended: the vocabulary. README.md lists it for users.
+//! Why a connection ended: the vocabulary. docs/reasons.md lists it for users.
 //!
 //! A reason says what is certain. A RST is never called a normal close, and where it cannot be told whose it was, the
 //! reason does not say.
