@@ -48,7 +48,9 @@ pub enum ClientError {
         error: BadGreeting,
     },
     /// It does not answer.
-    #[error("the daemon at {0} does not answer; it may be stopped or overloaded: see to it, or restart it")]
+    #[error(
+        "the daemon at {0} does not answer; it may be stopped or overloaded; continue it (`kill -CONT`), or restart it"
+    )]
     Silent(PathBuf),
     /// The connection broke.
     #[error("the connection to the daemon at {path} broke: {error}; try again, or restart the daemon")]
@@ -60,7 +62,7 @@ pub enum ClientError {
     },
     /// It answered something else.
     #[error(
-        "the daemon at {0} answered with something that makes no sense here; restart it, and please report this"
+        "the daemon at {0} sent an answer that this command does not understand; restart it, and please report this"
     )]
     Unexpected(PathBuf),
     /// It went away.
@@ -72,7 +74,7 @@ pub enum ClientError {
     )]
     BrokenOff(PathBuf),
     /// Another one has come in its place.
-    #[error("the daemon at {0} has been started anew, and knows nothing of before; run this command again")]
+    #[error("the daemon at {0} was restarted and does not know what happened before; run this command again")]
     Replaced(PathBuf),
     /// It cannot answer.
     #[error("the daemon cannot answer: {0}")]

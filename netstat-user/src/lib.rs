@@ -25,6 +25,7 @@ pub mod memory;
 pub mod namespaces;
 pub mod output;
 pub mod owners;
+mod plural;
 pub mod processes;
 pub mod protocol;
 pub mod reach;

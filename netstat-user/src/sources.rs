@@ -102,7 +102,7 @@ pub fn coverage(hooks: &[HookState]) -> Coverage {
     }
 }
 
-/// Each subject and how it is known, for people: `minisocks by hooks`, `minisocks by sweep (…)` with the reason, or
+/// Each subject and how it is known, for people: `minisocks by hooks`, `minisocks by scan (…)` with the reason, or
 /// `resets not reported (…)`.
 #[must_use]
 pub fn describe(hooks: &[HookState]) -> Vec<String> {
@@ -117,7 +117,7 @@ pub fn describe(hooks: &[HookState]) -> Vec<String> {
             None => format!("{subject} by tracepoints"),
             Some((hook, why)) => {
                 let instead = if subject.is_swept() {
-                    "by sweep"
+                    "by scan"
                 } else {
                     "not reported"
                 };
@@ -150,10 +150,7 @@ mod tests {
         let found = coverage(&hooks);
         assert!(found.ports && !found.minisocks && !found.requests);
         assert!(!found.is_complete());
-        assert_eq!(
-            describe(&hooks)[0],
-            "minisocks by sweep (fentry/f: not permitted)"
-        );
+        assert_eq!(describe(&hooks)[0], "minisocks by scan (fentry/f: not permitted)");
         assert_eq!(describe(&hooks)[2], "ports of SYN_SENT and LISTEN by hooks");
         let hooks = [hook(Subject::Resets, Some("no such function"))];
         assert_eq!(

@@ -8,7 +8,7 @@ mod tasks;
 
 use std::{fmt, path::PathBuf};
 
-use crate::{connection::Owner, processes::Process};
+use crate::{connection::Owner, plural::counted, processes::Process};
 
 pub use freezer::Freezers;
 use tasks::Tasks;
@@ -158,7 +158,11 @@ impl fmt::Display for Hindrance {
                 }
             }
             Self::LeaderExited { threads, .. } => {
-                write!(f, "has lost its main thread, and {threads} other(s) live on")
+                write!(
+                    f,
+                    "has no main thread any more, and {} left",
+                    counted(*threads, "thread")
+                )
             }
         }
     }

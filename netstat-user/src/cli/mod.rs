@@ -34,25 +34,25 @@ pub struct Cli {
 pub enum Command {
     /// Print TCP state transitions as they happen
     Watch(WatchArgs),
-    /// Print the transitions of a recording that `watch --record` has made
+    /// Print the transitions in a recording of `watch --record` or `daemon --record`
     Replay(ReplayArgs),
-    /// Trace, keep the table and answer queries, in the foreground
+    /// Trace, keep the table and answer the other commands, in the foreground
     Daemon(DaemonArgs),
     /// List sockets, in netstat's columns
     List(ListArgs),
     /// Show the life of a connection, live or ended: each state, when, how long, and why it ended
     Show(ShowArgs),
-    /// Find connections that make no progress: why, on what evidence, who holds them, what to do
+    /// Find connections that make no progress: why, the evidence, the process, what to do
     Stuck(StuckArgs),
-    /// Show the daemon's counts: rows by state, events, losses, the cost of sweeps
+    /// Show the daemon's counts: rows by state, events, losses, the cost of scans
     Stats(StatsArgs),
     /// Compare the daemon's table with the kernel, and print every difference that lasts
     Verify(VerifyArgs),
-    /// Check whether netstate can run here, and say what to do about what is missing
+    /// Check whether netstate can run here, and what to do about what is missing
     Doctor(DoctorArgs),
 }
 
-/// What of the host is shown, and how.
+/// What is shown of the host, and how.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
     /// One JSON object per line
@@ -67,7 +67,7 @@ pub struct OutputArgs {
     pub color: ColorArg,
 }
 
-/// How often it is looked.
+/// How often a command repeats.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct RoundsArgs {
     /// Repeat until interrupted: `stuck` every five seconds, `verify` every second
@@ -96,14 +96,14 @@ pub struct TracerArgs {
     /// megabyte
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_size)]
     pub history: usize,
-    /// Precedence of the thread that reads the ring, as nice(1) counts, from -20 to 19: without it, a host that has no
-    /// processor time to spare loses events. Below 0 takes the capability `CAP_SYS_NICE`; who lacks that traces at
-    /// ordinary precedence
+    /// Nice value of the thread that reads the ring, from -20 to 19. Above the default, a host without processor time
+    /// to spare loses events. Below 0 needs the capability `CAP_SYS_NICE`; without it the thread keeps the value that
+    /// the process has
     #[arg(long, value_name = "N", default_value_t = DEFAULT_NICE, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-20..=19))]
     pub nice: i32,
-    /// Leave these functions and tracepoints of the kernel alone, or all of them: for a host where they cost too much,
-    /// or to find out which one does. Sweeps find what hooks in functions would tell; retransmissions and RSTs are not
-    /// told then
+    /// Do not attach to these functions and tracepoints of the kernel, or to none at all: for a host where they cost too
+    /// much, or to find out which one does. Scans find what hooks in functions would report; retransmissions, RSTs and
+    /// failed connects are then not reported
     #[arg(
         long,
         value_name = "FUNCTION",
@@ -137,8 +137,8 @@ pub struct WatchArgs {
     /// Trace here, even if a daemon answers
     #[arg(long)]
     pub alone: bool,
-    /// Also record everything that the tracer is told, of all sockets, in a file made anew: `netstate replay` prints
-    /// the transitions again. Traces here, even if a daemon answers
+    /// Also record all events of all sockets in this file, which is overwritten: `netstate replay` prints the
+    /// transitions again. Traces here, even if a daemon answers
     #[arg(long, value_name = "FILE", conflicts_with = "stuck")]
     pub record: Option<PathBuf>,
     /// Only transitions that match, such as `dport 443 or TIME_WAIT`; --help explains the words
@@ -153,7 +153,7 @@ pub struct ReplayArgs {
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Instead of transitions, print how long it takes to read the recording, and to fold what it tells into a table
+    /// Instead of transitions, print how long it takes to read the recording and to apply it to a table
     #[arg(long)]
     pub time: bool,
     /// What `netstate watch --record` has written
@@ -170,8 +170,7 @@ pub struct DaemonArgs {
     /// Print no transitions
     #[arg(long, short)]
     pub quiet: bool,
-    /// Also record everything that the tracer is told in a file made anew: `netstate replay` prints the transitions
-    /// again
+    /// Also record all events in this file, which is overwritten: `netstate replay` prints the transitions again
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// How to print
@@ -196,7 +195,7 @@ pub struct ListArgs {
     /// Sockets that are bound and neither listen nor connect, which other lists leave out; with -a or -l in addition
     #[arg(long = "bound-inactive", short = 'B')]
     pub bound: bool,
-    /// TCP, which is all there is; taken so that netstat's habits work
+    /// TCP sockets: the default, and the only kind that is supported so far
     #[arg(long, short)]
     pub tcp: bool,
     /// Numbers instead of names for hosts, ports and users
@@ -243,7 +242,7 @@ pub struct ShowArgs {
     /// Cookies, as `list --json` has them, or a filter as `list` takes it: 10.0.0.7:443, `dport 443 state ESTABLISHED`
     #[arg(value_name = "COOKIE or FILTER", required = true)]
     pub which: Vec<String>,
-    /// Show so many connections, those first of which something was heard last
+    /// Show at most so many connections, those with the latest events first
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub most: u32,
     /// How to print

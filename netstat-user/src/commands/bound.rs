@@ -25,14 +25,14 @@ const FIRST: (u32, u32) = (6, 8);
 pub(super) async fn rows(wanted: Option<Netns>, owners: bool) -> anyhow::Result<Vec<RowView>> {
     // A thread of its own, since it enters namespaces and does not come back.
     let asking = tokio::task::spawn_blocking(move || thread::spawn(move || ask(wanted)).join());
-    let asked = asking.await.context("asking the kernel broke off")?;
-    let sockets = asked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))?;
+    let asked = asking.await.context("a query to the kernel failed")?;
+    let sockets = asked.unwrap_or_else(|_| anyhow::bail!("a query to the kernel failed"))?;
     if sockets.is_empty() {
         new_enough()?;
     }
     let holders = if owners && !sockets.is_empty() {
         let scanning = tokio::task::spawn_blocking(scan);
-        scanning.await.context("the scan of open files broke off")?
+        scanning.await.context("the scan of open files failed")?
     } else {
         None
     };
@@ -105,7 +105,7 @@ fn scan() -> Option<HolderIndex> {
     match found {
         Ok(scan) => Some(scan),
         Err(why) => {
-            eprintln!("netstate: cannot tell who holds the bound sockets: {why}");
+            eprintln!("netstate: cannot find the processes that hold the bound sockets: {why}");
             None
         }
     }

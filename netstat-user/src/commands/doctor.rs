@@ -176,12 +176,15 @@ fn try_out(mut tracer: Tracer) -> Vec<Finding> {
         ),
     });
     findings.push(match tracer.iterators.without_figures() {
-        None => Finding::good("figures", "the kernel lets timers, windows and the like be read"),
+        None => Finding::good(
+            "figures",
+            "timers, windows and other details of sockets can be read",
+        ),
         Some(error) => Finding::good("figures", format!("`list -o` has none: {error}")),
     });
     findings.push(match tracer.iterators.prepare_looks() {
-        Ok(()) => Finding::good("looks", "the kernel lets sockets be looked at one by one"),
-        Err(error) => Finding::good("looks", format!("each `list` walks all sockets: {error}")),
+        Ok(()) => Finding::good("probes", "single sockets can be read without a scan"),
+        Err(error) => Finding::good("probes", format!("each `list` scans all sockets: {error}")),
     });
     let mut walker = Walker::new(tracer.iterators);
     findings.push(walked(

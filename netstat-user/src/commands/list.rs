@@ -18,6 +18,7 @@ use crate::{
     labels::Labels,
     namespaces::Names,
     output::{self, json, netstat},
+    plural::counted,
     tcp::TcpState,
     view::{RowQuery, RowSink, RowView, Snapshot},
 };
@@ -166,7 +167,8 @@ fn netns<'a>(args: &'a ListArgs, filter: Option<&Filter>) -> &'a NetnsArg {
 /// What the reader has to know of executables that are missing.
 fn unreadable(processes: usize) -> String {
     format!(
-        "what {processes} process(es) execute may not be seen: run with sudo, or grant the binary CAP_SYS_PTRACE"
+        "cannot read the executable of {}: run with sudo, or grant the binary CAP_SYS_PTRACE",
+        counted(processes, "process")
     )
 }
 

@@ -118,7 +118,7 @@ where
         () = output::reader_gone() => return Err(output::Closed.into()),
     };
     match ended {
-        Ok(result) => result.context("printing broke off")?.map(Some),
+        Ok(result) => result.context("printing failed")?.map(Some),
         Err(_) => Ok(None),
     }
 }

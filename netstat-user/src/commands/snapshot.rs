@@ -17,6 +17,7 @@ use crate::{
     filter::Filter,
     loader,
     namespaces::{self, Effort, Names},
+    plural::counted,
     processes,
     sources::Coverage,
     sweeper::{Decoder, Figuring, Job, Outcome, Scanning, Scope, SweepDone, SweepError, Walker},
@@ -148,8 +149,7 @@ impl Source {
 /// Asks the kernel itself, once: nothing is attached, and nothing is known but the present.
 async fn ask_kernel(query: RowQuery) -> anyhow::Result<Snapshot> {
     let walk = tokio::task::spawn_blocking(move || walk(&query));
-    walk.await
-        .context("the walk over the kernel's sockets broke off")?
+    walk.await.context("the scan of the kernel's sockets failed")?
 }
 
 fn walk(query: &RowQuery) -> anyhow::Result<Snapshot> {
@@ -339,8 +339,8 @@ fn note(unswept: &[Unswept], names: &mut Names) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "the rows of {} network namespace(s) may be wrong or missing, of {}{more}: {}",
-        unswept.len(),
+        "the rows of {} may be wrong or missing, of {}{more}: {}",
+        counted(unswept.len(), "network namespace"),
         shown.join(", "),
         first.trouble
     ))

@@ -8,6 +8,7 @@ use crate::{
     connection::Netns,
     namespaces::Names,
     output::{self, Short, json},
+    plural::counted,
     sources,
     tcp::TcpState,
     view::{Stats, Unswept},
@@ -40,7 +41,7 @@ fn text(stats: &Stats, names: &mut Names) -> String {
     };
     add(
         "Sockets",
-        format!("{rows} in {} network namespace(s)", stats.namespaces),
+        format!("{rows} in {}", counted(stats.namespaces, "network namespace")),
     );
     for state in TcpState::ALL {
         let count = stats.by_state[state.index()];
@@ -53,10 +54,10 @@ fn text(stats: &Stats, names: &mut Names) -> String {
     }
     let more = stats.namespaces.saturating_sub(MOST_NAMESPACES);
     if more > 0 {
-        add("", format!("         and in {more} namespace(s) more"));
+        add("", format!("         and in {more} more"));
     }
     for Unswept { netns, trouble } in stats.unswept.iter().take(MOST_NAMESPACES) {
-        add("Not swept", format!("{}: {trouble}", called(*netns, names)));
+        add("Not scanned", format!("{}: {trouble}", called(*netns, names)));
     }
     if let Some(refused) = &stats.refused {
         add("Not scanned", refused.to_string());
@@ -72,11 +73,11 @@ fn text(stats: &Stats, names: &mut Names) -> String {
         ),
     );
     add("Lost", lost(stats));
-    add("Sweeps", sweeps(stats));
+    add("Scans", sweeps(stats));
     add(
-        "Unsettled",
+        "Pending",
         format!(
-            "{} waiting for a sweep, {} minisocks and half-open",
+            "{} waiting for a scan, {} minisocks and half-open connections",
             stats.urgent, stats.lingering
         ),
     );
@@ -88,7 +89,7 @@ fn text(stats: &Stats, names: &mut Names) -> String {
         add("", source);
     }
     add(
-        "Settling",
+        "Staleness",
         format!("at most {} behind the kernel", Short(stats.settling)),
     );
     add("Ring", ring(stats));
@@ -96,7 +97,7 @@ fn text(stats: &Stats, names: &mut Names) -> String {
         "Ended",
         format!("{} remembered, in {} KiB", stats.ended, stats.ended_bytes / 1024),
     );
-    add("Watching", format!("{} reader(s)", stats.subscribers));
+    add("Readers", format!("{} of `watch`", stats.subscribers));
     text
 }
 
@@ -138,7 +139,7 @@ fn lost(stats: &Stats) -> String {
     }
     let news: u64 = stats.lost_news_ring_full.iter().sum();
     if news > 0 {
-        let _ = write!(text, "; so did {news} that hooks told");
+        let _ = write!(text, "; so did {news} hook events");
     }
     if stats.lost_recursion > 0 {
         let _ = write!(text, "; {} interrupted the tracer itself", stats.lost_recursion);
@@ -151,7 +152,11 @@ fn lost(stats: &Stats) -> String {
         );
     }
     if stats.unannounced > 0 {
-        let _ = write!(text, "; sweeps found {} that no event told of", stats.unannounced);
+        let _ = write!(
+            text,
+            "; scans found {} changes that no event reported",
+            stats.unannounced
+        );
     }
     if stats.undecodable > 0 {
         let _ = write!(text, "; {} records not understood", stats.undecodable);
@@ -162,10 +167,10 @@ fn lost(stats: &Stats) -> String {
 fn sweeps(stats: &Stats) -> String {
     let share = stats.sweep_cost_total.as_secs_f64() / stats.uptime.as_secs_f64().max(f64::MIN_POSITIVE);
     format!(
-        "{}, the last took {} of processor time, all {:.2} % of one processor; {} list(s) did without",
+        "{}, the last took {} of processor time, all {:.2} % of one processor; {} answered without a scan",
         stats.sweeps,
         Short(stats.sweep_cost),
         share * 100.0,
-        stats.looks
+        counted(stats.looks, "list")
     )
 }

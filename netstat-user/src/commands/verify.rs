@@ -261,8 +261,8 @@ struct Kernel {
 async fn kernel(wanted: Option<Netns>) -> anyhow::Result<Kernel> {
     // A thread of its own, since it enters namespaces and does not come back.
     let walk = tokio::task::spawn_blocking(move || thread::spawn(move || walk(wanted)).join());
-    let walked = walk.await.context("asking the kernel broke off")?;
-    walked.unwrap_or_else(|_| anyhow::bail!("asking the kernel broke off"))
+    let walked = walk.await.context("a query to the kernel failed")?;
+    walked.unwrap_or_else(|_| anyhow::bail!("a query to the kernel failed"))
 }
 
 /// How often what leads into a namespace, mostly a process, may end between being found and being gone through.

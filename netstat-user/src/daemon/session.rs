@@ -33,7 +33,7 @@ const WHOLE_ANSWER: Duration = Duration::from_mins(1);
 pub(super) enum SessionError {
     #[error(transparent)]
     Greeting(#[from] BadGreeting),
-    #[error("its frame makes no sense: {0}")]
+    #[error("cannot decode its frame: {0}")]
     Frame(#[from] postcard::Error),
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -161,18 +161,18 @@ fn not_closed(finding: &Finding, fd: &str) -> String {
     let owners = &finding.example.owners;
     let suspects: Vec<_> = finding.suspects.iter().collect();
     let [first, others @ ..] = suspects.as_slice() else {
-        return format!("the process has to close {fd} once read returns 0: mend that");
+        return format!("the process has to close {fd} when read() returns 0");
     };
     let (who, folder) = (first.name(), first.folder());
     if others.is_empty() && first.owner.source == OwnerSource::IoUring {
         return format!(
-            "{who} has to close {fd} (IORING_OP_CLOSE with the index, or IORING_REGISTER_FILES_UPDATE) once read returns 0: mend that; until then, restarting it closes all; `grep -A 99 UserFiles /proc/{}/fdinfo/*` shows how many it holds",
+            "{who} has to close {fd} (IORING_OP_CLOSE with the index, or IORING_REGISTER_FILES_UPDATE) when read() returns 0; until that is fixed, a restart closes all; `grep -A 99 UserFiles /proc/{}/fdinfo/*` lists them",
             first.owner.pid
         );
     }
     if others.is_empty() {
         return format!(
-            "{who} has to close {fd} once read returns 0: mend that; until then, restarting it closes all; `ls -l {folder}/fd` shows how many it holds"
+            "{who} has to close {fd} when read() returns 0; until that is fixed, a restart closes all; `ls -l {folder}/fd` lists them"
         );
     }
     let others: Vec<_> = others.iter().map(|other| other.name()).collect();
@@ -181,7 +181,7 @@ fn not_closed(finding: &Finding, fd: &str) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "{who} has to close {fd} once read returns 0, and so have {}{more}, which hold it too: it is closed when the last of them has; a process that does not need it should not inherit it (SOCK_CLOEXEC)",
+        "{who} has to close {fd} when read() returns 0, and so have {}{more}, which hold it too: the connection is closed when the last of them has closed it; a process that does not need it should not inherit it (SOCK_CLOEXEC)",
         others.join(", ")
     )
 }

@@ -81,13 +81,13 @@ impl Kind {
     pub const fn cause(self) -> &'static str {
         match self {
             Self::SynUnanswered => {
-                "nobody answers the SYN: the host is down, or something on the way there or back drops packets"
+                "the SYN is not answered: the host is down, or something on the way there or back drops packets"
             }
             Self::SynAckUnanswered => {
                 "the client does not answer the SYN-ACK: it is gone, its address is false, or packets are lost on the way back"
             }
             Self::HeldByAcceptQueue => {
-                "somebody listens, but the accept queue is full, so the kernel lets nobody in: the process does not call accept"
+                "the port has a listener, but its accept queue is full, so new connections are dropped: the process does not call accept"
             }
             Self::AcceptQueueFull => {
                 "the process does not call accept fast enough: its queue is full, and new connections are dropped"
@@ -116,7 +116,7 @@ impl Kind {
                 "the process here has shut down its direction, and the peer neither closes nor sends"
             }
             Self::PeerNotClosing => {
-                "the connection is closed here, and the peer does not close it; the kernel forgets it by itself"
+                "the connection is closed here, and the peer does not close it; the kernel drops it by itself"
             }
             Self::PortsRunningOut => {
                 "almost all local ports are taken by connections to this destination: connect will fail"
@@ -125,7 +125,7 @@ impl Kind {
                 "almost all local ports are taken on this address: bind to port 0, and listen without bind, will fail"
             }
             Self::TimeWaitFull => {
-                "there are as many TIME_WAIT as the kernel keeps: it closes further connections without"
+                "there are as many TIME_WAIT as the kernel keeps: it closes further connections without TIME_WAIT"
             }
         }
     }

@@ -91,7 +91,7 @@ pub enum EngineError {
     #[error("cannot begin the recording: {0}; is there room for it?")]
     Recording(io::Error),
     /// The sweeper is gone.
-    #[error("the tracer stopped: its sweeper has ended; start it again, and please report this")]
+    #[error("the tracer stopped: its scanning thread has ended; start it again, and please report this")]
     SweeperGone,
 }
 
@@ -377,7 +377,7 @@ impl Core {
                 // Whatever it was to tell, a sweep must find. Said once: where one makes no sense, others will not.
                 if self.counters.undecodable == 0 {
                     log::warn!(
-                        "a record of the event ring makes no sense: {error}; the table is repaired by sweeps; \
+                        "cannot decode a record of the event ring: {error}; scans repair the table; \
                          please report this with the output of `uname -a`"
                     );
                 }

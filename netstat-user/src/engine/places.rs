@@ -128,7 +128,7 @@ impl Places {
             if let Some(stranger) = self.strangers.remove(netns) {
                 let waited = now - stranger.since;
                 log::debug!(
-                    "network namespace {} was looked into {waited:?} after its first event",
+                    "network namespace {} was scanned {waited:?} after its first event",
                     netns.0
                 );
             }

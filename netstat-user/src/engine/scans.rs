@@ -109,7 +109,7 @@ impl Core {
             Err(error) => {
                 let why = error.to_string();
                 if self.scans.trouble.is_none() {
-                    log::warn!("cannot tell who holds the sockets: {why}");
+                    log::warn!("cannot find the processes that hold the sockets: {why}");
                 }
                 self.scans.trouble = Some(why);
                 self.scanned(done.cost);

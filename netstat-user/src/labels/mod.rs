@@ -61,7 +61,7 @@ impl Labels {
     /// Says which users have no name because nobody told it in time, if any.
     #[must_use]
     pub fn unanswered(&self) -> Option<String> {
-        names::unanswered(&[(self.users.unanswered(), "user(s)")])
+        names::unanswered(&[(self.users.unanswered(), "user")])
     }
 
     /// The file that a process executes, if that process is still there and may be looked at.

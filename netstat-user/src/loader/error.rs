@@ -28,7 +28,7 @@ pub enum LoadError {
         error: io::Error,
     },
     /// The kernel's BTF cannot be parsed.
-    #[error("the kernel's BTF makes no sense: {0}; please report this with the output of `uname -a`")]
+    #[error("cannot read the kernel's BTF: {0}; please report this with the output of `uname -a`")]
     BadBtf(String),
     /// The kernel lacks a field.
     #[error(

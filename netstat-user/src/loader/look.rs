@@ -26,7 +26,7 @@ impl Looks {
         let program: &mut RawTracePoint = program(ebpf, LOOK)?;
         program.load().map_err(|error| LoadError::program(LOOK, error))?;
         let map = ebpf.take_map(LOOKS).ok_or_else(|| missing("map", LOOKS))?;
-        let map = Array::try_from(map).map_err(|e| LoadError::other("cannot use the map of looks", &e))?;
+        let map = Array::try_from(map).map_err(|e| LoadError::other("cannot use the map of probes", &e))?;
         Ok(Self(map))
     }
 

@@ -327,7 +327,7 @@ impl Iterators {
     pub fn files(&self) -> Result<File, LoadError> {
         match &self.optional.files {
             Ok(()) => self.open(FILES),
-            Err(why) => Err(LoadError::other("cannot walk the open files", &why.in_short())),
+            Err(why) => Err(LoadError::other("cannot scan the open files", &why.in_short())),
         }
     }
 

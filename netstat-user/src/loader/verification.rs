@@ -51,7 +51,7 @@ impl Loaded {
     ///
     /// Why it has not.
     pub(super) fn take(&mut self, name: &str) -> Result<(), LoadError> {
-        let unasked = || LoadError::other("cannot walk", &"its program was not asked for");
+        let unasked = || LoadError::other("cannot scan", &"its program was not asked for");
         self.0.remove(name).unwrap_or_else(|| Err(unasked()))
     }
 }

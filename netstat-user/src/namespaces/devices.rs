@@ -125,7 +125,7 @@ fn inside<T: Send + 'static>(
     })?;
     asked
         .join()
-        .unwrap_or_else(|_| Err(io::Error::other("asking broke off")))
+        .unwrap_or_else(|_| Err(io::Error::other("a query to the kernel failed")))
 }
 
 /// `SIOCGIFNAME` in the calling thread's namespace; a name that is not UTF-8 counts as none.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hiding::Hiding;
+use crate::{hiding::Hiding, plural::counted};
 
 /// A file that each network namespace has one of, with an inode number of its own. Whoever sees a process sees that of
 /// its namespace: `get_proc_task_net` asks for no capability.
@@ -35,8 +35,9 @@ impl fmt::Display for Refused {
                 example,
             } => write!(
                 f,
-                "{namespaces} network namespace(s) missing, of {processes} process(es) such as {example}: CAP_SYS_PTRACE \
-                 is missing, which leads there; run with sudo"
+                "cannot enter {} of {}, such as {example}: CAP_SYS_PTRACE is missing; run with sudo",
+                counted(*namespaces, "network namespace"),
+                counted(*processes, "process")
             ),
             Self::Hidden(hiding) => write!(
                 f,

@@ -280,8 +280,8 @@ impl Time {
 }
 
 fn cause(ring_full: u64, interrupted: u64) -> String {
-    let ring = format!("{ring_full} for want of room, --ring-size makes more");
-    let interrupt = format!("{interrupted} that interrupted the tracer itself");
+    let ring = format!("{ring_full} found the ring full, which --ring-size enlarges");
+    let interrupt = format!("{interrupted} interrupted the tracer itself");
     match (ring_full, interrupted) {
         (_, 0) => ring,
         (0, _) => interrupt,
@@ -528,7 +528,7 @@ mod tests {
                 until: Ktime(1),
             })
         };
-        assert!(printed(ColorArg::Never, &lost(3, 0)).contains("3 for want of room, --ring-size"));
+        assert!(printed(ColorArg::Never, &lost(3, 0)).contains("3 found the ring full, which --ring-size"));
         assert!(!printed(ColorArg::Never, &lost(0, 2)).contains("--ring-size"));
         assert!(printed(ColorArg::Never, &lost(3, 2)).starts_with("-- 5 state changes lost since"));
     }

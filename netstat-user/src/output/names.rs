@@ -14,7 +14,7 @@ use std::{
 use dns_lookup::AddrInfoHints;
 use nix::{libc, unistd::User};
 
-use crate::connection::Printable;
+use crate::{connection::Printable, plural::counted};
 
 /// The longest that names may hold up an answer. What is not known by then is shown as a number.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -223,12 +223,12 @@ impl Default for Users {
     }
 }
 
-/// Says what has no name because nobody told it in time; `None` if there is no such thing. Each number comes with what it
+/// Says what has no name because a name service did not answer in time; `None` if everything has one. Each number comes with what it
 /// counts.
 #[must_use]
 pub fn unanswered(counts: &[(usize, &str)]) -> Option<String> {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let parts: Vec<_> = counts.map(|(count, what)| counted(*count, what)).collect();
     (!parts.is_empty()).then(|| format!("no names for {}: {Unanswered}", parts.join(", ")))
 }
 

@@ -8,6 +8,7 @@ use std::{
 use super::Short;
 use crate::{
     facts::{Figures, TimerKind},
+    plural::counted,
     tcp::TcpState,
     view::HistoryView,
 };
@@ -49,16 +50,20 @@ impl<'a> Present<'a> {
             TimerKind::Reordering | TimerKind::LossProbe => "probes for a loss",
             TimerKind::WindowProbe => "probes the window",
             TimerKind::Keepalive => "probes whether the peer is there",
-            TimerKind::FinWait2 | TimerKind::TimeWait => "is forgotten",
+            TimerKind::FinWait2 | TimerKind::TimeWait => "expires",
         };
         let attempts = self.0.attempts;
         let tries = attempts.retransmits.max(attempts.probes).unwrap_or(0);
-        let vain = if tries > 0 {
-            format!(", {tries} times in vain so far")
+        let again = match timer.kind {
+            TimerKind::WindowProbe | TimerKind::Keepalive => "unanswered probe",
+            _ => "unanswered retransmission",
+        };
+        let so_far = if tries > 0 {
+            format!(", {} so far", counted(tries, again))
         } else {
             String::new()
         };
-        Some(format!("{what} in {}{vain}", Short(timer.due)))
+        Some(format!("{what} in {}{so_far}", Short(timer.due)))
     }
 
     /// What limits sending.

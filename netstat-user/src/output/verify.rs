@@ -20,6 +20,7 @@ use crate::{
     connection::Family,
     diag::KernelSocket,
     namespaces::Names,
+    plural::counted,
     table::{Source, Step},
     tcp::TcpState,
     verify::Difference,
@@ -72,20 +73,28 @@ impl fmt::Display for Verdict {
         };
         write!(
             f,
-            "{word}: {} socket(s) in {} network namespace(s) agree, {} differ; {} moved meanwhile, {} may still settle",
-            self.agreed, self.namespaces, self.differences, self.moved, self.may_settle
+            "{word}: {} in {} agree, {} differ; {} changed meanwhile, {} within the staleness bound",
+            counted(self.agreed, "socket"),
+            counted(self.namespaces, "network namespace"),
+            self.differences,
+            self.moved,
+            self.may_settle
         )?;
         if self.longest_settled_ms > 0 {
-            write!(f, " (the slowest so far took {} ms)", self.longest_settled_ms)?;
+            write!(
+                f,
+                " (the longest difference so far lasted {} ms)",
+                self.longest_settled_ms
+            )?;
         }
         if self.namespaces_not_read > 0 {
-            write!(f, "; {} namespace(s) not looked at", self.namespaces_not_read)?;
+            write!(f, "; {} not read", counted(self.namespaces_not_read, "namespace"))?;
         }
         if self.rows_not_judged > 0 {
             write!(
                 f,
-                "; {} row(s) not judged: their namespaces cannot be looked into",
-                self.rows_not_judged
+                "; {} not compared: their namespaces cannot be read",
+                counted(self.rows_not_judged, "row")
             )?;
         }
         Ok(())

@@ -108,8 +108,7 @@ impl Item<'_> {
             Some(Outcome::Progress(_)) => "makes progress again".to_owned(),
             Some(Outcome::Moved(_, to)) => format!("went on to {to}"),
             Some(Outcome::Ended(_, Some(reason))) => reason.to_string(),
-            Some(Outcome::Ended(_, None)) => "why is not known".to_owned(),
-            Some(Outcome::Gone) => "gone, and nobody can tell how".to_owned(),
+            Some(Outcome::Ended(_, None) | Outcome::Gone) => "closed, reason unknown".to_owned(),
         }
     }
 }

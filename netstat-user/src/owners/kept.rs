@@ -82,7 +82,7 @@ impl fmt::Display for Kept {
                 }
             }
             Self::Unknown => f.write_str(
-                "no process holds it: the kernel itself uses it, or a message that nobody can receive has it",
+                "no process holds it: the kernel itself uses it, or it is in a message that no process can receive",
             ),
         }
     }

@@ -158,7 +158,7 @@ impl<R: Read> Reader<R> {
         let mut rest = self.facts.get(self.decoded..).unwrap_or_default();
         while !rest.is_empty() && facts.len() < MOST_FACTS {
             let Ok((fact, behind)) = postcard::take_from_bytes(rest) else {
-                return Err(self.damaged("a fact that makes no sense"));
+                return Err(self.damaged("a fact that cannot be decoded"));
             };
             facts.push(fact);
             rest = behind;
@@ -212,7 +212,7 @@ impl<R: Read> Reader<R> {
     fn value<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, BadRecording> {
         match postcard::take_from_bytes(bytes) {
             Ok((value, [])) => Ok(value),
-            _ => Err(self.damaged("a piece that makes no sense")),
+            _ => Err(self.damaged("a piece that cannot be decoded")),
         }
     }
 

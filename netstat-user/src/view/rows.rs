@@ -261,7 +261,7 @@ pub enum Unseen {
 impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Files(why) => write!(f, "cannot tell who holds the sockets, but for those who were seen to act: {why}"),
+            Self::Files(why) => write!(f, "cannot find the processes that hold the sockets, except those that acted on one: {why}"),
             Self::Processes => f.write_str(
                 "cannot see the processes outside of this PID namespace, so the owners of their sockets are missing: \
                  run netstate in the host's, such as with `nsenter -t 1 -p`, or `docker run --pid=host`",
@@ -284,9 +284,9 @@ pub struct Unswept {
 pub enum Trouble {
     /// It could not be entered: what the system said.
     Closed(String),
-    /// Nothing leads into it: only sockets keep it, or a mount that another one covers. Its rows are as the events told.
+    /// Nothing leads into it: only sockets keep it, or a mount that another one covers. Its rows show what events have reported.
     Unreachable,
-    /// Processes that may be in it cannot be looked into. Its rows are as the events told.
+    /// Processes that may be in it cannot be looked into. Its rows show what events have reported.
     Refused(Refused),
 }
 
@@ -294,8 +294,8 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(why) => f.write_str(why),
-            Self::Unreachable => write!(f, "{UNREACHABLE}; its rows are as the events told"),
-            Self::Refused(refused) => write!(f, "{refused}; its rows are as the events told"),
+            Self::Unreachable => write!(f, "{UNREACHABLE}; its rows show what events have reported"),
+            Self::Refused(refused) => write!(f, "{refused}; its rows show what events have reported"),
         }
     }
 }

@@ -90,7 +90,7 @@ fn no_btf() -> Result<()> {
 
 fn cut_btf() -> Result<()> {
     let bytes = fs::read(VMLINUX)?;
-    all_fail(Some(&bytes[..bytes.len() / 2]), &["BTF makes no sense"])
+    all_fail(Some(&bytes[..bytes.len() / 2]), &["cannot read the kernel's BTF"])
 }
 
 fn a_field_is_missing() -> Result<()> {

@@ -123,7 +123,7 @@ fn full_pipe() -> Result<(std::io::PipeReader, PipeWriter)> {
 fn the_daemon_is_started_anew() -> Result<()> {
     let directory = directory()?;
     let socket = directory.path().join("netstate.sock");
-    for (anew, expected) in [(true, "started anew"), (false, "has stopped")] {
+    for (anew, expected) in [(true, "was restarted"), (false, "has stopped")] {
         let daemon = Daemon::start_at(&socket)?;
         let mut command = Lasting::start(&socket, "stuck --watch", Stdio::piped())?;
         let out = command.child.stdout.take().context("no pipe")?;

@@ -50,7 +50,7 @@ fn a_right_table() -> Result<()> {
     let text = verify(&namespace, daemon.socket(), "")?;
     let text = String::from_utf8(text.stdout)?;
     ensure!(
-        text.starts_with("same: 3 socket(s) in 1 network namespace(s) agree, 0 differ"),
+        text.starts_with("same: 3 sockets in 1 network namespace agree, 0 differ"),
         "{text}"
     );
     Ok(())

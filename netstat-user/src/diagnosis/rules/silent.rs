@@ -31,7 +31,7 @@ impl Case<'_> {
         }
         let mut evidence = Vec::new();
         let heard = self.heard();
-        evidence.extend(heard.map(|heard| format!("nothing heard of the peer for {}", short(heard))));
+        evidence.extend(heard.map(|heard| format!("nothing received from the peer for {}", short(heard))));
         let most = limits.keepalive_probes.filter(|_| limits.user_timeout.is_none());
         evidence.push(match most {
             Some(most) => format!("{probes} of {most} keepalive probes unanswered"),

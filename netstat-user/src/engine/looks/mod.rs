@@ -86,7 +86,7 @@ impl Looks {
     fn refused(&mut self, error: &LoadError) {
         self.possible = false;
         if !std::mem::replace(&mut self.told, true) {
-            log::info!("sockets are walked instead of looked at: {error}");
+            log::info!("each list scans all sockets, since single sockets cannot be read: {error}");
         }
     }
 

@@ -232,9 +232,9 @@ impl Names {
     #[must_use]
     pub fn unanswered(&self) -> Option<String> {
         let counts = [
-            (self.hosts.unanswered, "address(es)"),
-            (self.services.unanswered, "port(s)"),
-            (self.users.unanswered, "user(s)"),
+            (self.hosts.unanswered, "address"),
+            (self.services.unanswered, "port"),
+            (self.users.unanswered, "user"),
         ];
         names::unanswered(&counts)
     }

@@ -15,6 +15,7 @@ use crate::{
     labels::Labels,
     namespaces::Names,
     owners::Kept,
+    plural::counted,
 };
 
 /// Prints findings.
@@ -259,15 +260,16 @@ impl fmt::Display for Summary<'_> {
         if found.is_empty() {
             write!(
                 f,
-                "Nothing is stuck: {matched} sockets were looked at twice, for handshakes, data and keepalive probes without an answer, closed \
+                "Nothing is stuck: {matched} sockets were checked twice, for handshakes, data and keepalive probes without an answer, closed \
                  windows, data that is not read, accept queues, connections that are not closed, and ports that run out."
             )?;
         } else {
             let stuck: usize = found.iter().map(|finding| finding.count).sum();
             write!(
                 f,
-                "{} finding(s), about {stuck} of {matched} sockets.",
-                found.len()
+                "{}, about {stuck} of {}.",
+                counted(found.len(), "finding"),
+                counted(*matched, "socket")
             )?;
         }
         if !self.asked.is_empty() {
@@ -276,8 +278,8 @@ impl fmt::Display for Summary<'_> {
         if *without_figures > 0 {
             write!(
                 f,
-                " {without_figures} came or went meanwhile, or are in namespaces that cannot be looked into: of those the \
-                 kernel gave no figures."
+                " Of {without_figures} the kernel gave no details: they came or went meanwhile, or are in namespaces that \
+                 cannot be read."
             )?;
         }
         Ok(())

@@ -124,7 +124,7 @@ fn a_filter_and_an_age() -> Result<()> {
     // As a person sees it.
     let output = binary::run(daemon.socket(), &format!("stuck {arguments} --older 1s"))?;
     let text = String::from_utf8(output.stdout)?;
-    for part in ["WARNING", "CLOSE_WAIT", "why", "evidence", "next", "finding(s)"] {
+    for part in ["WARNING", "CLOSE_WAIT", "why", "evidence", "next", " finding"] {
         ensure!(text.contains(part), "no {part}: {text}");
     }
     let output = binary::run(daemon.socket(), &format!("stuck {arguments} --older 1h"))?;

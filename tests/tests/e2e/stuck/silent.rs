@@ -48,7 +48,7 @@ fn a_peer_that_keepalive_asks_in_vain() -> Result<()> {
     ensure!(finding["state"] == "ESTABLISHED", "{finding}");
     let shown = evidence(&finding);
     ensure!(
-        shown.contains("nothing heard of the peer for")
+        shown.contains("nothing received from the peer for")
             && shown.contains(" of 100 keepalive probes unanswered"),
         "{shown}"
     );
