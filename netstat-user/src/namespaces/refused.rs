@@ -1,6 +1,11 @@
 //! Processes that a search for namespaces may not look into.
 
-use std::{collections::HashMap, fmt, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt, mem,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +40,7 @@ impl fmt::Display for Refused {
                 example,
             } => write!(
                 f,
-                "cannot enter {} of {}, such as {example}: CAP_SYS_PTRACE is missing; run with sudo",
+                "cannot enter {} of {}, such as {example}: not permitted without CAP_SYS_PTRACE; run with sudo",
                 counted(*namespaces, "network namespace"),
                 counted(*processes, "process")
             ),
@@ -50,19 +55,22 @@ impl fmt::Display for Refused {
 /// The same while it is searched, by what tells namespaces apart that cannot be identified.
 #[derive(Debug, Clone, Default)]
 pub struct Refusals {
-    closed: HashMap<u64, Vec<u32>>,
+    closed: HashMap<u64, BTreeSet<u32>>,
+    /// Namespaces that were entered all the same.
+    entered: HashSet<u64>,
     hiding: Option<Hiding>,
 }
 
 impl Refusals {
-    /// A process, with its folder in `/proc`, may not be looked into.
-    pub(super) fn add(&mut self, process: &Path) {
-        let id = process.file_name().and_then(|name| name.to_str()?.parse().ok());
-        let (Some(file), Some(id)) = (inode(&process.join(FILE)), id) else {
+    /// A process or one of its threads, with its folder in `/proc`, may not be looked into.
+    pub(super) fn add(&mut self, task: &Path) {
+        // `/proc/PID` or `/proc/PID/task/TID`.
+        let id = task.iter().nth(2).and_then(|name| name.to_str()?.parse().ok());
+        let (Some(file), Some(id)) = (inode(&task.join(FILE)), id) else {
             // It has ended.
             return;
         };
-        self.closed.entry(file).or_default().push(id);
+        self.closed.entry(file).or_default().insert(id);
     }
 
     /// Processes are looked for where they are hidden in this way, if they are. Returns whether they are.
@@ -73,12 +81,23 @@ impl Refusals {
 
     /// The namespace that the calling thread is in was found all the same.
     pub fn found_here(&mut self) {
-        // Most often there is nothing, which takes no look.
-        if !self.closed.is_empty()
-            && let Some(file) = inode(&Path::new("/proc/thread-self").join(FILE))
-        {
+        if let Some(file) = inode(&Path::new("/proc/thread-self").join(FILE)) {
             self.closed.remove(&file);
+            self.entered.insert(file);
         }
+    }
+
+    /// A scan begins: it enters namespaces anew.
+    pub fn begin(&mut self) {
+        self.entered.clear();
+    }
+
+    /// Takes over what another search of the same scan has found: namespaces that were entered before it are not missing.
+    pub fn take_over(&mut self, later: Self) {
+        let entered = mem::take(&mut self.entered);
+        *self = later;
+        self.closed.retain(|file, _| !entered.contains(file));
+        self.entered = entered;
     }
 
     /// What is left, if anything.
@@ -117,8 +136,20 @@ mod tests {
             example: std::process::id(),
         };
         assert_eq!(refusals.summary(), Some(closed));
+        // A thread counts for its process.
+        refusals.add(&own.join("task").join(std::process::id().to_string()));
+        assert_eq!(refusals.summary(), Some(closed));
         refusals.found_here();
         assert_eq!(refusals.summary(), None);
+        // A second search of the same scan enters only what the first one has not.
+        let mut later = Refusals::default();
+        later.add(&own);
+        refusals.take_over(later.clone());
+        assert_eq!(refusals.summary(), None);
+        refusals.begin();
+        refusals.take_over(later);
+        assert_eq!(refusals.summary(), Some(closed));
+        refusals.found_here();
         let hiding = Hiding::Invisible;
         refusals.set_hiding(Some(hiding));
         refusals.found_here();

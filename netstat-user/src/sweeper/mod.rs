@@ -140,6 +140,7 @@ impl Walker {
     fn sockets(&mut self, scope: &Scope, beside: Option<JoinHandle<Scan>>, report: &mut impl FnMut(Outcome)) {
         let (start, cpu) = (Ktime::now(), processor_time());
         let mut visited = Visited::default();
+        self.refusals.begin();
         let mut plan = match beside {
             // As far as can be told without the scan.
             Some(_) => self.plan(&Scope {
@@ -281,7 +282,7 @@ impl Walker {
         };
         let findings = namespaces::search(aim, &self.known);
         self.known = findings.found;
-        self.refusals = findings.refused;
+        self.refusals.take_over(findings.refused);
         let way = |netns: &Netns| Some((*netns, self.known.get(netns)?.clone()));
         let ways = if scope.everywhere {
             self.known.clone().into_iter().collect()
