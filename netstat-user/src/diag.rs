@@ -5,7 +5,7 @@ use std::{io, num::NonZeroU32};
 
 use bytes::BytesMut;
 use netlink_packet_core::{
-    DecodeError, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
 };
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -73,6 +73,8 @@ pub struct BoundSocket {
     pub inode: Option<u64>,
     /// Its `SO_MARK`, which the kernel reports to who has `CAP_NET_ADMIN`.
     pub fwmark: Option<u32>,
+    /// Its control group; unknown before 5.9.
+    pub cgroup: Option<u64>,
     /// Whether the kernel has chosen the port.
     pub autobound: bool,
 }
@@ -117,11 +119,26 @@ pub fn bound(netns: Netns) -> Result<Vec<BoundSocket>, DiagError> {
                 uid: header.uid,
                 inode: Some(header.inode.into()).filter(|inode| *inode != 0),
                 fwmark: mark,
+                cgroup: cgroup(response),
                 autobound,
             })
         })?);
     }
     Ok(found)
+}
+
+/// The number of the control group (`inet_diag_msg_attrs_fill`, 5.9).
+fn cgroup(response: &InetResponse) -> Option<u64> {
+    /// `INET_DIAG_CGROUP_ID` (`include/uapi/linux/inet_diag.h`).
+    const CGROUP_ID: u16 = 21;
+    response.nlas.iter().find_map(|attribute| match attribute {
+        Nla::Other(other) if other.kind() == CGROUP_ID => {
+            let mut bytes = [0; 8];
+            (other.value_len() == bytes.len()).then(|| other.emit_value(&mut bytes))?;
+            Some(u64::from_ne_bytes(bytes))
+        }
+        _ => None,
+    })
 }
 
 /// What is made of the sockets in one of `states` that pass `program`, if it is not empty.

@@ -60,7 +60,7 @@ fn row(socket: &BoundSocket, owners: Owners, now: Ktime) -> RowView {
         queues: Some(Queues::default()),
         uid: Some(socket.uid),
         owners,
-        cgroup: None,
+        cgroup: socket.cgroup,
         fwmark: socket.fwmark,
         autobound: Some(socket.autobound),
         bound: true,

@@ -159,6 +159,13 @@ fn marks_and_ports_of_bound_sockets() -> Result<()> {
         expected.sort_unstable();
         ensure!(sorted(&listed) == expected, "list {arguments}: {listed:#?}");
     }
+    // The group of the second version that this process is in.
+    let groups = std::fs::read_to_string("/proc/self/cgroup")?;
+    if let Some(group) = groups.lines().find_map(|line| line.strip_prefix("0::")) {
+        let of_group = format!("-B cgroup {group}");
+        let listed = snapshot::list_matching(&namespace, &absent, &of_group)?;
+        ensure!(listed.len() == cookies.len(), "list {of_group}: {listed:#?}");
+    }
     let listed = snapshot::list_matching(&namespace, &absent, "-B")?;
     for (number, cookie) in cookies.iter().enumerate() {
         let row = listed.iter().find(|row| row.cookie == *cookie);
