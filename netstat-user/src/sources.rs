@@ -54,7 +54,10 @@ impl Subject {
 
     /// Whether it is reported only with `hook`. The hooks on `connect` serve two subjects: its port, and its failure.
     fn depends_on(self, hook: &HookState) -> bool {
-        hook.subject == self || (self == Self::Connects && hook.hook.ends_with("_connect"))
+        match self {
+            Self::Connects => hook.subject == Self::Ports && hook.hook.ends_with("_connect"),
+            _ => hook.subject == self,
+        }
     }
 
     /// Whether sweeps find what no hook tells.
@@ -113,7 +116,7 @@ pub fn describe(hooks: &[HookState]) -> Vec<String> {
             .find_map(|hook| Some((hook, hook.refused.as_ref()?)));
         match refused {
             None if subject.is_swept() => format!("{subject} by hooks"),
-            None if *subject == Subject::Connects => format!("{subject} by hooks"),
+            None if *subject == Subject::Connects => failed_connects(hooks),
             None => format!("{subject} by tracepoints"),
             Some((hook, why)) => {
                 let instead = if subject.is_swept() {
@@ -126,6 +129,19 @@ pub fn describe(hooks: &[HookState]) -> Vec<String> {
         }
     });
     described.collect()
+}
+
+/// The same of failed connects, where the hooks that report most of them are attached.
+fn failed_connects(hooks: &[HookState]) -> String {
+    let mut groups = hooks.iter().filter(|hook| hook.subject == Subject::Connects);
+    let refused = groups.find_map(|hook| Some((hook, hook.refused.as_ref()?)));
+    match refused {
+        None => "failed connects by hooks".to_owned(),
+        Some((hook, why)) => format!(
+            "failed connects by hooks, without those that control groups refuse ({}: {why})",
+            hook.hook
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +168,23 @@ mod tests {
         assert!(!found.is_complete());
         assert_eq!(describe(&hooks)[0], "minisocks by scan (fentry/f: not permitted)");
         assert_eq!(describe(&hooks)[2], "ports of SYN_SENT and LISTEN by hooks");
+        let connect = |subject, name: &str, refused: Option<&str>| HookState {
+            hook: format!("fexit/{name}"),
+            ..hook(subject, refused)
+        };
+        let hooks = [
+            connect(Subject::Ports, "tcp_v4_connect", None),
+            connect(Subject::Connects, "tcp_v4_pre_connect", Some("no such function")),
+        ];
+        assert_eq!(
+            describe(&hooks)[5],
+            "failed connects by hooks, without those that control groups refuse (fexit/tcp_v4_pre_connect: no such function)"
+        );
+        let hooks = [connect(Subject::Ports, "tcp_v4_connect", Some("not permitted"))];
+        assert_eq!(
+            describe(&hooks)[5],
+            "failed connects not reported (fexit/tcp_v4_connect: not permitted)"
+        );
         let hooks = [hook(Subject::Resets, Some("no such function"))];
         assert_eq!(
             describe(&hooks)[3],

@@ -38,6 +38,9 @@ pub(super) fn fwmark(text: &str) -> Result<Test, Fault> {
 
 /// A number as in C: hexadecimal behind `0x`, octal behind `0`, else decimal.
 fn c_number(text: &str) -> Option<u32> {
+    if text.contains('+') {
+        return None;
+    }
     let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     if let Some(digits) = hexadecimal {
         return u32::from_str_radix(digits, 16).ok();
