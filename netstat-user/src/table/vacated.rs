@@ -17,7 +17,7 @@ use crate::{clock::Ktime, connection::Tuple};
 /// How long the kernel can take to choose a port for a connection that it has announced, among thousands that are taken.
 const CONNECTING: Duration = Duration::from_secs(1);
 
-/// Ends that are remembered at most: 2 MiB, and less than twice that for each answer under way.
+/// Ends that are remembered at most: 2 MiB, and less than 10 MiB for each answer under way.
 const MOST: usize = 1 << 18;
 
 /// As many are kept before it is checked whether anybody still needs them.
